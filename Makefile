@@ -1,0 +1,46 @@
+# Atoll: `make demo` shows it, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+
+.PHONY: help deps build generate lint test test-fast test-gluster demo bench fuzz clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+deps: ## install what tests and demo need from Debian packages (as root)
+	@tests/deps.sh
+
+build: ## bin/atoll and bin/atoll-brick
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+generate: ## everything that is made from the CUE schema
+	$(GO) generate ./...
+
+lint: ## gofumpt, vet, staticcheck
+	@unformatted=$$($(GO) tool gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted, run 'go tool gofumpt -w':"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+test: deps lint test-fast test-gluster ## everything, fast first; skips are listed at the end
+
+test-fast: ## all that needs neither root nor daemons
+	@tests/run.sh fast ./... -short
+
+test-gluster: ## real bricks, mounts and self-heal (root)
+	@tests/run.sh gluster ./tests/gluster/... ./tests/podrun/... ./brick/... -count=1 -timeout 20m
+
+demo: deps ## from a pool document to data on a mounted volume (root)
+	@$(GO) run ./tests/demo
+
+bench: ## documents a second, beside kubeconform
+	cd tests/bench && $(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## each fuzz target for half a minute
+	@tests/fuzz.sh 30s
+
+clean: ## remove what was built
+	rm -rf $(BIN)
