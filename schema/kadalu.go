@@ -1,0 +1,212 @@
+package schema
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// AnnotationConverted marks a pool that was written as another kind; its value
+// is that kind. Rendering adds the class names that the kind's users know.
+const AnnotationConverted = "atoll.storage/converted-from"
+
+// ConvertKadalu turns a KadaluStorage document into the pool that it means. What
+// it cannot carry over it names in a warning, and what it cannot understand in
+// an error; the pool is nil only when there is an error. at gives the position
+// of a path of the document.
+func ConvertKadalu(doc *yaml.Node, at func(path string) Position) (*Pool, []Diagnostic) {
+	k := &kadalu{at: at, pool: &Pool{APIVersion: APIVersion, Kind: Kind}}
+	root := resolve(doc)
+	if root == nil || root.Kind != yaml.MappingNode {
+		k.fail("", "kadalu-shape", "the document is not a mapping", "write apiVersion, kind, metadata and spec")
+		return nil, k.diagnostics
+	}
+	k.metadata(field(root, "metadata"))
+	k.spec(field(root, "spec"))
+	for i := range k.diagnostics {
+		k.diagnostics[i].Pool = k.pool.Metadata.Name
+		if k.diagnostics[i].Severity == SeverityError {
+			return nil, k.diagnostics
+		}
+	}
+	return k.pool, k.diagnostics
+}
+
+// kadalu carries one conversion.
+type kadalu struct {
+	at          func(path string) Position
+	pool        *Pool
+	diagnostics []Diagnostic
+}
+
+func (k *kadalu) fail(path, code, message, allowed string) {
+	k.add(SeverityError, path, code, message, allowed)
+}
+
+func (k *kadalu) warn(path, code, message, allowed string) {
+	k.add(SeverityWarning, path, code, message, allowed)
+}
+
+func (k *kadalu) add(s Severity, path, code, message, allowed string) {
+	k.diagnostics = append(k.diagnostics, Diagnostic{
+		Position: k.at(path), Severity: s, Code: code, Path: path, Message: message, Allowed: allowed,
+	})
+}
+
+// metadata keeps name, namespace, labels and annotations, and leaves out what an
+// API server adds (kubectl get -o yaml is a common source of such documents).
+func (k *kadalu) metadata(n *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		k.fail("metadata", "field-missing", "metadata is missing", "give the pool a name")
+		return
+	}
+	m := &k.pool.Metadata
+	m.Name = k.text(field(n, "name"), "metadata.name")
+	m.Namespace = k.text(field(n, "namespace"), "metadata.namespace")
+	m.Labels = k.texts(field(n, "labels"), "metadata.labels")
+	m.Annotations = k.texts(field(n, "annotations"), "metadata.annotations")
+	if m.Annotations == nil {
+		m.Annotations = map[string]string{}
+	}
+	delete(m.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	m.Annotations[AnnotationConverted] = KadaluKind
+	if m.Name == "" {
+		k.fail("metadata.name", "field-missing", "the document has no name", "a name such as storage-pool-1")
+	}
+}
+
+func (k *kadalu) spec(n *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		k.fail("spec", "field-missing", "spec is missing", "write at least a type")
+		return
+	}
+	s := &k.pool.Spec
+	s.Type = k.poolType(field(n, "type"))
+	for key, value := range pairs(n) {
+		path := "spec." + key.Value
+		switch fold(key.Value) {
+		case "type":
+		case "storage":
+			k.storage(value, path)
+		case "disperse":
+			k.disperse(value, path)
+		case "tiebreaker":
+			k.tiebreaker(value, path)
+		case "details":
+			k.details(value, path)
+		case "singlepvperpool":
+			if k.boolean(value, path) {
+				s.Volumes = []Layout{Single}
+			}
+		case "kadaluformat":
+			k.format(value, path)
+		case "pvreclaimpolicy":
+			k.reclaim(value, path)
+		case "volumeid":
+			s.VolumeID = strings.ToLower(k.text(value, path))
+		case "options":
+			k.options(value, path)
+		case "tolerations":
+			if err := value.Decode(&s.Tolerations); err != nil {
+				k.fail(path, "kadalu-shape", "the tolerations cannot be read", "a list of tolerations as in a Pod")
+			}
+		default:
+			k.warn(path, "field-unknown", fmt.Sprintf("unknown field %q is left out", key.Value),
+				"type, storage, details, disperse, tiebreaker, single_pv_per_pool, pvReclaimPolicy, volume_id, options, tolerations")
+		}
+	}
+	k.needs(n)
+}
+
+// needs names what the type needs and the document lacks.
+func (k *kadalu) needs(n *yaml.Node) {
+	s := &k.pool.Spec
+	if s.Type == External {
+		if s.External == nil && field(n, "details") == nil {
+			k.fail("spec", "field-missing", "an External pool has no details", "details with gluster_host or gluster_hosts, and gluster_volname")
+		}
+		return
+	}
+	if len(s.Bricks) == 0 && field(n, "storage") == nil {
+		k.fail("spec", "field-missing", "the pool has no storage", "a list of {node, device}, {node, path} or {pvc}")
+	}
+	if s.Type == Disperse && s.Disperse == nil && field(n, "disperse") == nil {
+		k.fail("spec", "field-missing", "a Disperse pool has no disperse", "disperse with data and redundancy")
+	}
+	if s.VolumeID == "" && s.Type != "" {
+		k.warn("spec", "kadalu-volume-id", "the document does not tell the volume ID of the bricks, so a new one is derived",
+			"to adopt bricks that hold data, set volume_id to what Kadalu's ConfigMap kadalu-info says")
+	}
+}
+
+// poolType accepts the types in any case, as people wrote them.
+func (k *kadalu) poolType(n *yaml.Node) Type {
+	known := []Type{Replica1, Replica2, Replica3, Arbiter, Disperse, External}
+	written := k.text(n, "spec.type")
+	for _, t := range known {
+		if string(t) == written {
+			return t
+		}
+		if strings.EqualFold(string(t), written) {
+			k.warn("spec.type", "kadalu-case", fmt.Sprintf("type %q is taken for %s", written, t), "write "+string(t))
+			return t
+		}
+	}
+	k.fail("spec.type", "value", fmt.Sprintf("%q is not a pool type", written), "Replica1, Replica2, Replica3, Arbiter, Disperse or External")
+	return ""
+}
+
+// storage reads the bricks; a brick with neither device, path nor pvc is refused
+// where it stands.
+func (k *kadalu) storage(n *yaml.Node, path string) {
+	n = resolve(n)
+	if n.Kind != yaml.SequenceNode {
+		k.fail(path, "kadalu-shape", "storage is not a list", "a list of {node, device}, {node, path} or {pvc}")
+		return
+	}
+	for i, item := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		item = resolve(item)
+		if item.Kind != yaml.MappingNode {
+			k.fail(at, "kadalu-shape", "this is not a brick", "{node, device}, {node, path} or {pvc}")
+			continue
+		}
+		k.pool.Spec.Bricks = append(k.pool.Spec.Bricks, k.brick(item, at))
+	}
+}
+
+func (k *kadalu) brick(n *yaml.Node, at string) Brick {
+	var b Brick
+	for key, value := range pairs(n) {
+		p := at + "." + key.Value
+		switch fold(key.Value) {
+		case "node":
+			b.Node = k.text(value, p)
+		case "device":
+			b.Device = k.text(value, p)
+		case "path":
+			b.Path = trimSlash(k.text(value, p))
+		case "pvc":
+			b.PVC = k.text(value, p)
+		case "decommissioned":
+			b.Decommissioned = k.boolean(value, p)
+		default:
+			k.warn(p, "field-unknown", fmt.Sprintf("unknown field %q is left out", key.Value), "node, device, path, pvc, decommissioned")
+		}
+	}
+	places := 0
+	for _, place := range []string{b.Device, b.Path, b.PVC} {
+		if place != "" {
+			places++
+		}
+	}
+	if places != 1 {
+		k.fail(at, "brick-place", "a brick needs exactly one of device, path and pvc", "{node, device}, {node, path} or {pvc}")
+	}
+	if b.PVC != "" && b.Node != "" {
+		k.warn(at+".node", "kadalu-node", "a brick on a claim has no node of its own; the node is left out", "the claim tells where it can be used")
+		b.Node = ""
+	}
+	return b
+}

@@ -1,0 +1,114 @@
+// Package report writes diagnostics in the formats that people, scripts and CI
+// systems read.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Formats are the names that Write takes.
+var Formats = []string{"text", "json", "yaml", "sarif", "github"}
+
+// Summary is what was looked at.
+type Summary struct {
+	Documents   int                 `json:"documents"`
+	Errors      int                 `json:"errors"`
+	Warnings    int                 `json:"warnings"`
+	Diagnostics []schema.Diagnostic `json:"diagnostics"`
+}
+
+// Summarize counts a load's result.
+func Summarize(documents int, diagnostics []schema.Diagnostic) Summary {
+	s := Summary{Documents: documents, Diagnostics: slices.Clone(diagnostics)}
+	if s.Diagnostics == nil {
+		s.Diagnostics = []schema.Diagnostic{}
+	}
+	for _, d := range diagnostics {
+		if d.Severity == schema.SeverityError {
+			s.Errors++
+		} else {
+			s.Warnings++
+		}
+	}
+	return s
+}
+
+// Write prints the summary in one of Formats; another name is an error.
+func Write(w io.Writer, format string, s Summary) error {
+	switch format {
+	case "text":
+		return text(w, s)
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	case "yaml":
+		out, err := yaml.Marshal(s)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(out)
+		return err
+	case "sarif":
+		return sarif(w, s)
+	case "github":
+		return github(w, s)
+	}
+	return fmt.Errorf("unknown output format %q; allowed are %s", format, strings.Join(Formats, ", "))
+}
+
+func text(w io.Writer, s Summary) error {
+	for _, d := range s.Diagnostics {
+		if _, err := fmt.Fprintln(w, d); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s, %s, %s\n", count(s.Documents, "pool"), count(s.Errors, "error"), count(s.Warnings, "warning"))
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// github prints workflow commands, which annotate the lines of a change:
+// ::error file=…,line=…,col=…,title=…::message. Escapes are those of the
+// runner's own toolkit.
+func github(w io.Writer, s Summary) error {
+	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	for _, d := range s.Diagnostics {
+		place := "file=" + property.Replace(filepath.ToSlash(d.Position.File))
+		if d.Position.Line > 0 {
+			place += fmt.Sprintf(",line=%d,col=%d", d.Position.Line, d.Position.Column)
+		}
+		if _, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", d.Severity, place, property.Replace("atoll "+d.Code), data.Replace(message(d))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// message is a diagnostic without its position.
+func message(d schema.Diagnostic) string {
+	m := d.Message
+	if d.Path != "" {
+		m = d.Path + ": " + m
+	}
+	if d.Allowed != "" {
+		m += "; " + d.Allowed
+	}
+	return m
+}

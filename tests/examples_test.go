@@ -1,0 +1,35 @@
+package tests
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestExamplesByCUE holds that the published schema, as it stands, accepts every
+// example in the hands of CUE's own command.
+func TestExamplesByCUE(t *testing.T) {
+	files, err := filepath.Glob("../examples/pools/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, f := range files {
+		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue", f).CombinedOutput()
+		if err != nil {
+			t.Errorf("cue vet %s: %v\n%s", f, err, out)
+		}
+	}
+}
+
+// TestCUERefuses holds that the published schema refuses by itself.
+func TestCUERefuses(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: a}\nspec: {type: External, bricks: []}\n"
+	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue", bad).CombinedOutput(); err == nil {
+		t.Errorf("accepted:\n%s", out)
+	}
+}
