@@ -1,0 +1,161 @@
+package volfile
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Client builds the graph of a mount that serves files.
+func Client(p Pool) (*Xlator, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	s := p.distribute(clientGraph, "42", false)
+	s.push("utime", "features/utime", Option{"noatime", "on"})
+	s.toggled("write-behind", "performance/write-behind", "performance.write-behind", true)
+	s.toggled("readdir-ahead", "performance/readdir-ahead", "performance.readdir-ahead", false)
+	s.toggled("read-ahead", "performance/read-ahead", "performance.read-ahead", false)
+	s.toggled("io-cache", "performance/io-cache", "performance.io-cache", false)
+	s.toggled("open-behind", "performance/open-behind", "performance.open-behind", true)
+	s.toggled("quick-read", "performance/quick-read", "performance.quick-read", true)
+	s.toggled("md-cache", "performance/md-cache", "performance.stat-prefetch", true)
+	s.toggled("nl-cache", "performance/nl-cache", "performance.nl-cache", false)
+	s.toggled("io-threads", "performance/io-threads", "performance.client-io-threads", p.Type == schema.Disperse)
+	s.pushNamed(p.Name, "debug/io-stats")
+	return s.top, nil
+}
+
+// BlockClient builds the graph of a mount that holds the files behind block
+// volumes: sharded, so that a file is not bounded by one set and heals in parts,
+// and with strict locks, so that a node that lost its lock cannot write. It must
+// never be used for the folders that Client serves.
+func BlockClient(p Pool) (*Xlator, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	s := p.distribute(blockGraph, "5", true)
+	s.push("shard", "features/shard", Option{"shard-block-size", "64MB"})
+	s.push("utime", "features/utime", Option{"noatime", "on"})
+	s.toggled("write-behind", "performance/write-behind", "performance.write-behind", true)
+	s.toggled("open-behind", "performance/open-behind", "performance.open-behind", true)
+	s.pushNamed(p.Name, "debug/io-stats")
+	return s.top, nil
+}
+
+// Heal builds the graph of the self-heal daemon, which runs beside every brick
+// and heals what its own host has. ErrNoHeal for pools without redundancy.
+func Heal(p Pool) (*Xlator, error) {
+	if p.Type == schema.Replica1 || p.Type == schema.External {
+		return nil, fmt.Errorf("pool %q of type %s: %w", p.Name, p.Type, ErrNoHeal)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	s := stack{pool: p.Name, options: p.Options, graph: healGraph}
+	sets := p.sets(&s, "42", false)
+	for _, set := range sets {
+		s.apply(set, []Option{
+			{"iam-self-heal-daemon", "yes"},
+			{"self-heal-daemon", "enable"},
+			// The daemon does not notice the end of a partition by itself: look often.
+			{"heal-timeout", "10"},
+		})
+		if p.Type != schema.Disperse {
+			set.Options = append(set.Options,
+				Option{"data-self-heal", "on"}, Option{"metadata-self-heal", "on"},
+				Option{"entry-self-heal", "on"}, Option{"background-self-heal-count", "0"})
+		}
+	}
+	return &Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil
+}
+
+// distribute stacks clients, sets and the distribution over the sets.
+func (p Pool) distribute(g graph, ping string, strict bool) stack {
+	s := stack{pool: p.Name, options: p.Options, graph: g}
+	sets := p.sets(&s, ping, strict)
+	s.top = s.apply(&Xlator{Name: p.Name + "-dht", Type: "cluster/distribute", Subvolumes: sets}, []Option{
+		{"lock-migration", "off"},
+		{"force-migration", "off"},
+		// Without it, listing hides folders for a while after a pool has grown.
+		{"readdir-optimize", "on"},
+	})
+	return s
+}
+
+// sets builds a client for every brick and puts the set's xlator over each
+// group; a set of one brick is the client itself.
+func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
+	var sets []*Xlator
+	size := p.setSize()
+	for first := 0; first < len(p.Bricks); first += size {
+		var clients []*Xlator
+		var pending []string
+		for i := first; i < first+size; i++ {
+			name := fmt.Sprintf("%s-client-%d", p.Name, i)
+			clients = append(clients, s.client(name, p.Bricks[i], ping, strict))
+			pending = append(pending, name)
+		}
+		set := p.set(len(sets), clients, pending)
+		if set == nil {
+			sets = append(sets, clients[0])
+			continue
+		}
+		if p.Tiebreaker != nil {
+			p.addTiebreaker(s, set, ping, strict)
+		}
+		sets = append(sets, s.apply(set, nil))
+	}
+	return sets
+}
+
+// set is the xlator over one set's clients, nil for a set of one.
+func (p Pool) set(index int, clients []*Xlator, pending []string) *Xlator {
+	switch p.Type {
+	case schema.Replica1:
+		return nil
+	case schema.Disperse:
+		return &Xlator{
+			Name: fmt.Sprintf("%s-disperse-%d", p.Name, index), Type: "cluster/disperse",
+			Options: []Option{{"redundancy", strconv.Itoa(p.Redundancy)}}, Subvolumes: clients,
+		}
+	}
+	options := []Option{
+		{"volume-id", p.VolumeID},
+		{"afr-pending-xattr", strings.Join(pending, ",")},
+		{"granular-entry-heal", "on"},
+		{"use-anonymous-inode", "yes"},
+	}
+	if p.Type == schema.Arbiter {
+		options = append(options, Option{"arbiter-count", "1"})
+	}
+	if p.Tiebreaker == nil {
+		options = append(options, Option{"quorum-type", "auto"})
+	}
+	return &Xlator{
+		Name: fmt.Sprintf("%s-replicate-%d", p.Name, index), Type: "cluster/replicate",
+		Options: options, Subvolumes: clients,
+	}
+}
+
+// addTiebreaker gives a pair its thin arbiter as third subvolume, and the name
+// of its mark on the thin arbiter, which ends in the volume ID.
+func (p Pool) addTiebreaker(s *stack, set *Xlator, ping string, strict bool) {
+	name := fmt.Sprintf("%s-ta-%d", p.Name, len(p.Bricks))
+	client := name
+	for _, seen := range s.tiebreakers {
+		if seen == client {
+			client = fmt.Sprintf("%s-%s", name, set.Name)
+		}
+	}
+	s.tiebreakers = append(s.tiebreakers, client)
+	set.Subvolumes = append(set.Subvolumes, s.client(client, *p.Tiebreaker, ping, strict))
+	for i, o := range set.Options {
+		if o.Name == "afr-pending-xattr" {
+			set.Options[i].Value = o.Value + "," + name + "." + p.VolumeID
+		}
+	}
+	set.Options = append(set.Options, Option{"thin-arbiter", p.Tiebreaker.Host + ":" + p.Tiebreaker.Directory})
+}

@@ -1,0 +1,140 @@
+package volfile
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func pool(name string, kind schema.Type, bricks int) Pool {
+	p := Pool{Name: name, VolumeID: "64220cb5-c301-41b1-b4f1-e5756b3171dc", Type: kind}
+	for i := range bricks {
+		p.Bricks = append(p.Bricks, Endpoint{fmt.Sprintf("brick-%d.example", i), 24007, "/bricks/" + name + "/data/brick"})
+	}
+	return p
+}
+
+func pools() []Pool {
+	thin := pool("ta", schema.Replica2, 2)
+	thin.Tiebreaker = &Endpoint{"ta.example", 24007, "/bricks/ta/data/brick"}
+	d42 := pool("d42", schema.Disperse, 6)
+	d42.Data, d42.Redundancy = 4, 2
+	tuned := pool("tuned", schema.Replica3, 3)
+	tuned.Options = map[string]string{
+		"performance.quick-read": "off", "performance.io-cache": "on", "performance.cache-size": "64MB",
+		"network.ping-timeout": "7", "cluster.heal-timeout": "30", "storage.reserve": "2", "cluster.quorum-type": "none",
+	}
+	return []Pool{
+		pool("r1", schema.Replica1, 1), pool("r2", schema.Replica2, 2), thin, pool("r3", schema.Replica3, 3),
+		pool("arb", schema.Arbiter, 3), d42, pool("dr", schema.Replica3, 6), tuned,
+	}
+}
+
+// TestGolden holds every graph of every type to the letter. Each text starts a
+// real process in tests/gluster.
+func TestGolden(t *testing.T) {
+	for _, p := range pools() {
+		last := len(p.Bricks) - 1
+		graphs := map[string]func() (*Xlator, error){
+			"brick-0":                     func() (*Xlator, error) { return Brick(p, 0) },
+			fmt.Sprintf("brick-%d", last): func() (*Xlator, error) { return Brick(p, last) },
+			"files":                       func() (*Xlator, error) { return Client(p) },
+			"blocks":                      func() (*Xlator, error) { return BlockClient(p) },
+		}
+		if p.Type != schema.Replica1 {
+			graphs["heal"] = func() (*Xlator, error) { return Heal(p) }
+		}
+		if p.Tiebreaker != nil {
+			graphs["tiebreaker"] = func() (*Xlator, error) { return Tiebreaker(p) }
+		}
+		for name, build := range graphs {
+			golden(t, p.Name+"."+name+".vol", build)
+		}
+	}
+}
+
+func golden(t *testing.T, name string, build func() (*Xlator, error)) {
+	t.Helper()
+	x, err := build()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	got, err := Print(x)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || string(want) != got {
+		t.Errorf("%s differs (go test -update writes it; %v):\n%s", path, err, got)
+	}
+}
+
+func TestOptionsOfSchema(t *testing.T) {
+	if got, want := OptionNames(), schema.OptionNames(); !slices.Equal(got, want) {
+		t.Errorf("options of the graphs:\n%v\noptions of pool.cue:\n%v", got, want)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	x := &Xlator{Name: "a", Type: "b/c"}
+	loop := &Xlator{Name: "a", Type: "b/c"}
+	loop.Subvolumes = []*Xlator{loop}
+	for name, x := range map[string]*Xlator{
+		"nil":       nil,
+		"cycle":     loop,
+		"same name": {Name: "a", Type: "b/c", Subvolumes: []*Xlator{x}},
+		"newline":   {Name: "a", Type: "b/c", Options: []Option{{"o", "x\nend-volume"}}},
+		"quote":     {Name: "a", Type: "b/c", Options: []Option{{"o", `a"b`}}},
+		"empty":     {Name: "a", Type: "b/c", Options: []Option{{"o", ""}}},
+		"name":      {Name: "a b", Type: "b/c"},
+		"type":      {Name: "a", Type: ""},
+		"option":    {Name: "a", Type: "b/c", Options: []Option{{"o p", "v"}}},
+	} {
+		if out, err := Print(x); !errors.Is(err, ErrUnprintable) {
+			t.Errorf("%s: printed\n%s", name, out)
+		}
+	}
+	if _, err := Brick(pool("x", schema.Replica3, 4), 0); !errors.Is(err, ErrInvalid) {
+		t.Errorf("4 bricks in sets of 3: %v", err)
+	}
+	if _, err := Heal(pool("x", schema.Replica1, 1)); !errors.Is(err, ErrNoHeal) {
+		t.Errorf("heal of one copy: %v", err)
+	}
+}
+
+// FuzzPrint holds that what Print accepts reads back as the same graph.
+func FuzzPrint(f *testing.F) {
+	f.Add("a", "b/c", "o", "v")
+	f.Add("/bricks/x", "debug/io-stats", "log-level", "a b")
+	f.Add("a", "b", "end-volume", "#x")
+	f.Fuzz(func(t *testing.T, name, kind, option, value string) {
+		text, err := Print(&Xlator{Name: name, Type: kind, Options: []Option{{option, value}}})
+		if err != nil {
+			return
+		}
+		value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
+		lines := strings.Split(text, "\n")
+		if len(lines) != 5 || lines[0] != "volume "+name || lines[1] != "    type "+kind || lines[3] != "end-volume" {
+			t.Fatalf("%q", text)
+		}
+		got := strings.TrimPrefix(lines[2], "    option "+option+" ")
+		if got != value && got != `"`+value+`"` {
+			t.Fatalf("value %q became %q", value, got)
+		}
+	})
+}
