@@ -63,6 +63,9 @@ func Heal(p Pool) (*Xlator, error) {
 			// The daemon does not notice the end of a partition by itself: look often.
 			{"heal-timeout", "10"},
 		})
+		if p.Type == schema.Disperse {
+			p.raiseHealTimeout(set)
+		}
 		if p.Type != schema.Disperse {
 			set.Options = append(set.Options,
 				Option{"data-self-heal", "on"}, Option{"metadata-self-heal", "on"},
@@ -70,6 +73,18 @@ func Heal(p Pool) (*Xlator, error) {
 		}
 	}
 	return &Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil
+}
+
+// disperseHealTimeout is the least that cluster/disperse 10.3 accepts, in seconds;
+// below it the daemon refuses to start.
+const disperseHealTimeout = 60
+
+func (p Pool) raiseHealTimeout(set *Xlator) {
+	for _, o := range set.Options {
+		if seconds, err := strconv.Atoi(o.Value); o.Name == "heal-timeout" && (err != nil || seconds < disperseHealTimeout) {
+			set.set(Option{"heal-timeout", strconv.Itoa(disperseHealTimeout)})
+		}
+	}
 }
 
 // distribute stacks clients, sets and the distribution over the sets.
