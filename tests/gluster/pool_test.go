@@ -238,6 +238,26 @@ func (c *cluster) pendingHeals() int {
 			}
 		}
 	}
+	return n + c.blamed()
+}
+
+// blamed counts the bricks that the thin arbiter still holds for stale: it is
+// asked only when a brick is away, and then overrules the bricks' own marks.
+func (c *cluster) blamed() int {
+	if c.pool.Tiebreaker == nil {
+		return 0
+	}
+	n := 0
+	marks, _ := filepath.Glob(filepath.Join(c.pool.Tiebreaker.Directory, "*"))
+	for _, mark := range marks {
+		for i := range c.pool.Bricks {
+			value := make([]byte, 64)
+			size, err := unix.Getxattr(mark, fmt.Sprintf("trusted.afr.%s-client-%d", c.pool.Name, i), value)
+			if err == nil && strings.Trim(string(value[:size]), "\x00") != "" {
+				n++
+			}
+		}
+	}
 	return n
 }
 
