@@ -117,6 +117,27 @@ func (k *kadalu) spec(n *yaml.Node) {
 		}
 	}
 	k.needs(n)
+	k.sameNode()
+}
+
+// sameNode: the operator took several bricks of a set on one node, so a document
+// that has them is a pool that runs.
+func (k *kadalu) sameNode() {
+	s := &k.pool.Spec
+	if s.Type == Replica2 {
+		return // checked as a pool
+	}
+	for _, set := range s.Sets() {
+		nodes := map[string]bool{}
+		for _, b := range set {
+			if b.Node != "" && nodes[b.Node] && !s.AllowSameNode {
+				s.AllowSameNode = true
+				k.warn("spec.storage", "same-node", fmt.Sprintf("node %s has two bricks of one set: both go when the node goes", b.Node),
+					"a node of its own for each brick of a set; the pool gets allowSameNode: true")
+			}
+			nodes[b.Node] = true
+		}
+	}
 }
 
 // needs names what the type needs and the document lacks.

@@ -1,0 +1,180 @@
+package schema
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxWorkloadName is the longest name of a StatefulSet whose pods can carry it:
+// a label's 63 characters less the '-' and ten of the controller's hash.
+const maxWorkloadName = 52
+
+// minDisperseHeal is the least heal-timeout of cluster/disperse in GlusterFS 10, in seconds.
+const minDisperseHeal = 60
+
+func (c *checker) pool() {
+	s := &c.document.Pool.Spec
+	c.names(s)
+	c.layouts(s)
+	c.classes(s)
+	c.tolerations(s)
+	if s.Type == External {
+		return
+	}
+	c.sets(s)
+	c.tiebreaker(s)
+	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == Disperse {
+		if seconds, err := strconv.Atoi(text); err == nil && seconds < minDisperseHeal {
+			c.warn(`spec.options["cluster.heal-timeout"]`, "option-raised",
+				fmt.Sprintf("Disperse heals every %d seconds at most often; %d is used", minDisperseHeal, minDisperseHeal), fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
+		}
+	}
+}
+
+// names holds the limits of Kubernetes once the renderer's prefix and the
+// brick's index are added.
+func (c *checker) names(s *Spec) {
+	name := c.document.Pool.Metadata.Name
+	last := "-ta"
+	if n := len(s.Bricks); n > 0 {
+		last = "-" + strconv.Itoa(max(n-1, 10)) // room to grow to a second digit
+	}
+	if longest := "atoll-" + name + last; s.Type != External && len(longest) > maxWorkloadName {
+		c.fail("metadata.name", "name-length",
+			fmt.Sprintf("the brick's workload would be named %s, %d characters", longest, len(longest)),
+			fmt.Sprintf("a name of at most %d characters", maxWorkloadName-len(longest)+len(name)))
+	}
+}
+
+// sets holds how bricks form sets and where the bricks of one set stand.
+func (c *checker) sets(s *Spec) {
+	if s.Type == Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
+		c.fail("spec.disperse", "disperse-arithmetic",
+			fmt.Sprintf("%d+%d: redundancy must be less than data, or losing bricks would leave no majority", s.Disperse.Data, s.Disperse.Redundancy),
+			fmt.Sprintf("redundancy of at most %d with %d data bricks", s.Disperse.Data-1, s.Disperse.Data))
+	}
+	size := s.SetSize()
+	if size < 1 || len(s.Bricks) == 0 {
+		return
+	}
+	if rest := len(s.Bricks) % size; rest != 0 {
+		c.fail("spec.bricks", "brick-count", fmt.Sprintf("%d bricks, but a set of %s has %d", len(s.Bricks), describe(s), size),
+			multiples(size, len(s.Bricks)-rest))
+	}
+	for first := 0; first < len(s.Bricks); first += size {
+		c.set(s, first, s.Bricks[first:min(first+size, len(s.Bricks))])
+	}
+}
+
+// multiples names the whole sets nearest to a number of bricks.
+func multiples(size, below int) string {
+	if below == 0 {
+		return fmt.Sprintf("%d bricks, or a multiple", size)
+	}
+	return fmt.Sprintf("%d or %d bricks", below, below+size)
+}
+
+func describe(s *Spec) string {
+	if s.Type == Disperse {
+		return fmt.Sprintf("Disperse %d+%d", s.Disperse.Data, s.Disperse.Redundancy)
+	}
+	return string(s.Type)
+}
+
+// set holds one set: its bricks on different nodes, and all or none of them on
+// the way out.
+func (c *checker) set(s *Spec, first int, set []Brick) {
+	holder := map[string]int{}
+	leaving := 0
+	for i, b := range set {
+		if b.Decommissioned {
+			leaving++
+		}
+		other, taken := holder[b.Node]
+		if b.Node == "" {
+			continue
+		}
+		if !taken {
+			holder[b.Node] = first + i
+			continue
+		}
+		path := fmt.Sprintf("spec.bricks[%d].node", first+i)
+		message := fmt.Sprintf("node %s has brick %d of this set too: both go when the node goes", b.Node, other)
+		switch {
+		case s.AllowSameNode:
+		case s.Type == Replica2:
+			c.warn(path, "same-node", message, "a node of its own for each brick of a set")
+		default:
+			c.fail(path, "same-node", message, "a node of its own for each brick of a set, or allowSameNode: true")
+		}
+	}
+	if leaving != 0 && leaving != len(set) {
+		c.fail(fmt.Sprintf("spec.bricks[%d].decommissioned", first+slices.IndexFunc(set, func(b Brick) bool { return b.Decommissioned })),
+			"decommission-set", fmt.Sprintf("%d of %d bricks of the set are decommissioned", leaving, len(set)), "all bricks of a set, or none; to replace one, change where it stands")
+	}
+	if leaving == len(s.Bricks) && first == 0 {
+		c.fail("spec.bricks", "decommission-all", "all bricks are decommissioned: the data has nowhere to go", "at least one set that stays")
+	}
+}
+
+func (c *checker) tiebreaker(s *Spec) {
+	t := s.Tiebreaker
+	if t == nil || t.Node == "" {
+		return
+	}
+	for i, b := range s.Bricks {
+		if b.Node == t.Node && !s.AllowSameNode {
+			c.fail("spec.tiebreaker.node", "tiebreaker-node", fmt.Sprintf("node %s has brick %d: the tiebreaker would go with it", t.Node, i),
+				"a node without bricks of this pool")
+			return
+		}
+	}
+}
+
+func (c *checker) layouts(s *Spec) {
+	for i, l := range s.Volumes {
+		path := fmt.Sprintf("spec.volumes[%d]", i)
+		if slices.Contains(s.Volumes[:i], l) {
+			c.fail(path, "layout-twice", fmt.Sprintf("%s is listed twice", l), "each layout once")
+		}
+		if l == Single && len(s.Volumes) > 1 {
+			c.fail(path, "layout-single", "Single makes the whole pool one volume, so there can be no other layout", "[Single] alone, or the other layouts")
+		}
+		if l == Block && s.Type == External {
+			c.fail(path, "layout-external", "an External volume cannot serve Block: its graph is not ours to shard and fence", "Subdirectory or Single")
+		}
+	}
+}
+
+// reserved are parameters of a class that the renderer sets.
+var reserved = []string{ParameterPool, ParameterPoolSelector, ParameterLayout}
+
+func (c *checker) classes(s *Spec) {
+	for i, class := range s.StorageClasses {
+		path := fmt.Sprintf("spec.storageClasses[%d]", i)
+		if class.Layout != "" && !s.Serves(class.Layout) {
+			c.fail(path+".layout", "class-layout", fmt.Sprintf("the pool does not serve %s", class.Layout), "a layout of spec.volumes, or add it there")
+		}
+		for name := range class.Parameters {
+			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") {
+				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter", fmt.Sprintf("the parameter %s is not for the document to set", name), "leave it out")
+			}
+		}
+	}
+}
+
+func (c *checker) tolerations(s *Spec) {
+	for i, t := range s.Tolerations {
+		path := fmt.Sprintf("spec.tolerations[%d]", i)
+		switch {
+		case t.Operator == "Exists" && t.Value != "":
+			c.fail(path+".value", "toleration", "operator Exists takes no value", "operator Equal, or no value")
+		case t.Operator != "Exists" && t.Key == "":
+			c.fail(path, "toleration", "a toleration without a key tolerates everything and needs operator Exists", "a key, or operator: Exists")
+		case t.TolerationSeconds != nil && t.Effect != "NoExecute":
+			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds is for effect NoExecute alone", "effect: NoExecute")
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package schema
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// scope is what one kustomization, or all plain files, bring into a cluster.
+type scope struct {
+	documents []*Document
+	classes   []*ClassDocument
+	found     []finding
+}
+
+func (s *scope) check() []finding {
+	s.poolNames()
+	s.places()
+	s.classNames()
+	return s.found
+}
+
+// poolNames: a pool's name is its Gluster volume's and its StorageClass's, and
+// the driver finds it by name alone, so it is unique in the cluster.
+func (s *scope) poolNames() {
+	first := map[string]*Document{}
+	for _, d := range s.documents {
+		name := d.Pool.Metadata.Name
+		if name == "" {
+			continue
+		}
+		other, taken := first[name]
+		if !taken {
+			first[name] = d
+			continue
+		}
+		message := fmt.Sprintf("pool %s is defined at %s already", name, other.Source)
+		if d.namespace() != other.namespace() {
+			message = fmt.Sprintf("pool %s is defined in namespace %s already, at %s", name, other.namespace(), other.Source)
+		}
+		s.found = append(s.found, d.finding(SeverityError, "metadata.name", "pool-twice", message, "a name that no other pool of the cluster has"))
+	}
+}
+
+// use is one place of a node, or a claim, that a brick takes.
+type use struct {
+	document *Document
+	path     string // of the document
+	owner    string // node, or namespace of a claim
+	kind     string // device, path or claim
+	name     string
+}
+
+// places holds that no device, folder or claim serves two bricks, of one pool or
+// of two. A folder within another brick's folder counts, and so does a partition
+// of another brick's device.
+func (s *scope) places() {
+	var uses []use
+	for _, d := range s.documents {
+		for i, b := range d.Pool.Spec.Bricks {
+			at := fmt.Sprintf("spec.bricks[%d]", i)
+			switch {
+			case b.PVC != "":
+				uses = append(uses, use{d, at + ".pvc", d.namespace(), "claim", b.PVC})
+			case b.Device != "":
+				uses = append(uses, use{d, at + ".device", b.Node, "device", b.Device})
+			case b.Path != "":
+				uses = append(uses, use{d, at + ".path", b.Node, "path", b.Path})
+			}
+		}
+		if t := d.Pool.Spec.Tiebreaker; t != nil && t.Node != "" && t.Path != "" {
+			uses = append(uses, use{d, "spec.tiebreaker.path", t.Node, "path", t.Path})
+		}
+	}
+	byOwner := map[[2]string][]use{}
+	for _, u := range uses {
+		key := [2]string{u.kind, u.owner}
+		byOwner[key] = append(byOwner[key], u)
+	}
+	for _, group := range byOwner {
+		s.overlaps(group)
+	}
+}
+
+// overlaps compares the uses of one owner. Sorted by name, what contains a place
+// stands right before it but for places in between that it contains as well.
+func (s *scope) overlaps(group []use) {
+	slices.SortStableFunc(group, func(a, b use) int { return cmp.Compare(a.name+"/", b.name+"/") })
+	var around []use
+	for _, u := range group {
+		for len(around) > 0 && !contains(around[len(around)-1], u) {
+			around = around[:len(around)-1]
+		}
+		if len(around) > 0 {
+			s.overlap(around[len(around)-1], u)
+		}
+		around = append(around, u)
+	}
+}
+
+func contains(outer, inner use) bool {
+	if outer.name == inner.name {
+		return true
+	}
+	rest, below := strings.CutPrefix(inner.name, outer.name)
+	return below && (outer.kind == "path" && rest[0] == '/' || outer.kind == "device" && partition.MatchString(rest))
+}
+
+// partition is what names of partitions have after the name of the disk.
+var partition = regexp.MustCompile(`^(p?[0-9]+|-part[0-9]+)$`)
+
+// overlap reports the one that was read later.
+func (s *scope) overlap(outer, inner use) {
+	late, early := inner, outer
+	if s.before(inner, outer) {
+		late, early = outer, inner
+	}
+	where := early.path
+	if early.document != late.document {
+		where = fmt.Sprintf("%s of pool %s (%s)", early.path, early.document.Pool.Metadata.Name, early.document.Position(early.path))
+	}
+	what := fmt.Sprintf("%s %s of %s", late.kind, late.name, map[string]string{"claim": "namespace " + late.owner}[late.kind])
+	if late.kind != "claim" {
+		what = fmt.Sprintf("%s %s of node %s", late.kind, late.name, late.owner)
+	}
+	message := what + " is used by " + where + " already"
+	if late.name != early.name {
+		message = fmt.Sprintf("%s overlaps with %s, used by %s", what, early.name, where)
+	}
+	s.found = append(s.found, late.document.finding(SeverityError, late.path, "place-twice", message, "a place that belongs to this brick alone"))
+}
+
+func (s *scope) before(a, b use) bool {
+	if a.document != b.document {
+		return slices.Index(s.documents, a.document) < slices.Index(s.documents, b.document)
+	}
+	// Of one document, bricks come before the tiebreaker and count upwards.
+	if len(a.path) != len(b.path) && strings.HasPrefix(a.path, "spec.b") && strings.HasPrefix(b.path, "spec.b") {
+		return len(a.path) < len(b.path)
+	}
+	return a.path < b.path
+}
+
+// classNames holds that no two classes of the cluster have one name, and names
+// more than one default.
+func (s *scope) classNames() {
+	owner := map[string]string{}
+	var standard string
+	claim := func(name, who string, isDefault bool, say func(severity Severity, code, message, allowed string)) {
+		if name == "" {
+			return
+		}
+		if other, taken := owner[name]; taken {
+			say(SeverityError, "class-twice", fmt.Sprintf("StorageClass %s is %s already", name, other), "a name that no other class of the cluster has")
+		} else {
+			owner[name] = who
+		}
+		if isDefault && standard != "" {
+			say(SeverityWarning, "class-default", fmt.Sprintf("StorageClass %s is the default already: of two, Kubernetes takes the younger", standard), "one default class")
+		}
+		if isDefault {
+			standard = name
+		}
+	}
+	seen := map[string]bool{}
+	for _, d := range s.documents {
+		pool := d.Pool.Metadata.Name
+		if seen[pool] {
+			continue // reported as a pool
+		}
+		seen[pool] = true
+		for _, name := range OwnClasses(d.Pool) {
+			claim(name, fmt.Sprintf("pool %s's own", pool), false, func(severity Severity, code, message, allowed string) {
+				s.found = append(s.found, d.finding(severity, "metadata.name", code, message, allowed))
+			})
+		}
+	}
+	for _, d := range s.documents {
+		for i, class := range d.Pool.Spec.StorageClasses {
+			path := fmt.Sprintf("spec.storageClasses[%d].name", i)
+			claim(class.Name, fmt.Sprintf("a class of pool %s (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default, func(severity Severity, code, message, allowed string) {
+				s.found = append(s.found, d.finding(severity, path, code, message, allowed))
+			})
+		}
+	}
+	for _, c := range s.classes {
+		claim(c.Name, fmt.Sprintf("a document (%s)", c.Source), c.Default, func(severity Severity, code, message, allowed string) {
+			s.found = append(s.found, finding{Diagnostic: Diagnostic{
+				Position: c.places.at("metadata.name"), Severity: severity, Code: code,
+				Path: "metadata.name", Message: message, Allowed: allowed,
+			}})
+		})
+	}
+}
+
+// OwnClasses returns the names of the classes that a pool has without naming
+// any: atoll.<pool> for files, atoll.<pool>.block for blocks, and for a pool
+// that was converted from KadaluStorage the name that its users know.
+func OwnClasses(p *Pool) []string {
+	name := p.Metadata.Name
+	if name == "" {
+		return nil
+	}
+	var names []string
+	if p.Spec.Serves(Subdirectory) || p.Spec.Serves(Single) {
+		names = append(names, "atoll."+name)
+	}
+	if p.Spec.Serves(Block) {
+		names = append(names, "atoll."+name+".block")
+	}
+	if p.Metadata.Annotations[AnnotationConverted] == KadaluKind {
+		former := "kadalu." + name
+		if p.Spec.Type == External {
+			former = "kadalu.external." + name
+		}
+		names = append(names, former)
+	}
+	return names
+}

@@ -1,0 +1,111 @@
+package schema
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// pathFields are the fields of a kustomization that name files and folders which
+// kustomize would also fetch from the network.
+var pathFields = []string{
+	"resources", "bases", "components", "crds", "configurations",
+	"generators", "transformers", "validators", "patchesStrategicMerge",
+}
+
+// refuseRemote looks through a kustomization and those that it includes, and
+// reports everything that is not a local file: checking never touches the
+// network and never runs git. It reports whether all is local.
+func (l *loader) refuseRemote(dir string, seen map[string]bool) bool {
+	if seen[dir] {
+		return true // kustomize itself reports the cycle
+	}
+	seen[dir] = true
+	file := kustomizationFile(dir)
+	data, err := os.ReadFile(file)
+	if file == "" || err != nil || len(data) > maxFileSize {
+		return true // kustomize itself reports it
+	}
+	root, err := parseYAML(chunk{text: data})
+	if err != nil {
+		l.syntaxError(file, chunk{text: data}, err)
+		return false
+	}
+	if root == nil || root.Kind != yaml.MappingNode {
+		return true
+	}
+	local := true
+	for key, value := range pairs(root) {
+		if value == nil {
+			continue
+		}
+		if slices.Contains(pathFields, key.Value) {
+			local = l.entries(dir, file, value, seen) && local
+		} else {
+			local = l.addresses(file, value) && local
+		}
+	}
+	return local
+}
+
+// entries holds that each entry is a file, a folder or inline text.
+func (l *loader) entries(dir, file string, list *yaml.Node, seen map[string]bool) bool {
+	local := true
+	for _, e := range list.Content {
+		if e.Kind != yaml.ScalarNode || strings.Contains(e.Value, "\n") {
+			continue
+		}
+		p := filepath.Join(dir, e.Value)
+		info, err := os.Stat(p)
+		switch {
+		case err != nil && isRemote(e.Value):
+			l.remote(file, e)
+			local = false
+		case err != nil:
+			l.fileError(Position{File: file, Line: e.Line, Column: e.Column}, "kustomize",
+				"there is no file or folder "+e.Value, "a path below or beside the kustomization")
+			local = false
+		case info.IsDir():
+			local = l.refuseRemote(p, seen) && local
+		}
+	}
+	return local
+}
+
+// addresses holds that no single-line value elsewhere is a URL: files of
+// generators and patches may be given as such.
+func (l *loader) addresses(file string, n *yaml.Node) bool {
+	n = resolve(n)
+	if n == nil {
+		return true
+	}
+	local := true
+	if n.Kind == yaml.ScalarNode && (strings.HasPrefix(n.Value, "http://") || strings.HasPrefix(n.Value, "https://")) && !strings.Contains(n.Value, "\n") {
+		l.remote(file, n)
+		return false
+	}
+	for i, c := range n.Content {
+		if n.Kind == yaml.MappingNode && n.Content[i&^1].Value == "literals" {
+			continue // data, not places
+		}
+		local = l.addresses(file, c) && local
+	}
+	return local
+}
+
+func (l *loader) remote(file string, n *yaml.Node) {
+	l.fileError(Position{File: file, Line: n.Line, Column: n.Column}, "kustomize-remote",
+		n.Value+" is not in this tree, and checking never uses the network",
+		"build it with kustomize and pipe the result to 'atoll vet -'")
+}
+
+// isRemote tells addresses from paths, as kustomize does, roughly: a scheme, a
+// user, a host before the first slash, or a query.
+func isRemote(s string) bool {
+	host, _, _ := strings.Cut(s, "/")
+	return strings.Contains(s, "://") || strings.Contains(s, "?ref=") || strings.Contains(s, "::") ||
+		strings.HasPrefix(s, "git@") || strings.Contains(strings.TrimLeft(host, "."), ".") && strings.Contains(s, "/")
+}

@@ -1,0 +1,196 @@
+package schema
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Limits of what Load reads.
+const (
+	maxFileSize = 16 << 20 // bytes of one file or of standard input
+	maxNodes    = 100_000  // values of one document after its aliases are replaced
+	maxDepth    = 64       // nesting of one document
+	maxFolders  = 32       // nesting of folders
+)
+
+// Options are the surroundings of a Load.
+type Options struct {
+	// Stdin is read for the path "-".
+	Stdin io.Reader
+}
+
+// Result is all that was found.
+type Result struct {
+	Documents   []*Document // pools, in the order in which they were read
+	Classes     []*ClassDocument
+	Diagnostics []Diagnostic // sorted by position
+	Others      int          // documents of other kinds, which nobody checked
+}
+
+// Document is one pool and where it was written.
+type Document struct {
+	Pool   *Pool    // what could be read of it; complete when Valid
+	Source Position // of the document's beginning
+	Kind   string   // as written: StoragePool or KadaluStorage
+	Scope  string   // folder of the kustomization that it was built by, "" for plain files
+	Valid  bool     // no diagnostic of severity error concerns it
+
+	places *place
+}
+
+// Position gives the place of a path such as spec.bricks[2].node, or of the
+// nearest thing around it that exists.
+func (d *Document) Position(path string) Position { return d.places.at(path) }
+
+// Load reads files (YAML, JSON, CUE), folders with all below them, kustomizations
+// and, for "-", standard input, and checks all pools in them. What is wrong with
+// the input is in the result's diagnostics, never in the error: that one is for
+// paths that do not exist and for a context that ended.
+func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
+	l := &loader{ctx: ctx, stdin: o.Stdin, result: &Result{}, seen: map[string]bool{}}
+	for _, p := range paths {
+		if err := l.path(p); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("loading: %w", err)
+	}
+	r := l.result
+	l.report(checkAll(r.Documents, r.Classes)...)
+	broken := map[*Document]bool{}
+	for _, d := range l.found {
+		r.Diagnostics = append(r.Diagnostics, d.Diagnostic)
+		if d.document != nil && d.Severity == SeverityError {
+			broken[d.document] = true
+		}
+	}
+	for _, d := range r.Documents {
+		d.Valid = !broken[d]
+	}
+	slices.SortStableFunc(r.Diagnostics, func(a, b Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.Position.File, b.Position.File), a.Position.Line-b.Position.Line,
+			a.Position.Column-b.Position.Column, cmp.Compare(a.Path, b.Path))
+	})
+	return r, nil
+}
+
+// finding is a diagnostic and the pool that it concerns, nil for none.
+type finding struct {
+	Diagnostic
+	document *Document
+}
+
+// loader carries one Load.
+type loader struct {
+	ctx    context.Context
+	stdin  io.Reader
+	result *Result
+	found  []finding
+	seen   map[string]bool // real paths of files and folders that were read
+}
+
+func (l *loader) report(found ...finding) { l.found = append(l.found, found...) }
+
+// fileError reports what is wrong with a file as a whole or at one line.
+func (l *loader) fileError(at Position, code, message, allowed string) {
+	l.report(finding{Diagnostic: Diagnostic{Position: at, Severity: SeverityError, Code: code, Message: message, Allowed: allowed}})
+}
+
+// origin tells where a document comes from.
+type origin struct {
+	file  string
+	scope string
+	// places is the document as a person wrote it, where that is not the
+	// document itself (a kustomization has changed it).
+	places *place
+}
+
+func (o origin) of(root *yaml.Node) *place {
+	if o.places != nil {
+		return o.places
+	}
+	return &place{file: o.file, root: root}
+}
+
+// document takes one parsed document, a List opened.
+func (l *loader) document(root *yaml.Node, from origin) {
+	if root == nil || root.Kind != yaml.MappingNode {
+		l.result.Others++
+		return
+	}
+	switch version, kind := scalar(root, "apiVersion"), scalar(root, "kind"); {
+	case isList(version, kind):
+		items := field(root, "items")
+		if items == nil || items.Kind != yaml.SequenceNode {
+			return
+		}
+		for _, item := range items.Content {
+			l.document(resolve(item), from)
+		}
+	case isKadalu(version, kind):
+		l.kadaluPool(root, from)
+	case isPool(version, kind, root):
+		l.pool(root, from)
+	case kind == "StorageClass":
+		l.class(root, from)
+	default:
+		l.result.Others++
+	}
+}
+
+func scalar(n *yaml.Node, name string) string {
+	if v := field(n, name); v != nil && v.Kind == yaml.ScalarNode {
+		return v.Value
+	}
+	return ""
+}
+
+// pool takes a StoragePool document.
+func (l *loader) pool(root *yaml.Node, from origin) {
+	d := &Document{Pool: &Pool{}, Kind: Kind, Scope: from.scope, places: from.of(root)}
+	d.Source = d.Position("")
+	l.result.Documents = append(l.result.Documents, d)
+	// What cannot be decoded is a problem of shape, and the rest is still decoded.
+	_ = root.Decode(d.Pool)
+	for _, p := range poolShape().Check(root) {
+		at := d.Position(p.Path)
+		if d.places.root == root {
+			at = Position{File: from.file, Line: p.Node.Line, Column: p.Node.Column}
+		}
+		f := d.finding(SeverityError, p.Path, p.Code, p.Message, p.Allowed)
+		f.Position = at
+		l.report(f)
+	}
+}
+
+// kadaluPool takes a KadaluStorage document: it becomes a pool, which is then
+// held to the same rules, in the words and at the places of the document.
+func (l *loader) kadaluPool(root *yaml.Node, from origin) {
+	d := &Document{Pool: &Pool{}, Kind: KadaluKind, Scope: from.scope, places: from.of(root)}
+	d.Source = d.Position("")
+	l.result.Documents = append(l.result.Documents, d)
+	pool, diagnostics := ConvertKadalu(root, d.Position)
+	for _, diagnostic := range diagnostics {
+		l.report(finding{diagnostic, d})
+	}
+	d.places.translate = kadaluPath
+	if pool == nil {
+		d.Pool.Metadata.Name = scalar(field(root, "metadata"), "name")
+		return
+	}
+	d.Pool = pool
+	var converted yaml.Node
+	if err := converted.Encode(pool); err != nil {
+		l.fileError(d.Source, "kadalu-shape", "the pool cannot be written: "+err.Error(), "")
+		return
+	}
+	for _, p := range poolShape().Check(&converted) {
+		l.report(d.finding(SeverityError, p.Path, p.Code, p.Message, p.Allowed))
+	}
+}

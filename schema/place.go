@@ -1,0 +1,68 @@
+package schema
+
+import (
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// place finds the lines of a document's fields.
+type place struct {
+	file      string
+	root      *yaml.Node               // nil: only the file is known
+	translate func(path string) string // from the pool's paths to the document's; nil: the same
+}
+
+// at gives the position of a path, or of the nearest thing around it.
+func (p *place) at(path string) Position {
+	n := resolve(p.root)
+	if n == nil {
+		return Position{File: p.file}
+	}
+	if p.translate != nil {
+		path = p.translate(path)
+	}
+	at := n
+	for path != "" && n != nil {
+		var step string
+		step, path = nextStep(path)
+		n = child(n, step)
+		if n != nil && n.Line > 0 {
+			at = n
+		}
+	}
+	return Position{File: p.file, Line: at.Line, Column: at.Column}
+}
+
+// nextStep cuts the first step from a path: a name, a quoted name in brackets,
+// or an index, which keeps its opening bracket.
+func nextStep(path string) (step, rest string) {
+	path = strings.TrimPrefix(path, ".")
+	if strings.HasPrefix(path, `["`) {
+		if quoted, err := strconv.QuotedPrefix(path[1:]); err == nil {
+			name, _ := strconv.Unquote(quoted)
+			return name, strings.TrimPrefix(path[1+len(quoted):], "]")
+		}
+	}
+	if strings.HasPrefix(path, "[") {
+		index, rest, _ := strings.Cut(path, "]")
+		return index, rest
+	}
+	end := strings.IndexAny(path, ".[")
+	if end < 0 {
+		return path, ""
+	}
+	return path[:end], path[end:]
+}
+
+func child(n *yaml.Node, step string) *yaml.Node {
+	if index, is := strings.CutPrefix(step, "["); is {
+		i, err := strconv.Atoi(index)
+		if err != nil || n.Kind != yaml.SequenceNode || i < 0 || i >= len(n.Content) {
+			return nil
+		}
+		return resolve(n.Content[i])
+	}
+	return field(n, step)
+}
