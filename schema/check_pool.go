@@ -158,7 +158,7 @@ func (c *checker) classes(s *Spec) {
 			c.fail(path+".layout", "class-layout", fmt.Sprintf("the pool does not serve %s", class.Layout), "a layout of spec.volumes, or add it there")
 		}
 		for name := range class.Parameters {
-			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") {
+			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") && name != "csi.storage.k8s.io/fstype" {
 				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter", fmt.Sprintf("the parameter %s is not for the document to set", name), "leave it out")
 			}
 		}

@@ -23,8 +23,8 @@ const (
 	ParameterLayout       = "layout"       // Subdirectory, Block or Single
 )
 
-// annotationDefault makes a class the cluster's default.
-const annotationDefault = "storageclass.kubernetes.io/is-default-class"
+// AnnotationDefaultClass makes a class the cluster's default.
+const AnnotationDefaultClass = "storageclass.kubernetes.io/is-default-class"
 
 // ClassDocument is a StorageClass that stands beside the pools.
 type ClassDocument struct {
@@ -61,7 +61,7 @@ func (l *loader) class(root *yaml.Node, from origin) {
 		Scope: from.scope, places: from.of(root),
 	}
 	c.Source = c.places.at("")
-	c.Default = scalar(field(field(root, "metadata"), "annotations"), annotationDefault) == "true"
+	c.Default = scalar(field(field(root, "metadata"), "annotations"), AnnotationDefaultClass) == "true"
 	l.result.Classes = append(l.result.Classes, c)
 	if c.Provisioner != kadaluProvisioner && c.Provisioner != glusterBlockProvisioner {
 		return

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+func newConvert() *cobra.Command {
+	return &cobra.Command{
+		Use:   "convert [PATH...]",
+		Short: "Turn KadaluStorage documents and old StorageClasses into ours",
+		Long: `convert prints every pool as a StoragePool document, and every StorageClass of
+the provisioners kadalu and gluster.org/glusterblock as one of csi.atoll.storage.
+What an old document says that ours cannot carry is named in warnings on standard
+error.`,
+		Example: "  atoll convert storage-config.yaml > pools/storage-pool-1.yaml",
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			result, err := load(cmd, paths)
+			if err != nil {
+				return err
+			}
+			var converted []any
+			for _, pool := range pools(result) {
+				converted = append(converted, pool)
+			}
+			for _, c := range result.Classes {
+				if c.Converted != nil {
+					converted = append(converted, c.Converted)
+				}
+			}
+			for i, document := range converted {
+				if i > 0 {
+					fmt.Fprintln(cmd.OutOrStdout(), "---")
+				}
+				out, err := yaml.Marshal(document)
+				if err != nil {
+					return fmt.Errorf("writing what was converted: %w", err)
+				}
+				if _, err := cmd.OutOrStdout().Write(out); err != nil {
+					return fmt.Errorf("writing what was converted: %w", err)
+				}
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,83 @@
+// Command atoll checks, renders, compares and explains storage pool documents.
+//
+// Its exit codes are listed in exit.go and in docs/cli.md.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/report"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !isSilent(err) {
+		fmt.Fprintln(stderr, "atoll: "+err.Error())
+	}
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "atoll",
+		Short: "GlusterFS storage pools as code",
+		Long: `atoll checks storage pool documents, renders them into Kubernetes objects,
+and tells what a change to them would do.
+
+A PATH is a file (YAML, JSON or CUE), a folder, a folder with a kustomization,
+or - for standard input.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newVet(), newRender(), newPlan(), newExplain(), newConvert(), newFn(), newSchema(), newVersion())
+	return root
+}
+
+// load reads the paths and, when they hold errors, prints them and returns
+// errFindings, so that no command works on a document that vet refuses.
+func load(cmd *cobra.Command, paths []string) (*schema.Result, error) {
+	if len(paths) == 0 {
+		paths = []string{"."}
+	}
+	result, err := schema.Load(cmd.Context(), schema.Options{Stdin: cmd.InOrStdin()}, paths...)
+	if err != nil {
+		return nil, err
+	}
+	summary := report.Summarize(len(result.Documents), result.Diagnostics)
+	for _, d := range result.Diagnostics {
+		fmt.Fprintln(cmd.ErrOrStderr(), d)
+	}
+	if summary.Errors > 0 {
+		return nil, errFindings
+	}
+	return result, nil
+}
+
+// pools are the documents' pools, in order.
+func pools(r *schema.Result) []*schema.Pool {
+	list := make([]*schema.Pool, 0, len(r.Documents))
+	for _, d := range r.Documents {
+		list = append(list, d.Pool)
+	}
+	return list
+}

@@ -1,0 +1,69 @@
+package render
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// parameterReclaim tells the driver what becomes of the data where Kubernetes has
+// no word for it: Archive.
+const parameterReclaim = "reclaim"
+
+// storageClasses adds the pool's own classes and the extra ones.
+func (b *builder) storageClasses() error {
+	s := &b.pool.Spec
+	for _, name := range schema.OwnClasses(b.pool) {
+		layout := layouts(s)[0]
+		switch {
+		case name == "atoll."+b.name+".block":
+			layout = schema.Block
+		case layout == schema.Block && s.Serves(schema.Subdirectory):
+			layout = schema.Subdirectory
+		}
+		b.class(schema.StorageClass{Name: name, Layout: layout})
+	}
+	for _, c := range s.StorageClasses {
+		b.class(c)
+	}
+	return nil
+}
+
+// class adds one class. Nothing in it tells how to reach the pool: the driver
+// finds that in the catalog.
+func (b *builder) class(c schema.StorageClass) {
+	s := &b.pool.Spec
+	layout := cmp.Or(c.Layout, layouts(s)[0])
+	after := cmp.Or(c.Reclaim, reclaim(s))
+	parameters := map[string]string{schema.ParameterPool: b.name, schema.ParameterLayout: string(layout)}
+	if layout == schema.Block {
+		parameters["csi.storage.k8s.io/fstype"] = "xfs"
+	}
+	for name, value := range c.Parameters {
+		parameters[name] = value
+	}
+	policy := corev1.PersistentVolumeReclaimDelete
+	switch after {
+	case schema.ReclaimRetain:
+		policy = corev1.PersistentVolumeReclaimRetain
+	case schema.ReclaimArchive:
+		parameters[parameterReclaim] = string(schema.ReclaimArchive)
+	}
+	mode := storagev1.VolumeBindingMode(cmp.Or(c.BindingMode, string(storagev1.VolumeBindingImmediate)))
+	expand := layout != schema.Single // the whole pool has one size
+	class := &storagev1.StorageClass{
+		TypeMeta:    metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},
+		ObjectMeta:  metav1.ObjectMeta{Name: c.Name, Labels: b.labels("atoll.storage/namespace", b.namespace)},
+		Provisioner: schema.DriverName, Parameters: parameters, ReclaimPolicy: &policy,
+		VolumeBindingMode: &mode, AllowVolumeExpansion: &expand, MountOptions: slices.Clone(c.MountOptions),
+	}
+	if c.Default {
+		class.Annotations = map[string]string{schema.AnnotationDefaultClass: "true"}
+	}
+	b.add(class)
+}

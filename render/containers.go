@@ -1,0 +1,175 @@
+package render
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Names of the volumes and of the places where the containers see them.
+const (
+	volumeVolfiles = "volfiles"
+	volumeRun      = "run"
+	volumeBrick    = "brick"
+	volumeDevices  = "devices"
+
+	volfilesPath = "/etc/atoll"
+	runPath      = "/run/gluster" // glusterfs puts its sockets and state dumps there
+)
+
+// hostBricks is the folder of a node below which prepare mounts devices. It is
+// not a folder of the pod's: kubelet removes those with all that is in them.
+const hostBricks = "/var/lib/atoll/bricks"
+
+func volumes(b *builder, one brick) []corev1.Volume {
+	all := []corev1.Volume{
+		{Name: volumeVolfiles, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
+		}}},
+		{Name: volumeRun, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+	}
+	host := func(name, path string, kind corev1.HostPathType) corev1.Volume {
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}}
+	}
+	switch {
+	case one.PVC != "":
+		return append(all, corev1.Volume{Name: volumeBrick, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: one.PVC},
+		}})
+	case one.Device != "":
+		folder := fmt.Sprintf("%s/%s.%s.%s", hostBricks, b.namespace, b.name, one.suffix)
+		return append(all, host(volumeBrick, folder, corev1.HostPathDirectoryOrCreate), host(volumeDevices, "/dev", corev1.HostPathDirectory))
+	case one.suffix == tiebreakerSuffix:
+		return append(all, host(volumeBrick, one.Path, corev1.HostPathDirectoryOrCreate))
+	}
+	// Not created: a path that is missing is a disk that is not mounted.
+	return append(all, host(volumeBrick, one.Path, corev1.HostPathDirectory))
+}
+
+// brickMount is the mount of a brick's place. A device is mounted one level
+// below by prepare, and the mount travels to the host and from there to glusterfsd.
+func (b *builder) brickMount(one brick, propagation corev1.MountPropagationMode) corev1.VolumeMount {
+	if one.Device == "" {
+		return corev1.VolumeMount{Name: volumeBrick, MountPath: b.mountpoint()}
+	}
+	return corev1.VolumeMount{Name: volumeBrick, MountPath: "/bricks/" + b.name, MountPropagation: &propagation}
+}
+
+// prepare makes sure that the brick is this pool's and complete, before
+// glusterfsd starts.
+func (b *builder) prepare(one brick) corev1.Container {
+	yes := true
+	c := corev1.Container{
+		Name: "prepare", Image: b.options.Images.Brick,
+		Command: []string{
+			"atoll-brick", "prepare", "--pool=" + b.name, "--brick=" + one.suffix,
+			"--volume-id=" + b.volume.VolumeID, "--directory=" + b.directory(),
+		},
+		VolumeMounts: []corev1.VolumeMount{b.brickMount(one, corev1.MountPropagationBidirectional)},
+		Resources:    fixed("50m", "32Mi"),
+		// Marks are trusted.* attributes, which need CAP_SYS_ADMIN.
+		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "FOWNER"),
+	}
+	if one.Device != "" {
+		c.Command = append(c.Command, "--device="+one.Device)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeDevices, MountPath: "/dev"})
+		// Mounting a block device for the host needs all of it.
+		c.SecurityContext = &corev1.SecurityContext{Privileged: &yes, ReadOnlyRootFilesystem: &yes}
+	}
+	return c
+}
+
+// glusterfsd serves the brick.
+func (b *builder) glusterfsd(one brick) (corev1.Container, error) {
+	key := keyBrick(one.suffix)
+	name := "brick-" + one.suffix
+	demand, err := resources(b.pool.Spec.Resources)
+	if err != nil {
+		return corev1.Container{}, err
+	}
+	connect := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("brick")}}
+	return corev1.Container{
+		Name: "glusterfsd", Image: b.options.Images.Gluster,
+		Command: []string{
+			"glusterfsd", "-N", "-f", volfilesPath + "/" + key, "--volfile-id", b.name + "." + name,
+			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S", runPath + "/" + name + ".sock",
+		},
+		Ports:        []corev1.ContainerPort{{Name: "brick", ContainerPort: BrickPort, Protocol: corev1.ProtocolTCP}},
+		VolumeMounts: append(daemonMounts(), b.brickMount(one, corev1.MountPropagationHostToContainer)),
+		Resources:    demand,
+		// trusted.* attributes (SYS_ADMIN), files of every owner and kind in their
+		// users' names (the others), and as many open files as it asks for.
+		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETGID", "SETUID", "SYS_RESOURCE"),
+		// A journal or many files may have to be read first: five minutes.
+		StartupProbe:   &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 2, FailureThreshold: 150},
+		ReadinessProbe: &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 5, FailureThreshold: 2},
+		// A busy brick is slow to accept; restarting it would make it heal as well.
+		LivenessProbe: &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 6},
+	}, nil
+}
+
+// selfHeal heals the brick beside it: it takes for its own what has its host name.
+func (b *builder) selfHeal() corev1.Container {
+	no := false
+	security := confined()
+	security.AllowPrivilegeEscalation = &no
+	return corev1.Container{
+		Name: "self-heal", Image: b.options.Images.Gluster,
+		Command: []string{
+			"glusterfs", "-N", "-f", volfilesPath + "/" + keyHeal, "--process-name", "glustershd", "--client-pid=-6",
+			"--volfile-id", "shd/" + b.name, "-l", "/dev/stdout", "-S", runPath + "/heal.sock",
+		},
+		VolumeMounts: daemonMounts(), Resources: fixed("50m", "64Mi"), SecurityContext: security,
+	}
+}
+
+func daemonMounts() []corev1.VolumeMount {
+	return []corev1.VolumeMount{
+		{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+		{Name: volumeRun, MountPath: runPath},
+	}
+}
+
+// confined gives a container the capabilities that it names and no others.
+func confined(capabilities ...corev1.Capability) *corev1.SecurityContext {
+	yes := true
+	return &corev1.SecurityContext{
+		ReadOnlyRootFilesystem: &yes,
+		Capabilities:           &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: capabilities},
+	}
+}
+
+func fixed(cpu, memory string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+	}}
+}
+
+// resources reads the quantities of the document.
+func resources(r *schema.Resources) (corev1.ResourceRequirements, error) {
+	if r == nil {
+		return fixed("100m", "256Mi"), nil
+	}
+	var out corev1.ResourceRequirements
+	for _, part := range []struct {
+		from map[string]string
+		to   *corev1.ResourceList
+		name string
+	}{{r.Requests, &out.Requests, "requests"}, {r.Limits, &out.Limits, "limits"}} {
+		for name, text := range part.from {
+			q, err := resource.ParseQuantity(text)
+			if err != nil {
+				return out, fmt.Errorf("spec.resources.%s.%s: %q is not a quantity: %w", part.name, name, text, err)
+			}
+			if *part.to == nil {
+				*part.to = corev1.ResourceList{}
+			}
+			(*part.to)[corev1.ResourceName(name)] = q
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,34 @@
+package explain_test
+
+import (
+	"context"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/atoll-storage/atoll/render/explain"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+var update = flag.Bool("update", false, "write what Explain says into testdata")
+
+func TestExamples(t *testing.T) {
+	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools")
+	if err != nil || len(r.Documents) == 0 {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, d := range r.Documents {
+		b.WriteString(explain.Explain(d.Pool).String())
+	}
+	if *update {
+		if err := os.WriteFile("testdata/examples.txt", []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/examples.txt")
+	if err != nil || b.String() != string(want) {
+		t.Errorf("Explain says:\n%s\nwant:\n%s", b.String(), want)
+	}
+}

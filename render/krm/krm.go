@@ -1,0 +1,132 @@
+// Package krm is the renderer as a KRM function: a kustomization lists it under
+// transformers, after its patches, and the pools in the build are replaced by
+// the objects that they become.
+//
+// The protocol is kustomize's "Functions Specification": a ResourceList comes in
+// on standard input and goes out on standard output, with the items transformed
+// and with results for what is wrong.
+package krm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"sigs.k8s.io/kustomize/kyaml/fn/framework"
+	"sigs.k8s.io/kustomize/kyaml/kio"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// ErrRefused says that pools of the list have errors; the results name them.
+var ErrRefused = errors.New("the pools have errors")
+
+// Process reads a ResourceList, renders the pools in it and writes the list.
+// A pool with errors leaves the items untouched: the list then carries results
+// of severity error, and the returned error is ErrRefused.
+func Process(ctx context.Context, in io.Reader, out io.Writer, o render.Options) error {
+	processor := framework.ResourceListProcessorFunc(func(list *framework.ResourceList) error {
+		return transform(ctx, list, o)
+	})
+	return framework.Execute(processor, &kio.ByteReadWriter{Reader: in, Writer: out})
+}
+
+func transform(ctx context.Context, list *framework.ResourceList, o render.Options) error {
+	var documents strings.Builder
+	var rest []*yaml.RNode
+	for _, item := range list.Items {
+		if !isPool(item) {
+			rest = append(rest, item)
+			continue
+		}
+		text, err := withoutBookkeeping(item)
+		if err != nil {
+			return err
+		}
+		documents.WriteString("---\n" + text)
+	}
+	if documents.Len() == 0 {
+		return nil
+	}
+	loaded, err := schema.Load(ctx, schema.Options{Stdin: strings.NewReader(documents.String())}, "-")
+	if err != nil {
+		return err
+	}
+	refused := false
+	for _, d := range loaded.Diagnostics {
+		refused = refused || d.Severity == schema.SeverityError
+		list.Results = append(list.Results, result(d))
+	}
+	if refused {
+		return ErrRefused
+	}
+	rendered, err := renderAll(loaded.Documents, o)
+	if err != nil {
+		return err
+	}
+	list.Items = append(rest, rendered...)
+	return nil
+}
+
+func isPool(item *yaml.RNode) bool {
+	version, kind := item.GetApiVersion(), item.GetKind()
+	return version == schema.APIVersion && kind == schema.Kind ||
+		version == schema.KadaluAPIVersion && kind == schema.KadaluKind
+}
+
+// withoutBookkeeping gives the document without the annotations that kustomize
+// adds while it builds.
+func withoutBookkeeping(item *yaml.RNode) (string, error) {
+	c := item.Copy()
+	annotations := c.GetAnnotations()
+	for name := range annotations {
+		if strings.HasPrefix(name, "internal.config.kubernetes.io/") || strings.HasPrefix(name, "config.kubernetes.io/") {
+			delete(annotations, name)
+		}
+	}
+	if err := c.SetAnnotations(annotations); err != nil {
+		return "", fmt.Errorf("reading pool %s: %w", item.GetName(), err)
+	}
+	return c.String()
+}
+
+func result(d schema.Diagnostic) *framework.Result {
+	message := d.Message
+	if d.Allowed != "" {
+		message += "; " + d.Allowed
+	}
+	return &framework.Result{
+		Message:  message,
+		Severity: framework.Severity(d.Severity),
+		ResourceRef: &yaml.ResourceIdentifier{
+			TypeMeta: yaml.TypeMeta{APIVersion: schema.APIVersion, Kind: schema.Kind},
+			NameMeta: yaml.NameMeta{Name: d.Pool},
+		},
+		Field: &framework.Field{Path: d.Path},
+		Tags:  map[string]string{"code": d.Code},
+	}
+}
+
+func renderAll(documents []*schema.Document, o render.Options) ([]*yaml.RNode, error) {
+	var nodes []*yaml.RNode
+	for _, d := range documents {
+		objects, err := render.Render(d.Pool, o)
+		if err != nil {
+			return nil, err
+		}
+		text, err := render.YAML(objects)
+		if err != nil {
+			return nil, err
+		}
+		parsed, err := (&kio.ByteReader{Reader: strings.NewReader(string(text)), OmitReaderAnnotations: true}).Read()
+		if err != nil {
+			return nil, fmt.Errorf("reading what pool %s was rendered to: %w", d.Pool.Metadata.Name, err)
+		}
+		nodes = append(nodes, parsed...)
+	}
+	return nodes, nil
+}

@@ -1,0 +1,75 @@
+package render
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// service gives the bricks their names. A brick that is not ready keeps its name:
+// otherwise bricks that wait for each other would never find each other.
+func (b *builder) service() error {
+	if !b.native() {
+		return nil
+	}
+	b.add(&corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: b.meta(b.serviceName()),
+		Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone, PublishNotReadyAddresses: true,
+			Selector: map[string]string{LabelPool: b.name},
+			Ports:    []corev1.ServicePort{{Name: "brick", Port: BrickPort, TargetPort: intstr.FromString("brick"), Protocol: corev1.ProtocolTCP}},
+		},
+	})
+	return nil
+}
+
+// disruptionBudgets keep evictions from taking a set's quorum: one brick of a
+// set at a time, and none where the pool would stop. minAvailable counts pods
+// that are there; maxUnavailable would count one that is being replaced as none.
+func (b *builder) disruptionBudgets() error {
+	s := &b.pool.Spec
+	if !b.native() {
+		return nil
+	}
+	size := s.SetSize()
+	sets := len(s.Bricks) / size
+	for set := range sets {
+		selector := metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelSet: strconv.Itoa(set)}}
+		switch {
+		case s.Type == schema.Replica2 && s.Tiebreaker != nil:
+			// The thin arbiter has a voice in every set, and a pod may have one
+			// budget only: all pods of the pool share one.
+			all := len(s.Bricks)
+			if s.Tiebreaker.Node != "" {
+				all++
+			}
+			b.budget(b.serviceName(), all-1, metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name}})
+			return nil
+		case s.Type == schema.Replica2:
+			// A pair without tiebreaker writes as long as its first brick is up.
+			selector.MatchLabels[LabelBrick] = strconv.Itoa(set * size)
+			b.budget(b.workload("set-"+strconv.Itoa(set)), 1, selector)
+		case s.Type == schema.Replica1:
+			b.budget(b.workload("set-"+strconv.Itoa(set)), 1, selector)
+		default:
+			b.budget(b.workload("set-"+strconv.Itoa(set)), size-1, selector)
+		}
+	}
+	return nil
+}
+
+func (b *builder) budget(name string, least int, selector metav1.LabelSelector) {
+	available := intstr.FromInt32(int32(least))
+	unhealthy := policyv1.AlwaysAllow // a brick that does not serve holds no quorum
+	b.add(&policyv1.PodDisruptionBudget{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
+		ObjectMeta: b.meta(name),
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &available, Selector: &selector, UnhealthyPodEvictionPolicy: &unhealthy},
+	})
+}

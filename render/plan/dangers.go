@@ -1,0 +1,151 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/explain"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// dangers compares what a pool is made of.
+func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
+	if a, b := namespace(was, o), namespace(is, o); a != b {
+		c.danger("namespace", fmt.Sprintf("the namespace changes from %s to %s: new bricks start on disks that the old ones hold", a, b), "keep the namespace, or make a new pool")
+	}
+	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type == is.Spec.Type {
+		c.danger("volume-id", fmt.Sprintf("the volume ID changes from %s to %s: bricks refuse to start", a, b), "keep volumeID: "+a)
+	}
+	if was.Spec.Type != is.Spec.Type {
+		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what is on the bricks does not change with it", was.Spec.Type, is.Spec.Type), "make a new pool and move the data")
+		return // what follows compares like with like
+	}
+	if a, b := was.Spec.Disperse, is.Spec.Disperse; a != nil && b != nil && *a != *b {
+		c.danger("disperse-changed", fmt.Sprintf("the coding changes from %d+%d to %d+%d: what is written cannot be read any more", a.Data, a.Redundancy, b.Data, b.Redundancy), "make a new pool and move the data")
+	}
+	c.bricks(&was.Spec, &is.Spec)
+	c.tiebreaker(was.Spec.Tiebreaker, is.Spec.Tiebreaker)
+	c.external(was.Spec.External, is.Spec.External)
+	c.layouts(&was.Spec, &is.Spec)
+}
+
+// bricks compares position by position: a brick's position is its identity.
+func (c *Pool) bricks(was, is *schema.Spec) {
+	position := map[string]int{}
+	for i, b := range is.Bricks {
+		position[explain.Place(b)] = i
+	}
+	for i, b := range was.Bricks {
+		place := explain.Place(b)
+		now, still := position[place]
+		switch {
+		case still && now == i:
+		case still:
+			c.danger("brick-reordered", fmt.Sprintf("brick %d (%s) becomes brick %d: its position is its identity", i, place, now), "keep the order, and add bricks at the end")
+		case i < len(is.Bricks) && !slices.ContainsFunc(was.Bricks, func(o schema.Brick) bool { return explain.Place(o) == explain.Place(is.Bricks[i]) }):
+			c.danger("brick-moved", fmt.Sprintf("brick %d moves from %s to %s: its data stays behind and is healed from the others, if there are any", i, place, explain.Place(is.Bricks[i])),
+				"one brick of a set at a time, and only when the set has nothing to heal")
+		case b.Decommissioned && lastSets(was, i):
+			c.Notes = append(c.Notes, fmt.Sprintf("brick %d (%s) was decommissioned and goes", i, place))
+		default:
+			c.danger("brick-removed", fmt.Sprintf("brick %d (%s) is removed: its files go with it", i, place), "decommissioned: true for all bricks of the last set, and remove them when they are empty")
+		}
+	}
+}
+
+// lastSets reports whether brick i and all behind it are decommissioned, so that
+// no other changes its position.
+func lastSets(s *schema.Spec, i int) bool {
+	for _, b := range s.Bricks[i:] {
+		if !b.Decommissioned {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Pool) tiebreaker(was, is *schema.Tiebreaker) {
+	if reflect.DeepEqual(was, is) {
+		return
+	}
+	switch {
+	case was == nil:
+		c.danger("tiebreaker-added", "a tiebreaker is added: clients with the old graph do not ask it, and the two kinds disagree about quorum", "restart all clients before a brick goes")
+	case is == nil:
+		c.danger("tiebreaker-removed", "the tiebreaker is removed: what it knows of stale bricks is lost", "heal everything first")
+	default:
+		c.danger("tiebreaker-moved", "the tiebreaker moves: what it knows of stale bricks stays behind", "heal everything first")
+	}
+}
+
+func (c *Pool) external(was, is *schema.ExternalSpec) {
+	if was == nil || is == nil {
+		return
+	}
+	if was.Volume != is.Volume {
+		c.danger("external-volume", fmt.Sprintf("the volume changes from %s to %s: volumes that exist are looked up where they are not", was.Volume, is.Volume), "make a new pool")
+	}
+	if !slices.ContainsFunc(is.Hosts, func(h string) bool { return slices.Contains(was.Hosts, h) }) {
+		c.danger("external-hosts", "all hosts change: another cluster may have a volume of the same name", "change them in two steps, if it is the same cluster")
+	}
+}
+
+func (c *Pool) layouts(was, is *schema.Spec) {
+	for _, l := range []schema.Layout{schema.Subdirectory, schema.Block, schema.Single} {
+		if was.Serves(l) && !is.Serves(l) {
+			c.danger("layout-removed", fmt.Sprintf("the pool serves %s no more: volumes of that layout cannot be used", l), "keep the layout while such volumes exist")
+		}
+	}
+}
+
+// immutableFields are the fields that an API server never changes on an object
+// that exists (Kubernetes 1.36, validation of storage and apps).
+var immutableFields = map[string][]string{
+	"StorageClass": {"provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"},
+	"StatefulSet":  {"spec.serviceName", "spec.selector", "spec.podManagementPolicy", "spec.volumeClaimTemplates"},
+}
+
+// immutable reports fields that the API server would refuse to change.
+func (c *Pool) immutable(o Object) {
+	for _, field := range o.Fields {
+		for _, fixed := range immutableFields[o.Kind] {
+			if field == fixed || strings.HasPrefix(field, fixed+".") {
+				c.danger("immutable", fmt.Sprintf("%s %s: %s cannot change, the API server refuses it", o.Kind, o.Name, field), "a class with another name; the old one stays while volumes use it")
+			}
+		}
+	}
+}
+
+func isTemplate(field string) bool { return strings.HasPrefix(field, "spec.template.") }
+
+// differences lists the paths at which two trees differ, sorted.
+func differences(path string, a, b any) []string {
+	if reflect.DeepEqual(a, b) {
+		return nil
+	}
+	x, isMap := a.(map[string]any)
+	y, both := b.(map[string]any)
+	if !isMap || !both {
+		return []string{path}
+	}
+	keys := slices.Collect(maps.Keys(x))
+	for k := range y {
+		if _, known := x[k]; !known {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	var all []string
+	for _, k := range keys {
+		below := k
+		if path != "" {
+			below = path + "." + k
+		}
+		all = append(all, differences(below, x[k], y[k])...)
+	}
+	return all
+}

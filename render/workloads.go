@@ -1,0 +1,156 @@
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// brick is one StatefulSet to make: a data brick, or the tiebreaker.
+type brick struct {
+	schema.Brick
+	suffix string // index or tiebreakerSuffix
+	set    string // index of its set; "" for the tiebreaker, which serves all
+}
+
+func (b *builder) workloads() error {
+	if !b.native() {
+		return nil
+	}
+	s := &b.pool.Spec
+	var bricks []brick
+	for i, at := range s.Bricks {
+		bricks = append(bricks, brick{at, strconv.Itoa(i), strconv.Itoa(i / s.SetSize())})
+	}
+	if t := s.Tiebreaker; t != nil && t.Node != "" {
+		bricks = append(bricks, brick{schema.Brick{Node: t.Node, Path: t.Path}, tiebreakerSuffix, ""})
+	}
+	for _, one := range bricks {
+		if err := b.statefulSet(one); err != nil {
+			return fmt.Errorf("brick %s: %w", one.suffix, err)
+		}
+	}
+	return nil
+}
+
+// statefulSet adds the StatefulSet of one brick. Its update strategy is OnDelete:
+// an applied change never restarts all bricks at once.
+func (b *builder) statefulSet(one brick) error {
+	labels := []string{LabelBrick, one.suffix}
+	if one.set != "" {
+		labels = append(labels, LabelSet, one.set)
+	}
+	spec, err := b.pod(one)
+	if err != nil {
+		return err
+	}
+	replicas, history := int32(1), int32(3)
+	b.add(&appsv1.StatefulSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+		ObjectMeta: b.meta(b.workload(one.suffix), labels...),
+		Spec: appsv1.StatefulSetSpec{
+			ServiceName: b.serviceName(), Replicas: &replicas, RevisionHistoryLimit: &history,
+			PodManagementPolicy: appsv1.ParallelPodManagement,
+			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
+			Selector:            &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: one.suffix}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels: b.labels(labels...),
+					// A new volfile is a new revision of the pod.
+					Annotations: map[string]string{"atoll.storage/volfiles": b.digest(keyBrick(one.suffix), keyHeal)},
+				},
+				Spec: spec,
+			},
+		},
+	})
+	return nil
+}
+
+func (b *builder) digest(keys ...string) string {
+	h := sha256.New()
+	for _, key := range keys {
+		fmt.Fprintf(h, "%s\n%s\n", key, b.bricksMap[key])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// defaultPriority: what all volumes of a pool depend on goes last.
+const defaultPriority = "system-node-critical"
+
+func (b *builder) pod(one brick) (corev1.PodSpec, error) {
+	s := &b.pool.Spec
+	grace, no := int64(60), false
+	pod := corev1.PodSpec{
+		PriorityClassName: defaultPriority, TerminationGracePeriodSeconds: &grace,
+		AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+		Tolerations: b.tolerations(one), Volumes: volumes(b, one),
+		InitContainers: []corev1.Container{b.prepare(one)},
+		SecurityContext: &corev1.PodSecurityContext{
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+	if s.PriorityClassName != "" {
+		pod.PriorityClassName = s.PriorityClassName
+	}
+	b.place(&pod, one)
+	server, err := b.glusterfsd(one)
+	if err != nil {
+		return pod, err
+	}
+	pod.Containers = append(pod.Containers, server)
+	if _, heals := b.bricksMap[keyHeal]; heals && one.suffix != tiebreakerSuffix {
+		pod.Containers = append(pod.Containers, b.selfHeal())
+	}
+	return pod, nil
+}
+
+// place binds a brick to its node, or spreads the bricks of a set whose claims
+// can move.
+func (b *builder) place(pod *corev1.PodSpec, one brick) {
+	if one.Node != "" {
+		pod.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{one.Node}}},
+			}}},
+		}}
+		return
+	}
+	if b.pool.Spec.SetSize() == 1 {
+		return
+	}
+	set := &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelSet: one.set}}
+	apart := corev1.PodAffinityTerm{LabelSelector: set, TopologyKey: corev1.LabelHostname}
+	anti := &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{apart}}
+	if b.pool.Spec.AllowSameNode {
+		anti = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: apart}}}
+	}
+	pod.Affinity = &corev1.Affinity{PodAntiAffinity: anti}
+	pod.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: set,
+	}}
+}
+
+// tolerations: a brick that is bound to a node gains nothing by being evicted
+// from it.
+func (b *builder) tolerations(one brick) []corev1.Toleration {
+	var all []corev1.Toleration
+	if one.Node != "" {
+		for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+			all = append(all, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
+		}
+	}
+	for _, t := range b.pool.Spec.Tolerations {
+		all = append(all, corev1.Toleration{
+			Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value,
+			Effect: corev1.TaintEffect(t.Effect), TolerationSeconds: t.TolerationSeconds,
+		})
+	}
+	return all
+}
