@@ -31,7 +31,7 @@ test-fast: ## all that needs neither root nor daemons
 	@tests/run.sh fast ./... -short
 
 test-gluster: ## real bricks, mounts and self-heal (root)
-	@pkgs=$$($(GO) list ./... | grep -E '/(tests/gluster|tests/podrun|brick)(/|$$)'); \
+	@pkgs=$$($(GO) list ./... | grep -E '/(tests/gluster|tests/podrun|tests/demo|brick)(/|$$)'); \
 	  [ -z "$$pkgs" ] || tests/run.sh gluster $$pkgs -count=1 -timeout 20m
 
 demo: deps ## from a pool document to data on a mounted volume (root)

@@ -14,11 +14,13 @@ import (
 const (
 	volumeVolfiles = "volfiles"
 	volumeRun      = "run"
+	volumeTmp      = "tmp"
 	volumeBrick    = "brick"
 	volumeDevices  = "devices"
 
 	volfilesPath = "/etc/atoll"
 	runPath      = "/run/gluster" // glusterfs puts its sockets and state dumps there
+	tmpPath      = "/tmp"         // it copies a volfile there to read it
 )
 
 // hostBricks is the folder of a node below which prepare mounts devices. It is
@@ -30,7 +32,7 @@ func volumes(b *builder, one brick) []corev1.Volume {
 		{Name: volumeVolfiles, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
 		}}},
-		{Name: volumeRun, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+		memory(volumeRun), memory(volumeTmp),
 	}
 	host := func(name, path string, kind corev1.HostPathType) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}}
@@ -48,6 +50,10 @@ func volumes(b *builder, one brick) []corev1.Volume {
 	}
 	// Not created: a path that is missing is a disk that is not mounted.
 	return append(all, host(volumeBrick, one.Path, corev1.HostPathDirectory))
+}
+
+func memory(name string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}
 }
 
 // brickMount is the mount of a brick's place. A device is mounted one level
@@ -101,9 +107,10 @@ func (b *builder) glusterfsd(one brick) (corev1.Container, error) {
 		Ports:        []corev1.ContainerPort{{Name: "brick", ContainerPort: BrickPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: append(daemonMounts(), b.brickMount(one, corev1.MountPropagationHostToContainer)),
 		Resources:    demand,
-		// trusted.* attributes (SYS_ADMIN), files of every owner and kind in their
-		// users' names (the others), and as many open files as it asks for.
-		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETGID", "SETUID", "SYS_RESOURCE"),
+		// trusted.* attributes (SYS_ADMIN) and files of every owner and kind in their
+		// users' names (the others). Not SYS_RESOURCE: ext4 lets who has it write
+		// beyond a quota.
+		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETGID", "SETUID"),
 		// A journal or many files may have to be read first: five minutes.
 		StartupProbe:   &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 2, FailureThreshold: 150},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 5, FailureThreshold: 2},
@@ -131,6 +138,7 @@ func daemonMounts() []corev1.VolumeMount {
 	return []corev1.VolumeMount{
 		{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 		{Name: volumeRun, MountPath: runPath},
+		{Name: volumeTmp, MountPath: tmpPath},
 	}
 }
 

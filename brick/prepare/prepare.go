@@ -1,0 +1,184 @@
+// Package prepare makes a brick ready before glusterfsd starts: it finds the
+// brick's folder, proves that it is this pool's, and makes it when the place is
+// empty. It never formats a device and never empties a folder.
+package prepare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/go-logr/logr"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// Marks of a brick's folder.
+const (
+	// xattrVolumeID is GlusterFS' own: the 16 bytes of the volume ID. glusterfsd
+	// refuses to start without it (posix, message 113064).
+	xattrVolumeID = "trusted.glusterfs.volume-id"
+	// xattrPosition is ours: pool and position, such as fast/0.
+	xattrPosition = "trusted.atoll.brick"
+)
+
+// staging is where a new brick is made, beside the brick's folder.
+const staging = ".atoll-brick-new"
+
+// Brick is one brick to prepare.
+type Brick struct {
+	Pool      string
+	Position  string // index, or ta
+	VolumeID  uuid.UUID
+	Directory string // absolute; its parent is the mounted place
+	Device    string // block device to mount at the parent; "" when it is mounted already
+}
+
+// Errors of Run. What they wrap tells what to do.
+var (
+	ErrForeign      = errors.New("the place holds something else")
+	ErrNotEmpty     = errors.New("the folder has files and no mark of a brick")
+	ErrNoFileSystem = errors.New("the device has no file system that a brick can use")
+)
+
+// Run prepares the brick. It can be repeated, and be cut off anywhere: a new
+// brick appears under its name complete or not at all.
+func Run(ctx context.Context, b Brick, log logr.Logger) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(b.Directory) || filepath.Clean(b.Directory) != b.Directory {
+		return fmt.Errorf("the brick's directory %q is not a clean absolute path", b.Directory)
+	}
+	parent := filepath.Dir(b.Directory)
+	if b.Device != "" {
+		if err := mount(b.Device, parent, log); err != nil {
+			return err
+		}
+	}
+	root, err := os.OpenRoot(parent)
+	if err != nil {
+		return fmt.Errorf("opening the brick's place: %w; is the disk mounted?", err)
+	}
+	defer root.Close()
+	name := filepath.Base(b.Directory)
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		log.Info("making the brick", "directory", b.Directory)
+		return b.create(root, name)
+	case err != nil:
+		return fmt.Errorf("looking at the brick: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("%w: %s is no folder; move it away", ErrForeign, b.Directory)
+	}
+	log.Info("found the brick's folder", "directory", b.Directory)
+	return b.adopt(root, name)
+}
+
+// create makes the brick in a staging folder and renames it into place.
+func (b Brick) create(root *os.Root, name string) error {
+	if err := root.RemoveAll(staging); err != nil { // of a run that was cut off
+		return fmt.Errorf("removing an unfinished brick: %w", err)
+	}
+	if err := root.Mkdir(staging, 0o755); err != nil {
+		return fmt.Errorf("making the brick: %w", err)
+	}
+	if err := b.mark(root, staging); err != nil {
+		return err
+	}
+	if err := root.Rename(staging, name); err != nil {
+		return fmt.Errorf("putting the new brick in place: %w", err)
+	}
+	return sync(root, ".")
+}
+
+// mark writes what makes a folder this pool's brick.
+func (b Brick) mark(root *os.Root, name string) error {
+	if err := root.Mkdir(filepath.Join(name, ".glusterfs"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making .glusterfs: %w", err)
+	}
+	d, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for attribute, value := range map[string][]byte{xattrVolumeID: b.VolumeID[:], xattrPosition: []byte(b.position())} {
+		if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
+			return fmt.Errorf("marking the brick with %s: %w; the file system must take trusted attributes, and the process needs CAP_SYS_ADMIN", attribute, err)
+		}
+	}
+	return sync(root, name)
+}
+
+func (b Brick) position() string { return b.Pool + "/" + b.Position }
+
+// adopt takes a folder that is there: this very brick, or an empty one.
+func (b Brick) adopt(root *os.Root, name string) error {
+	id, err := attribute(root, name, xattrVolumeID)
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		if empty, err := isEmpty(root, name); err != nil || !empty {
+			return errors.Join(err, fmt.Errorf("%w: %s; if it is to become a brick, move the files away, else correct the pool's document", ErrNotEmpty, b.Directory))
+		}
+		return b.mark(root, name)
+	}
+	if id != string(b.VolumeID[:]) {
+		found, _ := uuid.FromBytes([]byte(id))
+		return fmt.Errorf("%w: %s is a brick of the volume %s, this pool is %s; if that is the pool's own data, set volumeID: %s in its document",
+			ErrForeign, b.Directory, found, b.VolumeID, found)
+	}
+	at, err := attribute(root, name, xattrPosition)
+	if err != nil {
+		return err
+	}
+	if at != "" && at != b.position() {
+		return fmt.Errorf("%w: %s is brick %s, here it would be %s; bricks of the document have changed places: put them back", ErrForeign, b.Directory, at, b.position())
+	}
+	return b.mark(root, name)
+}
+
+// attribute reads an extended attribute, "" when there is none.
+func attribute(root *os.Root, name, attribute string) (string, error) {
+	d, err := root.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("opening the brick: %w", err)
+	}
+	defer d.Close()
+	value := make([]byte, 256)
+	n, err := unix.Fgetxattr(int(d.Fd()), attribute, value)
+	if errors.Is(err, unix.ENODATA) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", attribute, err)
+	}
+	return string(value[:n]), nil
+}
+
+func isEmpty(root *os.Root, name string) (bool, error) {
+	d, err := root.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	entries, err := d.Readdirnames(1)
+	return len(entries) == 0, errors.Join(ignoreEOF(err))
+}
+
+func sync(root *os.Root, name string) error {
+	d, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("writing the brick to disk: %w", err)
+	}
+	return nil
+}

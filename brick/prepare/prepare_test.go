@@ -1,0 +1,109 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// brickIn gives a brick below a new folder; it needs trusted attributes.
+func brickIn(t *testing.T) Brick {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Setxattr(dir, "trusted.atoll.test", []byte("1"), 0); err != nil {
+		t.Skipf("trusted attributes cannot be set here (needs root): %v", err)
+	}
+	return Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: filepath.Join(dir, "brick")}
+}
+
+func run(b Brick) error { return Run(context.Background(), b, logr.Discard()) }
+
+func TestMakesAndFinds(t *testing.T) {
+	b := brickIn(t)
+	// What a run that was cut off left is no obstacle.
+	if err := os.MkdirAll(filepath.Join(filepath.Dir(b.Directory), staging, ".glusterfs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := run(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	value := make([]byte, 16)
+	if n, err := unix.Getxattr(b.Directory, xattrVolumeID, value); err != nil || uuid.UUID(value[:n]) != b.VolumeID {
+		t.Errorf("volume ID %x, %v", value, err)
+	}
+	if info, err := os.Stat(filepath.Join(b.Directory, ".glusterfs")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf(".glusterfs: %v, %v", info, err)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		before func(t *testing.T, b *Brick)
+		want   error
+	}{
+		"brick of another pool": {func(t *testing.T, b *Brick) {
+			must(t, run(*b))
+			b.VolumeID = uuid.New()
+		}, ErrForeign},
+		"brick of another position": {func(t *testing.T, b *Brick) {
+			must(t, run(*b))
+			b.Position = "1"
+		}, ErrForeign},
+		"folder with files": {func(t *testing.T, b *Brick) {
+			must(t, os.Mkdir(b.Directory, 0o700))
+			must(t, os.WriteFile(filepath.Join(b.Directory, "a"), nil, 0o600))
+		}, ErrNotEmpty},
+		"symbolic link": {func(t *testing.T, b *Brick) {
+			must(t, os.Symlink("/etc", b.Directory))
+		}, ErrForeign},
+		"file": {func(t *testing.T, b *Brick) {
+			must(t, os.WriteFile(b.Directory, nil, 0o600))
+		}, ErrForeign},
+		"no place": {func(_ *testing.T, b *Brick) {
+			b.Directory = filepath.Join(b.Directory, "away", "brick")
+		}, os.ErrNotExist},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := brickIn(t)
+			test.before(t, &b)
+			if err := run(b); !errors.Is(err, test.want) {
+				t.Errorf("error %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAdopts(t *testing.T) {
+	b := brickIn(t)
+	must(t, os.Mkdir(b.Directory, 0o755))
+	must(t, run(b)) // an empty folder
+	must(t, unix.Removexattr(b.Directory, xattrPosition))
+	must(t, run(b)) // the brick of a former operator, which knew no positions
+	b.Position = "1"
+	if err := run(b); !errors.Is(err, ErrForeign) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestDevice(t *testing.T) {
+	b := brickIn(t)
+	b.Device = "/dev/null"
+	if err := run(b); err == nil {
+		t.Error("a character device was taken")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,63 @@
+// Command atoll-brick runs in brick pods.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-storage/atoll/brick/prepare"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{Use: "atoll-brick", Short: "What runs in a brick pod", SilenceUsage: true, SilenceErrors: true}
+	root.AddCommand(newPrepare())
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+// prepareLimit is how long a brick's disk may take to answer.
+const prepareLimit = 2 * time.Minute
+
+func newPrepare() *cobra.Command {
+	var b prepare.Brick
+	var id string
+	cmd := &cobra.Command{
+		Use: "prepare", Short: "Make a brick ready: mount, prove that it is ours, mark", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if b.VolumeID, err = uuid.Parse(id); err != nil {
+				return fmt.Errorf("--volume-id %q is not a UUID", id)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), prepareLimit)
+			defer cancel()
+			log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick", b.Position)
+			if err := prepare.Run(ctx, b, log); err != nil {
+				return fmt.Errorf("pool %s, brick %s: %w", b.Pool, b.Position, err)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&b.Pool, "pool", "", "name of the pool")
+	f.StringVar(&b.Position, "brick", "", "index of the brick, or ta")
+	f.StringVar(&id, "volume-id", "", "volume ID of the pool")
+	f.StringVar(&b.Directory, "directory", "", "the brick's folder")
+	f.StringVar(&b.Device, "device", "", "block device to mount at the folder's parent")
+	for _, name := range []string{"pool", "brick", "volume-id", "directory"} {
+		_ = cmd.MarkFlagRequired(name) // the flag exists
+	}
+	return cmd
+}

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/atoll-storage/atoll/tests/podrun"
+)
+
+func TestMain(m *testing.M) {
+	podrun.Child()
+	os.Exit(m.Run())
+}
+
+// TestDemo runs the demo as 'make demo' does.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs pods as processes: not with -short")
+	}
+	if err := needs(); err != nil {
+		t.Skip(err)
+	}
+	t.Chdir("../..")
+	if err := run(); err != nil {
+		t.Error(err)
+	}
+}

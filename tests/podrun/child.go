@@ -1,0 +1,308 @@
+package podrun
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// setup is what a child makes of itself before it becomes the command.
+type setup struct {
+	Hostname        string
+	Network         string // path of a network namespace
+	Root            string // folder for its root; "" keeps the machine's
+	Program         string // folder with atoll-brick
+	Hosts           string // text of /etc/hosts
+	Mounts          []bind
+	Command         []string
+	Capabilities    []string
+	Privileged      bool
+	ReadOnlyRoot    bool
+	NoNewPrivileges bool
+	Shared          string // folder whose mounts go on to the machine; without Root
+}
+
+type bind struct {
+	From, To                  string
+	ReadOnly, Shared, Follows bool
+}
+
+// Child must be called first by main or TestMain: in a copy of the program that
+// was started to become a container, it never returns.
+func Child() {
+	text := os.Getenv(childVariable)
+	if text == "" {
+		return
+	}
+	runtime.LockOSThread()
+	var s setup
+	err := json.Unmarshal([]byte(text), &s)
+	if err == nil {
+		err = s.become()
+	}
+	fmt.Fprintln(os.Stderr, "podrun:", err)
+	os.Exit(125)
+}
+
+func (s *setup) become() error {
+	fd, err := unix.Open(s.Network, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the network: %w", err)
+	}
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("entering the network: %w", err)
+	}
+	if s.Root == "" {
+		err = s.shareRoot()
+	} else {
+		err = s.ownRoot()
+	}
+	if err != nil {
+		return err
+	}
+	path, err := exec.LookPath(s.Command[0])
+	if err != nil {
+		return err
+	}
+	if err := s.drop(); err != nil {
+		return err
+	}
+	return fmt.Errorf("becoming %s: %w", path, syscall.Exec(path, s.Command, []string{"PATH=" + os.Getenv("PATH")}))
+}
+
+// shareRoot keeps the machine's files but for /etc/hosts. Mounts below Shared go
+// on to the machine, all others stay.
+func (s *setup) shareRoot() error {
+	tree, err := openTree(s.Shared)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if err := attachTree(tree, s.Shared); err != nil {
+		return err
+	}
+	hosts, err := os.CreateTemp(s.Shared, ".hosts-")
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	if _, err := hosts.WriteString(s.Hosts); err != nil {
+		return err
+	}
+	return unix.Mount(hosts.Name(), "/etc/hosts", "", unix.MS_BIND, "")
+}
+
+// openTree takes a copy of the mounts at a path that belongs to no place yet. It
+// still shares with the original what is mounted on either.
+func openTree(path string) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("copying the mounts at %s: %w", path, err)
+	}
+	return tree, nil
+}
+
+func attachTree(tree int, path string) error {
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mounting at %s: %w", path, err)
+	}
+	return unix.Close(tree)
+}
+
+// ownRoot builds the root of a container from the machine's programs and the
+// pod's volumes, and goes there. Volumes are opened first, while they are still
+// shared with the node; all else is this container's own.
+func (s *setup) ownRoot() error {
+	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+		return err
+	}
+	var trees []int
+	for _, m := range s.Mounts {
+		tree, err := openTree(m.From)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, tree)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", s.Root, "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	for i, m := range s.Mounts {
+		if err := s.volume(trees[i], m); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func() error{s.programs, s.etc, s.devices, s.proc} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if s.ReadOnlyRoot {
+		if err := unix.Mount("", s.Root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+	}
+	if err := unix.Chroot(s.Root); err != nil {
+		return err
+	}
+	return os.Chdir("/")
+}
+
+// volume mounts one volume with the propagation that the container asks for.
+func (s *setup) volume(tree int, m bind) error {
+	to := filepath.Join(s.Root, m.To)
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	if err := attachTree(tree, to); err != nil {
+		return err
+	}
+	var propagation uintptr = unix.MS_PRIVATE
+	switch {
+	case m.Shared:
+		propagation = unix.MS_SHARED
+	case m.Follows:
+		propagation = unix.MS_SLAVE
+	}
+	if err := unix.Mount("", to, "", propagation|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		return unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}
+	return nil
+}
+
+// proc shows the container its own processes.
+func (s *setup) proc() error {
+	for _, name := range []string{"proc", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(s.Root, name), 0o777); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("proc", filepath.Join(s.Root, "proc"), "proc", 0, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	return nil
+}
+
+// programs are what an image would have, read-only.
+func (s *setup) programs() error {
+	for from, to := range map[string]string{"/usr": "/usr", "/bin": "/bin", "/sbin": "/sbin", "/lib": "/lib", "/lib64": "/lib64", s.Program: "/opt/atoll"} {
+		info, err := os.Lstat(from)
+		if err != nil {
+			continue // not every machine has all of them
+		}
+		target := filepath.Join(s.Root, to)
+		if info.Mode()&os.ModeSymlink != 0 {
+			link, err := os.Readlink(from)
+			if err != nil {
+				return err
+			}
+			if err := os.Symlink(link, target); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(from, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", from, err)
+		}
+		if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", from, err)
+		}
+	}
+	return nil
+}
+
+func (s *setup) etc() error {
+	dir := filepath.Join(s.Root, "etc")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "protocols", "services"} {
+		if text, err := os.ReadFile(filepath.Join("/etc", name)); err == nil {
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+				return err
+			}
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "hosts"), []byte(s.Hosts), 0o600)
+}
+
+// devices gives a container that has no /dev of its own the few that all have.
+func (s *setup) devices() error {
+	if slices.ContainsFunc(s.Mounts, func(m bind) bool { return m.To == "/dev" }) {
+		return nil
+	}
+	dir := filepath.Join(s.Root, "dev")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
+		target := filepath.Join(dir, name)
+		if err := os.WriteFile(target, nil, 0o600); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/"+name, target, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// capabilities are the numbers of those that rendered pods name (capability.h).
+var capabilities = map[string]uintptr{
+	"CHOWN": unix.CAP_CHOWN, "DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE, "DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH,
+	"FOWNER": unix.CAP_FOWNER, "FSETID": unix.CAP_FSETID, "MKNOD": unix.CAP_MKNOD, "SETGID": unix.CAP_SETGID,
+	"SETUID": unix.CAP_SETUID, "SYS_ADMIN": unix.CAP_SYS_ADMIN,
+}
+
+// drop takes all capabilities but those that were asked for out of the bounding
+// set, so that the command starts without them.
+func (s *setup) drop() error {
+	if s.NoNewPrivileges {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	if s.Privileged || s.Root == "" {
+		return nil
+	}
+	var keep []uintptr
+	for _, name := range s.Capabilities {
+		number, known := capabilities[name]
+		if !known {
+			return fmt.Errorf("the capability %s is not known here", name)
+		}
+		keep = append(keep, number)
+	}
+	for number := uintptr(0); number <= unix.CAP_LAST_CAP; number++ {
+		if slices.Contains(keep, number) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, number, 0, 0, 0); err != nil && err != unix.EINVAL {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+// Package podrun runs rendered brick pods as local processes, as a kubelet would:
+// every pod with an address and a host name of its own, every container with its
+// own view of files, a read-only root and only the capabilities that it asks for.
+// It reads nothing but the rendered objects, so that what it proves holds for them.
+//
+// It is for tests and the demo. It needs root, and leaves nothing behind.
+package podrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/render"
+)
+
+// readyLimit is how long a pod may take until its probe succeeds.
+const readyLimit = 30 * time.Second
+
+// Cluster is a set of nodes on this machine.
+type Cluster struct {
+	// Dir is the folder of the cluster: nodes, logs, and mounts.
+	Dir string
+	// Program is the folder that has atoll-brick.
+	Program string
+
+	network *network
+	objects []render.Object
+	pods    map[string]*Pod
+	undo    []func() error
+}
+
+// Pod is one pod; its name is its StatefulSet's with "-0".
+type Pod struct {
+	Name string
+	IP   string
+
+	node       string
+	namespace  string // path of its network namespace
+	spec       corev1.PodSpec
+	containers map[string]*process
+}
+
+// New makes an empty cluster below dir for these objects. Close removes it.
+func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
+	if os.Getuid() != 0 {
+		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
+	}
+	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+			c = nil
+		}
+	}()
+	if err := c.shareMounts(); err != nil {
+		return c, err
+	}
+	if c.network, err = newNetwork(); err != nil {
+		return c, err
+	}
+	c.undo = append(c.undo, c.network.close)
+	for _, o := range objects {
+		set, is := o.(*appsv1.StatefulSet)
+		if !is {
+			continue
+		}
+		if err := c.addPod(set); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
+	p := &Pod{Name: set.Name + "-0", spec: set.Spec.Template.Spec, containers: map[string]*process{}, node: nodeOf(set)}
+	var err error
+	if p.IP, p.namespace, err = c.network.add(); err != nil {
+		return fmt.Errorf("pod %s: %w", p.Name, err)
+	}
+	c.pods[p.Name] = p
+	return nil
+}
+
+// nodeOf is the node that the pod is bound to; one that is not gets its own.
+func nodeOf(set *appsv1.StatefulSet) string {
+	if a := set.Spec.Template.Spec.Affinity; a != nil && a.NodeAffinity != nil {
+		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+	}
+	return "node-of-" + set.Name
+}
+
+// NodePath gives the place of a node's path on this machine.
+func (c *Cluster) NodePath(node, path string) string {
+	return filepath.Join(c.Dir, "nodes", node, path)
+}
+
+// Pods lists the pods' names.
+func (c *Cluster) Pods() []string {
+	var names []string
+	for _, o := range c.objects {
+		if set, is := o.(*appsv1.StatefulSet); is {
+			names = append(names, set.Name+"-0")
+		}
+	}
+	return names
+}
+
+// hosts is what the cluster's DNS would answer: pod names below their Service.
+func (c *Cluster) hosts() string {
+	var b strings.Builder
+	b.WriteString("127.0.0.1 localhost\n")
+	for _, o := range c.objects {
+		set, is := o.(*appsv1.StatefulSet)
+		if !is {
+			continue
+		}
+		name := set.Name + "-0"
+		fmt.Fprintf(&b, "%s %s.%s.%s.svc.cluster.local %s\n", c.pods[name].IP, name, set.Spec.ServiceName, set.Namespace, name)
+	}
+	return b.String()
+}
+
+// Start runs the pod's init containers one after another, starts its containers
+// and waits until their readiness probes succeed.
+func (c *Cluster) Start(ctx context.Context, name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.InitContainers {
+		run, err := c.start(p, container)
+		if err != nil {
+			return err
+		}
+		if err := run.wait(ctx); err != nil {
+			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err, c.Log(name, container.Name))
+		}
+	}
+	for _, container := range p.spec.Containers {
+		if err := c.StartContainer(ctx, name, container.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartContainer starts one container, as kubelet does after it has ended.
+func (c *Cluster) StartContainer(ctx context.Context, pod, container string) error {
+	p := c.pods[pod]
+	for _, spec := range p.spec.Containers {
+		if spec.Name != container {
+			continue
+		}
+		run, err := c.start(p, spec)
+		if err != nil {
+			return err
+		}
+		p.containers[container] = run
+		return c.ready(ctx, p, spec)
+	}
+	return fmt.Errorf("pod %s has no container %s", pod, container)
+}
+
+// ready polls the container's readiness probe.
+func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container) error {
+	if spec.ReadinessProbe == nil || spec.ReadinessProbe.TCPSocket == nil {
+		return nil
+	}
+	port := int32(0)
+	for _, named := range spec.Ports {
+		if named.Name == spec.ReadinessProbe.TCPSocket.Port.StrVal {
+			port = named.ContainerPort
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	for {
+		err := inNamespace(p.namespace, func() error { return dial(p.IP, int(port)) })
+		if err == nil {
+			return nil
+		}
+		if p.containers[spec.Name].ended() {
+			return fmt.Errorf("pod %s, container %s ended (%v):\n%s", p.Name, spec.Name, p.containers[spec.Name].err, c.Log(p.Name, spec.Name))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("pod %s, container %s is not ready: %w\n%s", p.Name, spec.Name, err, c.Log(p.Name, spec.Name))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends a container with SIGKILL.
+func (c *Cluster) Kill(pod, container string) error {
+	p := c.pods[pod]
+	if p == nil || p.containers[container] == nil {
+		return fmt.Errorf("pod %s has no running container %s", pod, container)
+	}
+	return p.containers[container].kill()
+}
+
+// PID is the process of a container, as this machine numbers it.
+func (c *Cluster) PID(pod, container string) int {
+	return c.pods[pod].containers[container].cmd.Process.Pid
+}
+
+// Log gives the end of what a container printed.
+func (c *Cluster) Log(pod, container string) string {
+	text, _ := os.ReadFile(c.logFile(pod, container))
+	return string(text[max(0, len(text)-3000):])
+}
+
+func (c *Cluster) logFile(pod, container string) string {
+	return filepath.Join(c.Dir, "logs", pod+"."+container+".log")
+}
+
+// Close ends all processes and removes mounts, devices and namespaces. It goes
+// on after a failure and returns all of them.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, p := range c.pods {
+		for _, run := range p.containers {
+			errs = append(errs, run.kill())
+		}
+	}
+	for i := len(c.undo) - 1; i >= 0; i-- {
+		errs = append(errs, c.undo[i]())
+	}
+	c.undo = nil
+	return errors.Join(errs...)
+}

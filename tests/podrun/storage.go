@@ -1,0 +1,170 @@
+package podrun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// shareMounts makes the cluster's folder a mount of its own that passes mounts on
+// to the containers that have it, as a node's root does.
+func (c *Cluster) shareMounts() error {
+	for _, name := range []string{"logs", "nodes", "pods", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(c.Dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(c.Dir, c.Dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting %s onto itself: %w", c.Dir, err)
+	}
+	c.undo = append(c.undo, func() error { return unmountBelow(c.Dir) })
+	if err := unix.Mount("", c.Dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", c.Dir, "", unix.MS_SHARED, "")
+}
+
+// unmountBelow unmounts everything at and below a folder, deepest first.
+func unmountBelow(dir string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var targets []string
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+			targets = append(targets, fields[4])
+		}
+	}
+	var errs []error
+	for i := len(targets) - 1; i >= 0; i-- {
+		if err := unix.Unmount(targets[i], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", targets[i], err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// AddDevice gives a node a disk of this size with an empty XFS: a sparse file
+// behind a loop device. It returns the loop device.
+func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
+	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
+	f, err := os.OpenFile(image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return "", err
+	}
+	loop, err := attach(f, image)
+	if err != nil {
+		return "", err
+	}
+	c.undo = append(c.undo, func() error { return detach(loop) })
+	// The device must not be on the mount that is unmounted after it is detached.
+	if out, err := exec.Command("mkfs.xfs", "-q", loop).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("mkfs.xfs %s: %w: %s", loop, err, out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(loop, &st); err != nil {
+		return "", err
+	}
+	place := c.NodePath(node, path)
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return "", err
+	}
+	return loop, unix.Mknod(place, unix.S_IFBLK|0o600, int(st.Rdev))
+}
+
+// attach puts a file behind a free loop device.
+func attach(f *os.File, name string) (string, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return "", fmt.Errorf("opening loop-control: %w", err)
+	}
+	defer control.Close()
+	for range 20 {
+		index, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return "", fmt.Errorf("finding a free loop device: %w", err)
+		}
+		path := fmt.Sprintf("/dev/loop%d", index)
+		loop, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return "", err
+		}
+		config := unix.LoopConfig{Fd: uint32(f.Fd())}
+		copy(config.Info.File_name[:], name)
+		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
+		loop.Close()
+		if err == nil {
+			return path, nil
+		}
+		if !errors.Is(err, unix.EBUSY) { // somebody else took it
+			return "", fmt.Errorf("configuring %s: %w", path, err)
+		}
+	}
+	return "", errors.New("no loop device stays free")
+}
+
+func detach(path string) error {
+	loop, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer loop.Close()
+	if err := unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
+		return fmt.Errorf("detaching %s: %w", path, err)
+	}
+	return nil
+}
+
+// volume makes a pod's volume and gives its place on this machine.
+func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
+	own := filepath.Join(c.Dir, "pods", p.Name, v.Name)
+	switch {
+	case v.ConfigMap != nil:
+		return own, c.writeConfigMap(v.ConfigMap.Name, own)
+	case v.EmptyDir != nil:
+		return own, os.MkdirAll(own, 0o755)
+	case v.PersistentVolumeClaim != nil:
+		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
+		return place, os.MkdirAll(place, 0o755)
+	case v.HostPath != nil:
+		place := c.NodePath(p.node, v.HostPath.Path)
+		if v.HostPath.Type != nil && *v.HostPath.Type == corev1.HostPathDirectoryOrCreate {
+			return place, os.MkdirAll(place, 0o755)
+		}
+		if info, err := os.Stat(place); err != nil || !info.IsDir() {
+			return "", fmt.Errorf("node %s has no folder %s", p.node, v.HostPath.Path)
+		}
+		return place, nil
+	}
+	return "", fmt.Errorf("volume %s is of a kind that is not run here", v.Name)
+}
+
+func (c *Cluster) writeConfigMap(name, dir string) error {
+	for _, o := range c.objects {
+		m, is := o.(*corev1.ConfigMap)
+		if !is || m.Name != name {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for key, text := range m.Data {
+			if err := os.WriteFile(filepath.Join(dir, key), []byte(text), 0o600); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no ConfigMap %s", name)
+}
