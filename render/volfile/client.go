@@ -72,7 +72,7 @@ func Heal(p Pool) (*Xlator, error) {
 				Option{"entry-self-heal", "on"}, Option{"background-self-heal-count", "0"})
 		}
 	}
-	return &Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil
+	return s.apply(&Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil), nil
 }
 
 // disperseHealTimeout is the least that cluster/disperse 10.3 accepts, in seconds;

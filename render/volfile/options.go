@@ -22,8 +22,8 @@ type mapping struct {
 	graphs               graph
 }
 
-// optionTable has every option of #Options in pool.cue. Source: the volume
-// options of glusterd 10.3 and the volfiles that it writes for them.
+// optionTable has every option of #Options in pool.cue. Source: the volfiles that
+// glusterd 10.3 writes for them; tests/gluster holds the table to it.
 var optionTable = []mapping{
 	{"cluster.favorite-child-policy", "cluster/replicate", "favorite-child-policy", all},
 	{"cluster.heal-timeout", "cluster/replicate", "heal-timeout", healGraph},
@@ -32,10 +32,10 @@ var optionTable = []mapping{
 	{"cluster.min-free-disk", "cluster/distribute", "min-free-disk", mounts},
 	{"cluster.quorum-type", "cluster/replicate", "quorum-type", all},
 	{"cluster.readdir-optimize", "cluster/distribute", "readdir-optimize", mounts},
-	{"cluster.shd-max-threads", "cluster/replicate", "shd-max-threads", healGraph},
+	{"cluster.shd-max-threads", "cluster/replicate", "shd-max-threads", all},
 	{"cluster.shd-max-threads", "cluster/disperse", "shd-max-threads", healGraph},
 	{"diagnostics.brick-log-level", "debug/io-stats", "log-level", brickGraph},
-	{"diagnostics.client-log-level", "debug/io-stats", "log-level", mounts},
+	{"diagnostics.client-log-level", "debug/io-stats", "log-level", all},
 	{"features.shard-block-size", "features/shard", "shard-block-size", blockGraph},
 	{"network.ping-timeout", "protocol/client", "ping-timeout", all},
 	{"performance.cache-size", "performance/io-cache", "cache-size", clientGraph},
@@ -43,7 +43,7 @@ var optionTable = []mapping{
 	{"performance.client-io-threads", "performance/io-threads", "", clientGraph},
 	{"performance.flush-behind", "performance/write-behind", "flush-behind", mounts},
 	{"performance.io-cache", "performance/io-cache", "", clientGraph},
-	{"performance.io-thread-count", "performance/io-threads", "thread-count", brickGraph},
+	{"performance.io-thread-count", "performance/io-threads", "thread-count", brickGraph | clientGraph},
 	{"performance.md-cache-timeout", "performance/md-cache", "md-cache-timeout", clientGraph},
 	{"performance.nl-cache", "performance/nl-cache", "", clientGraph},
 	{"performance.open-behind", "performance/open-behind", "", mounts},

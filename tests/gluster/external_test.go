@@ -1,0 +1,96 @@
+package gluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/catalog"
+)
+
+// external loads a document as a user would write it, renders it, and reads the
+// catalog entry as the driver would.
+func external(t *testing.T, spec string) gluster.Server {
+	t.Helper()
+	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: ext}\nspec: {type: External, external: " + spec + "}\n"
+	r, err := schema.Load(context.Background(), schema.Options{Stdin: strings.NewReader(text)}, "-")
+	if err != nil || len(r.Diagnostics) > 0 {
+		t.Fatalf("loading: %v %v", r.Diagnostics, err)
+	}
+	objects, err := render.Render(r.Documents[0].Pool, render.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if m, is := o.(*corev1.ConfigMap); is {
+			e, err := catalog.Decode([]byte(m.Data[catalog.KeyEntry]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return gluster.Server{Hosts: e.External.Hosts, Port: e.External.Port, Volume: e.External.Volume, Options: e.External.Options}
+		}
+	}
+	t.Fatal("no catalog entry")
+	return gluster.Server{}
+}
+
+// mountServer starts the client and waits for the root of the mount.
+func (g *glusterd) mountServer(s gluster.Server, limit time.Duration) (string, error) {
+	g.t.Helper()
+	dir, err := os.MkdirTemp(g.dir, "mount-")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	args, err := s.Args(dir)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.cluster.run("glusterfs", append([]string{"-l", dir + ".log"}, args...)...)
+	g.t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return dir, gluster.WaitMounted(ctx, dir)
+}
+
+// TestExternal mounts a volume of a real glusterd from a pool document; the first
+// host of the document is down.
+func TestExternal(t *testing.T) {
+	g := startGlusterd(t, "127.1.1.1")
+	g.create("vol1", 3, "replica", "3")
+	g.do("volume", "start", "vol1")
+	dir, err := g.mountServer(external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := write(t, dir, "file", 20)
+	written.verify(t, dir)
+	for i := range 3 {
+		for name := range written {
+			if _, err := os.Stat(filepath.Join(g.dir, fmt.Sprintf("brick-vol1-%d", i), name)); err != nil {
+				t.Errorf("brick %d: %v", i, err)
+			}
+		}
+	}
+}
+
+// TestExternalRefuses holds that a volume that is stopped or not there is never
+// taken for mounted.
+func TestExternalRefuses(t *testing.T) {
+	g := startGlusterd(t, "127.1.1.2")
+	g.create("stopped", 1)
+	for _, volume := range []string{"stopped", "missing"} {
+		if dir, err := g.mountServer(external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"), 3*time.Second); err == nil {
+			t.Errorf("volume %s counts as mounted at %s", volume, dir)
+		}
+	}
+}
