@@ -119,7 +119,7 @@ func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
 			continue
 		}
 		if p.Tiebreaker != nil {
-			p.addTiebreaker(s, set, ping, strict)
+			p.addTiebreaker(s, len(sets), set, ping, strict)
 		}
 		sets = append(sets, s.apply(set, nil))
 	}
@@ -155,18 +155,12 @@ func (p Pool) set(index int, clients []*Xlator, pending []string) *Xlator {
 	}
 }
 
-// addTiebreaker gives a pair its thin arbiter as third subvolume, and the name
-// of its mark on the thin arbiter, which ends in the volume ID.
-func (p Pool) addTiebreaker(s *stack, set *Xlator, ping string, strict bool) {
-	name := fmt.Sprintf("%s-ta-%d", p.Name, len(p.Bricks))
-	client := name
-	for _, seen := range s.tiebreakers {
-		if seen == client {
-			client = fmt.Sprintf("%s-%s", name, set.Name)
-		}
-	}
-	s.tiebreakers = append(s.tiebreakers, client)
-	set.Subvolumes = append(set.Subvolumes, s.client(client, *p.Tiebreaker, ping, strict))
+// addTiebreaker gives a pair its thin arbiter as third subvolume. Its name, and
+// the mark on the thin arbiter that is made of name and volume ID, count sets as
+// if each had a third brick, so that they stay when sets are added.
+func (p Pool) addTiebreaker(s *stack, index int, set *Xlator, ping string, strict bool) {
+	name := fmt.Sprintf("%s-ta-%d", p.Name, 3*index+2)
+	set.Subvolumes = append(set.Subvolumes, s.client(name, *p.Tiebreaker, ping, strict))
 	for i, o := range set.Options {
 		if o.Name == "afr-pending-xattr" {
 			set.Options[i].Value = o.Value + "," + name + "." + p.VolumeID

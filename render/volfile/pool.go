@@ -62,8 +62,8 @@ func (p Pool) check() error {
 }
 
 // brickID tells bricks of a pool apart; heal reports show it as the host.
-func (p Pool) brickID(index int) string {
-	return uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte("brick "+strconv.Itoa(index))).String()
+func (p Pool) brickID(position string) string {
+	return uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte("brick "+position)).String()
 }
 
 // Brick builds the graph that glusterfsd serves for the brick at index.
@@ -78,7 +78,7 @@ func Brick(p Pool, index int) (*Xlator, error) {
 	if p.Type == schema.Arbiter && index%3 == 2 {
 		role = "arbiter"
 	}
-	return p.brick(p.Bricks[index], p.brickID(index), role), nil
+	return p.brick(p.Bricks[index], p.brickID(strconv.Itoa(index)), role), nil
 }
 
 // Tiebreaker builds the graph of the pool's thin arbiter.
@@ -89,7 +89,7 @@ func Tiebreaker(p Pool) (*Xlator, error) {
 	if p.Tiebreaker == nil {
 		return nil, fmt.Errorf("%w: pool %q has no tiebreaker", ErrInvalid, p.Name)
 	}
-	return p.brick(*p.Tiebreaker, p.brickID(len(p.Bricks)), "thin-arbiter"), nil
+	return p.brick(*p.Tiebreaker, p.brickID("ta"), "thin-arbiter"), nil
 }
 
 // brick stacks a brick: storage at the bottom, the network on top. role adds

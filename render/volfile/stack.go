@@ -4,11 +4,10 @@ import "strconv"
 
 // stack grows a graph upwards, with the pool's options applied to each layer.
 type stack struct {
-	pool        string
-	options     map[string]string
-	graph       graph
-	top         *Xlator
-	tiebreakers []string // names of thin arbiter clients so far
+	pool    string
+	options map[string]string
+	graph   graph
+	top     *Xlator
 }
 
 // push puts an xlator named after the pool on top.

@@ -138,3 +138,45 @@ func FuzzPrint(f *testing.F) {
 		}
 	})
 }
+
+// TestGrowthKeepsWhatIsThere adds sets and holds that nothing of the first set
+// changes in any graph: names and marks are stored on bricks.
+func TestGrowthKeepsWhatIsThere(t *testing.T) {
+	for name, p := range map[string]Pool{
+		"replica2":   {Type: schema.Replica2, Bricks: make([]Endpoint, 2)},
+		"tiebreaker": {Type: schema.Replica2, Bricks: make([]Endpoint, 2), Tiebreaker: &Endpoint{Host: "ta", Port: 1, Directory: "/ta"}},
+		"replica3":   {Type: schema.Replica3, Bricks: make([]Endpoint, 3)},
+		"arbiter":    {Type: schema.Arbiter, Bricks: make([]Endpoint, 3)},
+		"disperse":   {Type: schema.Disperse, Data: 2, Redundancy: 1, Bricks: make([]Endpoint, 3)},
+	} {
+		p.Name, p.VolumeID = "p", "64220cb5-c301-41b1-b4f1-e5756b3171dc"
+		grown := p
+		grown.Bricks = append(slices.Clone(p.Bricks), make([]Endpoint, 2*len(p.Bricks))...)
+		for i := range grown.Bricks {
+			grown.Bricks[i] = Endpoint{Host: fmt.Sprintf("h%d", i), Port: 1, Directory: "/b"}
+		}
+		copy(p.Bricks, grown.Bricks)
+		for graph, build := range map[string]func(Pool) (*Xlator, error){"client": Client, "block": BlockClient, "heal": Heal} {
+			before, after := printed(t, build, p), printed(t, build, grown)
+			for block := range strings.SplitSeq(before, "\n\n") {
+				above := strings.Contains(block, "cluster/distribute") || strings.Contains(block, "debug/io-stats")
+				if !above && !strings.Contains(after, strings.TrimSpace(block)) {
+					t.Errorf("%s, %s graph: after sets were added this is not there any more:\n%s", name, graph, block)
+				}
+			}
+		}
+	}
+}
+
+func printed(t *testing.T, build func(Pool) (*Xlator, error), p Pool) string {
+	t.Helper()
+	x, err := build(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := Print(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -27,6 +27,7 @@ func TestTypes(t *testing.T) {
 		{"Replica1", schema.Replica1, 1, nil, -1},
 		{"Replica2", schema.Replica2, 2, nil, 1},
 		{"Replica2 with tiebreaker", schema.Replica2, 2, thin, 0},
+		{"Replica2 2x2 with tiebreaker", schema.Replica2, 4, thin, 3},
 		{"Replica3", schema.Replica3, 3, nil, 0},
 		{"Replica3 2x3", schema.Replica3, 6, nil, 4},
 		{"Arbiter", schema.Arbiter, 3, nil, 1},
