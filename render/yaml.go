@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 )
 
 // YAML writes objects as one stream of documents, without status and without
@@ -17,7 +17,7 @@ func YAML(objects []Object) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err := yaml.Marshal(fields)
+		text, err := yaml.Marshal(fields) // version 2, which kubectl and kustomize print with
 		if err != nil {
 			return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
 		}
@@ -37,7 +37,9 @@ func Fields(o Object) (map[string]any, error) {
 		return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
 	}
 	var fields map[string]any
-	if err := json.Unmarshal(text, &fields); err != nil {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber() // as they are written, not as floating point
+	if err := d.Decode(&fields); err != nil {
 		return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
 	}
 	delete(fields, "status")

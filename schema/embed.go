@@ -2,6 +2,8 @@ package schema
 
 import _ "embed"
 
+//go:generate go run ./generate
+
 // PoolCUE is pool.cue, the only definition of a pool, as it is published.
 //
 //go:embed pool.cue

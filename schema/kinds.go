@@ -15,6 +15,11 @@ func Shape() (*shape.Definition, error) {
 	return shape.Compile(PoolCUE, "#StoragePool", "spec.type")
 }
 
+// JSONSchema is the definition for editors, as JSON schema draft-07.
+func JSONSchema() ([]byte, error) {
+	return poolShape().JSONSchema("https://atoll.storage/schema/v1alpha1/storagepool.json", "StoragePool")
+}
+
 var poolShape = sync.OnceValue(func() *shape.Definition {
 	d, err := Shape()
 	if err != nil {

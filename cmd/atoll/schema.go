@@ -9,13 +9,27 @@ import (
 )
 
 func newSchema() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the definition of a pool document, in CUE",
+		Short: "Print the definition of a pool document: CUE, or JSON schema for editors",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), schema.PoolCUE)
+			text := []byte(schema.PoolCUE)
+			switch output {
+			case "cue":
+			case "json":
+				var err error
+				if text, err = schema.JSONSchema(); err != nil {
+					return err
+				}
+			default:
+				return fmt.Errorf("unknown output format %q; allowed are cue, json", output)
+			}
+			_, err := cmd.OutOrStdout().Write(text)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&output, "output", "o", "cue", "cue|json")
+	return cmd
 }

@@ -1,0 +1,43 @@
+// Command generate writes what is made from pool.cue: the JSON schema for editors
+// and the reference. 'make generate' runs it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/atoll-storage/atoll/schema"
+)
+
+func main() {
+	files, err := generate()
+	if err == nil {
+		for name, text := range files {
+			if err = os.WriteFile(name, text, 0o644); err != nil { //nolint:gosec // published files
+				break
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "generate: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+// generate gives the files by their paths from the folder schema/.
+func generate() (map[string][]byte, error) {
+	d, err := schema.Shape()
+	if err != nil {
+		return nil, err
+	}
+	editors, err := schema.JSONSchema()
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{
+		"storagepool.schema.json": editors,
+		"../docs/storagepool.md":  []byte(d.Reference("StoragePool reference") + footer),
+	}, nil
+}
+
+const footer = "Made from [pool.cue](../schema/pool.cue) by `make generate`. What is checked beyond the fields is in [checks.md](checks.md).\n"

@@ -1,0 +1,195 @@
+// Package bench measures vet and render on many pools, beside kubeconform on the
+// same files in the same run. It is a module of its own, so that what it compares
+// with is no dependency of the program.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yannh/kubeconform/pkg/validator"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// sizes are the numbers of pools.
+var sizes = []int{1000, 10000}
+
+// corpus writes n pools of all types, each into a file of its own, and gives their
+// folder and their bytes.
+func corpus(b *testing.B, n int) (dir string, size int64) {
+	b.Helper()
+	dir = b.TempDir()
+	for i := range n {
+		folder := filepath.Join(dir, fmt.Sprintf("team-%03d", i/100))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		text := document(i)
+		size += int64(len(text))
+		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("pool-%05d.yaml", i)), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return dir, size
+}
+
+// document is the i-th pool.
+func document(i int) string {
+	kinds := []string{"Replica1", "Replica2", "Replica3", "Arbiter", "Disperse", "External"}
+	kind := kinds[i%len(kinds)]
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Pool %d of the benchmark.\napiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata:\n  name: pool-%05d\n  labels: {team: team-%03d}\nspec:\n  type: %s\n", i, i, i/100, kind)
+	if kind == "External" {
+		fmt.Fprintf(&b, "  external:\n    hosts: [gluster1.example.org, gluster2.example.org]\n    volume: vol%d\n    options: [log-level=INFO]\n", i)
+		return b.String()
+	}
+	bricks := map[string]int{"Replica1": 1, "Replica2": 2, "Replica3": 6, "Arbiter": 3, "Disperse": 6}[kind]
+	b.WriteString("  bricks:\n")
+	for j := range bricks {
+		fmt.Fprintf(&b, "  - {node: kube%d, device: /dev/disk/by-id/ata-disk-%05d-%d}\n", j, i, j)
+	}
+	if kind == "Disperse" {
+		b.WriteString("  disperse: {data: 4, redundancy: 2}\n")
+	}
+	b.WriteString("  volumes: [Subdirectory, Block]\n  reclaim: Archive\n  options:\n    performance.quick-read: \"off\"\n    network.ping-timeout: \"10\"\n")
+	fmt.Fprintf(&b, "  storageClasses:\n  - {name: class-%05d, bindingMode: WaitForFirstConsumer}\n  resources:\n    requests: {cpu: 500m, memory: 1Gi}\n", i)
+	return b.String()
+}
+
+// oneCore makes the figures documents a second and core.
+func oneCore(b *testing.B) {
+	before := runtime.GOMAXPROCS(1)
+	b.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+func vet(b *testing.B, dir string, n int) *schema.Result {
+	b.Helper()
+	r, err := schema.Load(context.Background(), schema.Options{}, dir)
+	if err != nil || len(r.Documents) != n || len(r.Diagnostics) > 0 {
+		b.Fatalf("%d documents, %v, %v", len(r.Documents), r.Diagnostics, err)
+	}
+	return r
+}
+
+// BenchmarkVet checks all files: shape, and whatever one pool is to another.
+func BenchmarkVet(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir, size := corpus(b, n)
+			oneCore(b)
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				vet(b, dir, n)
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "documents/s")
+		})
+	}
+}
+
+// BenchmarkRender renders and prints all pools.
+func BenchmarkRender(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir, _ := corpus(b, n)
+			r := vet(b, dir, n)
+			oneCore(b)
+			b.ReportAllocs()
+			written := 0
+			for b.Loop() {
+				written = 0
+				for _, d := range r.Documents {
+					objects, err := render.Render(d.Pool, render.Options{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					text, err := render.YAML(objects)
+					if err != nil {
+						b.Fatal(err)
+					}
+					written += len(text)
+				}
+			}
+			b.SetBytes(int64(written))
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "documents/s")
+		})
+	}
+}
+
+// BenchmarkVetBesideKubeconform takes turns with kubeconform, which checks shape
+// alone, by the JSON schema that is made from the same CUE. The ratio is our
+// documents a second over theirs.
+func BenchmarkVetBesideKubeconform(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir, _ := corpus(b, n)
+			location := schemaFile(b)
+			oneCore(b)
+			var ours, theirs time.Duration
+			for b.Loop() {
+				begin := time.Now()
+				vet(b, dir, n)
+				ours += time.Since(begin)
+				begin = time.Now()
+				kubeconform(b, dir, location, n)
+				theirs += time.Since(begin)
+			}
+			documents := float64(n) * float64(b.N)
+			b.ReportMetric(documents/ours.Seconds(), "documents/s")
+			b.ReportMetric(documents/theirs.Seconds(), "kubeconform-documents/s")
+			b.ReportMetric(theirs.Seconds()/ours.Seconds(), "times-kubeconform")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// schemaFile writes the JSON schema where kubeconform looks for it.
+func schemaFile(b *testing.B) string {
+	b.Helper()
+	text, err := schema.JSONSchema()
+	if err != nil {
+		b.Fatal(err)
+	}
+	path := filepath.Join(b.TempDir(), "storagepool.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}
+
+func kubeconform(b *testing.B, dir, location string, n int) {
+	b.Helper()
+	v, err := validator.New([]string{location}, validator.Opts{Strict: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	valid := 0
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		for _, r := range v.Validate(path, f) { // closes the file
+			if r.Status != validator.Valid {
+				return fmt.Errorf("%s: %v %w", path, r.Status, r.Err)
+			}
+			valid++
+		}
+		return nil
+	})
+	if err != nil || valid != n {
+		b.Fatalf("kubeconform: %d of %d valid: %v", valid, n, err)
+	}
+}
