@@ -68,9 +68,13 @@ func (l *loader) cueFiles(files map[string][]byte) {
 		l.cueErrors(names[0], err)
 		return
 	}
-	v := cuecontext.New().BuildInstance(instance)
+	defer func() { // what the evaluator was given is input
+		if p := recover(); p != nil {
+			l.fileError(Position{File: names[0]}, "syntax", fmt.Sprintf("CUE gave up: %v", p), "see 'cue vet'")
+		}
+	}()
 	c := &cueReader{loader: l, file: names[0]}
-	c.find(v, 0)
+	c.find(cuecontext.New().BuildInstance(instance), 0)
 }
 
 // cueErrors reports every error of an evaluation, at the first of its places.
@@ -149,6 +153,7 @@ func (c *cueReader) take(v cue.Value) {
 	c.loader.document(n, origin{file: file})
 }
 
+// node copies a concrete value, with the places of its parts.
 func (c *cueReader) node(v cue.Value, depth int) (*yaml.Node, error) {
 	v, _ = v.Default()
 	n := &yaml.Node{Kind: yaml.ScalarNode, Line: v.Pos().Line(), Column: v.Pos().Column()}
@@ -157,45 +162,52 @@ func (c *cueReader) node(v cue.Value, depth int) (*yaml.Node, error) {
 	}
 	switch v.Kind() {
 	case cue.StructKind:
-		n.Kind, n.Tag = yaml.MappingNode, "!!map"
-		fields, err := v.Fields()
-		if err != nil {
-			return nil, err
-		}
-		for fields.Next() {
-			key := &yaml.Node{
-				Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(),
-				Line: fields.Value().Pos().Line(), Column: fields.Value().Pos().Column(),
-			}
-			value, err := c.node(fields.Value(), depth+1)
-			if err != nil {
-				return nil, err
-			}
-			n.Content = append(n.Content, key, value)
-		}
+		return n, c.fields(n, v, depth)
 	case cue.ListKind:
-		n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
-		items, err := v.List()
-		if err != nil {
-			return nil, err
-		}
-		for items.Next() {
-			item, err := c.node(items.Value(), depth+1)
-			if err != nil {
-				return nil, err
-			}
-			n.Content = append(n.Content, item)
-		}
+		return n, c.items(n, v, depth)
 	case cue.StringKind:
 		text, err := v.String()
 		n.Tag, n.Value, n.Style = "!!str", text, yaml.DoubleQuotedStyle
 		return n, err
-	default:
-		literal, _ := v.Syntax(cue.Final()).(*ast.BasicLit)
-		if literal == nil {
-			return nil, fmt.Errorf("the value at %s is not plain data", v.Path())
-		}
-		n.Tag, n.Value = map[cue.Kind]string{cue.IntKind: "!!int", cue.FloatKind: "!!float", cue.BoolKind: "!!bool", cue.NullKind: "!!null"}[v.Kind()], literal.Value
 	}
+	literal, _ := v.Syntax(cue.Final()).(*ast.BasicLit)
+	if literal == nil {
+		return nil, fmt.Errorf("the value at %s is not plain data", v.Path())
+	}
+	n.Tag, n.Value = map[cue.Kind]string{cue.IntKind: "!!int", cue.FloatKind: "!!float", cue.BoolKind: "!!bool", cue.NullKind: "!!null"}[v.Kind()], literal.Value
 	return n, nil
+}
+
+func (c *cueReader) fields(n *yaml.Node, v cue.Value, depth int) error {
+	n.Kind, n.Tag = yaml.MappingNode, "!!map"
+	fields, err := v.Fields()
+	if err != nil {
+		return err
+	}
+	for fields.Next() {
+		at := fields.Value().Pos()
+		key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(), Line: at.Line(), Column: at.Column()}
+		value, err := c.node(fields.Value(), depth+1)
+		if err != nil {
+			return err
+		}
+		n.Content = append(n.Content, key, value)
+	}
+	return nil
+}
+
+func (c *cueReader) items(n *yaml.Node, v cue.Value, depth int) error {
+	n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+	items, err := v.List()
+	if err != nil {
+		return err
+	}
+	for items.Next() {
+		item, err := c.node(items.Value(), depth+1)
+		if err != nil {
+			return err
+		}
+		n.Content = append(n.Content, item)
+	}
+	return nil
 }

@@ -92,8 +92,7 @@ func krustyBuild(dir string) (result resmap.ResMap, err error) {
 			err = fmt.Errorf("kustomize gave up: %v", p)
 		}
 	}()
-	fs := originFS{FileSystem: filesys.MakeFsOnDisk(), root: dir}
-	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, dir)
+	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(originFS{filesys.MakeFsOnDisk()}, dir)
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -102,14 +101,11 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 const originAnnotation = "config.kubernetes.io/origin"
 
 // originFS asks for that annotation in every kustomization that is read.
-type originFS struct {
-	filesys.FileSystem
-	root string
-}
+type originFS struct{ filesys.FileSystem }
 
-// ReadFile reads a file; to a kustomization it adds the wish for annotations.
+// ReadFile reads a file within the limit; to a kustomization it adds the wish for annotations.
 func (fs originFS) ReadFile(name string) ([]byte, error) {
-	data, err := fs.FileSystem.ReadFile(name)
+	data, err := readFile(name)
 	if err != nil || !slices.Contains(kustomizationNames, filepath.Base(name)) {
 		return data, err
 	}
@@ -174,8 +170,8 @@ func (l *loader) written(r *resource.Resource, dir, kustomization string) *place
 		return fallback
 	}
 	file := filepath.Join(dir, from.Path)
-	data, err := os.ReadFile(file)
-	if err != nil || len(data) > maxFileSize {
+	data, err := readFile(file)
+	if err != nil {
 		return fallback
 	}
 	var same []*yaml.Node

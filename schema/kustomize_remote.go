@@ -25,9 +25,12 @@ func (l *loader) refuseRemote(dir string, seen map[string]bool) bool {
 	}
 	seen[dir] = true
 	file := kustomizationFile(dir)
-	data, err := os.ReadFile(file)
-	if file == "" || err != nil || len(data) > maxFileSize {
+	if file == "" {
 		return true // kustomize itself reports it
+	}
+	data, err := readFile(file)
+	if err != nil {
+		return true
 	}
 	root, err := parseYAML(chunk{text: data})
 	if err != nil {

@@ -36,9 +36,12 @@ func (l *loader) standardInput() error {
 		return errors.New("there is no standard input to read")
 	}
 	from := origin{file: "stdin"}
-	if data, ok := l.read(l.stdin, from.file); ok {
-		l.yamlFile(data, from)
+	data, err := readLimited(l.stdin)
+	if err != nil {
+		l.unreadable(from.file, err)
+		return nil
 	}
+	l.yamlFile(data, from)
 	return nil
 }
 
@@ -130,35 +133,44 @@ func (l *loader) file(p string, named bool) {
 	}
 }
 
-// open reads a regular file within the limit.
+// open reads a file, or reports why it cannot.
 func (l *loader) open(p string) ([]byte, bool) {
-	f, err := os.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
+	data, err := readFile(p)
 	if err != nil {
 		l.unreadable(p, err)
-		return nil, false
+	}
+	return data, err == nil
+}
+
+// errTooLarge says that a file is beyond the limit.
+var errTooLarge = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
+
+// readFile reads a regular file within the limit.
+func readFile(p string) ([]byte, error) {
+	f, err := os.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		l.unreadable(p, errors.Join(err, errors.New("it is not a regular file")))
-		return nil, false
+		return nil, errors.Join(err, errors.New("it is not a regular file"))
 	}
-	return l.read(f, p)
+	return readLimited(f)
 }
 
-func (l *loader) read(r io.Reader, name string) ([]byte, bool) {
+func readLimited(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
-	if err != nil {
-		l.unreadable(name, err)
-		return nil, false
+	if err == nil && len(data) > maxFileSize {
+		return nil, errTooLarge
 	}
-	if len(data) > maxFileSize {
-		l.fileError(Position{File: name}, "limit", fmt.Sprintf("the file is larger than %d MiB", maxFileSize>>20), "split it, or leave it out")
-		return nil, false
-	}
-	return data, true
+	return data, err
 }
 
 func (l *loader) unreadable(p string, err error) {
+	if errors.Is(err, errTooLarge) {
+		l.fileError(Position{File: p}, "limit", "cannot be read: "+err.Error(), "split it, or leave it out")
+		return
+	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		err = path.Err

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -16,6 +17,24 @@ func TestExamplesByCUE(t *testing.T) {
 	}
 	for _, f := range files {
 		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue", f).CombinedOutput()
+		if err != nil {
+			t.Errorf("cue vet %s: %v\n%s", f, err, out)
+		}
+	}
+}
+
+// TestFormerDocumentsByCUE holds that kadalu.cue accepts the documents of the
+// operator before.
+func TestFormerDocumentsByCUE(t *testing.T) {
+	files, err := filepath.Glob("../schema/testdata/kadalu/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no documents: %v", err)
+	}
+	for _, f := range files {
+		if strings.Contains(f, "storageclass") {
+			continue
+		}
+		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#KadaluStorage", "../schema/pool.cue", "../schema/kadalu.cue", f).CombinedOutput()
 		if err != nil {
 			t.Errorf("cue vet %s: %v\n%s", f, err, out)
 		}
