@@ -24,15 +24,18 @@ lint: ## gofumpt, vet, staticcheck
 	  if [ -n "$$unformatted" ]; then echo "not formatted, run 'go tool gofumpt -w':"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	cd tests/bench && $(GO) vet ./...
 
 test: deps lint test-fast test-gluster ## everything, fast first; skips are listed at the end
 
-test-fast: ## all that needs neither root nor daemons
-	@tests/run.sh fast ./... -short
+# Packages whose tests start real bricks and mounts.
+REAL := /tests/(gluster|podrun|demo)$$
+
+test-fast: ## all that starts no daemons
+	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)')
 
 test-gluster: ## real bricks, mounts and self-heal (root)
-	@pkgs=$$($(GO) list ./... | grep -E '/(tests/gluster|tests/podrun|tests/demo|brick)(/|$$)'); \
-	  [ -z "$$pkgs" ] || tests/run.sh gluster $$pkgs -count=1 -timeout 20m
+	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
 
 demo: deps ## from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo

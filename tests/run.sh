@@ -14,7 +14,8 @@ grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v '\[no test files\]'
 [ $rc -ne 0 ] && { echo "--- the end of $log:"; tail -n 120 "$log"; }
 pass=$(grep -c -E '^ *--- PASS' "$log")
 fail=$(grep -c -E '^ *--- FAIL' "$log")
-skips=$(grep -A1 -E '^ *--- SKIP' "$log" | grep -v -- '^--$')
+# The reason stands in the line before.
+skips=$(awk '/^ *--- SKIP/ {sub(/^ +/, "", before); print "  " $3 ": " before} {before = $0}' "$log")
 skip=$(grep -c -E '^ *--- SKIP' "$log")
 [ -n "$skips" ] && printf 'skipped in %s:\n%s\n' "$name" "$skips"
 echo "$name: $pass passed, $fail failed, $skip skipped"
