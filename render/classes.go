@@ -34,6 +34,18 @@ func (b *builder) storageClasses() error {
 	return nil
 }
 
+// Class is a class that was converted from one of a former provisioner.
+func Class(c *schema.ConvertedClass) Object {
+	policy := corev1.PersistentVolumeReclaimPolicy(cmp.Or(c.ReclaimPolicy, string(corev1.PersistentVolumeReclaimDelete)))
+	mode := storagev1.VolumeBindingMode(cmp.Or(c.VolumeBindingMode, string(storagev1.VolumeBindingImmediate)))
+	return &storagev1.StorageClass{
+		TypeMeta:    metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},
+		ObjectMeta:  metav1.ObjectMeta{Name: c.Metadata.Name, Labels: c.Metadata.Labels, Annotations: c.Metadata.Annotations},
+		Provisioner: c.Provisioner, Parameters: c.Parameters, ReclaimPolicy: &policy,
+		VolumeBindingMode: &mode, AllowVolumeExpansion: &c.AllowVolumeExpansion, MountOptions: c.MountOptions,
+	}
+}
+
 // class adds one class. Nothing in it tells how to reach the pool: the driver
 // finds that in the catalog.
 func (b *builder) class(c schema.StorageClass) {

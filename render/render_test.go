@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +57,8 @@ func TestGolden(t *testing.T) {
 	if len(files) != 10 || len(former) == 0 {
 		t.Fatalf("%d examples, %d former documents", len(files), len(former))
 	}
-	for _, file := range append(files, former...) {
+	overlays, _ := filepath.Glob("../examples/overlays/*")
+	for _, file := range slices.Concat(files, former, overlays) {
 		for _, p := range load(t, file) {
 			got, err := render.YAML(objects(t, p))
 			if err != nil {
@@ -66,7 +68,7 @@ func TestGolden(t *testing.T) {
 			if err != nil || !bytes.Equal(got, again) {
 				t.Errorf("%s: rendered again it differs (%v)", file, err)
 			}
-			golden := filepath.Join("testdata/golden", filepath.Base(file))
+			golden := filepath.Join("testdata/golden", strings.TrimSuffix(filepath.Base(file), ".yaml")+".yaml")
 			if *update {
 				if err := os.WriteFile(golden, got, 0o600); err != nil {
 					t.Fatal(err)

@@ -63,7 +63,7 @@ func (l *loader) class(root *yaml.Node, from origin) {
 	c.Source = c.places.at("")
 	c.Default = scalar(field(field(root, "metadata"), "annotations"), AnnotationDefaultClass) == "true"
 	l.result.Classes = append(l.result.Classes, c)
-	if c.Provisioner != kadaluProvisioner && c.Provisioner != glusterBlockProvisioner {
+	if !Converts(c.Provisioner) {
 		return
 	}
 	k := &kadalu{at: c.places.at, pool: &Pool{}}
@@ -71,6 +71,11 @@ func (l *loader) class(root *yaml.Node, from origin) {
 	for _, d := range k.diagnostics {
 		l.report(finding{Diagnostic: d})
 	}
+}
+
+// Converts reports whether classes of a provisioner convert to ours.
+func Converts(provisioner string) bool {
+	return provisioner == kadaluProvisioner || provisioner == glusterBlockProvisioner
 }
 
 // class converts the class of a former provisioner; what has no meaning any more

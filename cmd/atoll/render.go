@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +45,7 @@ With --output-dir it writes one file a pool, with --split one file an object.`,
 		if err != nil {
 			return err
 		}
-		files, err := renderFiles(pools(result), *options, split)
+		files, err := renderFiles(cmd.ErrOrStderr(), result, *options, split)
 		if err != nil {
 			return err
 		}
@@ -69,39 +71,48 @@ type file struct {
 	content []byte
 }
 
-func renderFiles(pools []*schema.Pool, o render.Options, split bool) ([]file, error) {
+// renderFiles renders every pool, and the classes that were converted.
+func renderFiles(messages io.Writer, r *schema.Result, o render.Options, split bool) ([]file, error) {
 	var files []file
-	for _, p := range pools {
+	add := func(name string, objects ...render.Object) error {
+		content, err := render.YAML(objects)
+		files = append(files, file{name, content})
+		return err
+	}
+	said := newProgress(messages, "rendered", len(r.Documents))
+	defer said.end()
+	for _, p := range pools(r) {
 		objects, err := render.Render(p, o)
 		if err != nil {
 			return nil, err
 		}
-		namespace := p.Metadata.Namespace
-		if namespace == "" {
-			namespace = o.Namespace
+		namespace := cmp.Or(p.Metadata.Namespace, o.Namespace)
+		if !split {
+			err = add(namespace+"-"+p.Metadata.Name+".yaml", objects...)
 		}
-		groups := map[string][]render.Object{}
-		var names []string
-		for _, object := range objects {
-			name := namespace + "-" + p.Metadata.Name + ".yaml"
-			if split {
-				kind := strings.ToLower(object.GetObjectKind().GroupVersionKind().Kind)
-				name = namespace + "-" + kind + "-" + object.GetName() + ".yaml"
-			}
-			if groups[name] == nil {
-				names = append(names, name)
-			}
-			groups[name] = append(groups[name], object)
+		for i := 0; split && i < len(objects) && err == nil; i++ {
+			err = add(fileName(namespace, objects[i]), objects[i])
 		}
-		for _, name := range names {
-			content, err := render.YAML(groups[name])
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, file{name, content})
+		if err != nil {
+			return nil, err
+		}
+		said.step()
+	}
+	for _, c := range r.Classes {
+		if c.Converted == nil {
+			continue
+		}
+		class := render.Class(c.Converted)
+		if err := add(fileName("cluster", class), class); err != nil {
+			return nil, err
 		}
 	}
 	return files, nil
+}
+
+func fileName(namespace string, o render.Object) string {
+	kind := strings.ToLower(o.GetObjectKind().GroupVersionKind().Kind)
+	return namespace + "-" + kind + "-" + o.GetName() + ".yaml"
 }
 
 // writeFiles writes into folder and never outside of it; a file is replaced

@@ -8,23 +8,34 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// build tells which program this is.
+type build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+}
+
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version, revision := "(devel)", "unknown"
+			b := build{"(devel)", "unknown", runtime.Version()}
 			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
+				b.Version = info.Main.Version
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {
-						revision = s.Value
+						b.Commit = s.Value
 					}
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "atoll %s (commit %s, %s)\n", version, revision, runtime.Version())
-			return err
+			return printValue(cmd, output, b, func() {
+				fmt.Fprintf(cmd.OutOrStdout(), "atoll %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
+			})
 		},
 	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text|json|yaml")
+	return cmd
 }

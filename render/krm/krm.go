@@ -8,6 +8,7 @@
 package krm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	var documents strings.Builder
 	var rest []*yaml.RNode
 	for _, item := range list.Items {
-		if !isPool(item) {
+		if !isOurs(item) {
 			rest = append(rest, item)
 			continue
 		}
@@ -64,7 +65,7 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	if refused {
 		return ErrRefused
 	}
-	rendered, err := renderAll(loaded.Documents, o)
+	rendered, err := renderAll(loaded, o)
 	if err != nil {
 		return err
 	}
@@ -72,10 +73,20 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	return nil
 }
 
-func isPool(item *yaml.RNode) bool {
+func isOurs(item *yaml.RNode) bool {
 	version, kind := item.GetApiVersion(), item.GetKind()
 	return version == schema.APIVersion && kind == schema.Kind ||
-		version == schema.KadaluAPIVersion && kind == schema.KadaluKind
+		version == schema.KadaluAPIVersion && kind == schema.KadaluKind ||
+		kind == "StorageClass" && schema.Converts(field(item, "provisioner"))
+}
+
+// field gives a text at the top of an item, "" without one.
+func field(item *yaml.RNode, name string) string {
+	text, err := item.GetString(name)
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 // withoutBookkeeping gives the document without the annotations that kustomize
@@ -111,22 +122,27 @@ func result(d schema.Diagnostic) *framework.Result {
 	}
 }
 
-func renderAll(documents []*schema.Document, o render.Options) ([]*yaml.RNode, error) {
-	var nodes []*yaml.RNode
-	for _, d := range documents {
+func renderAll(loaded *schema.Result, o render.Options) ([]*yaml.RNode, error) {
+	var all []render.Object
+	for _, d := range loaded.Documents {
 		objects, err := render.Render(d.Pool, o)
 		if err != nil {
 			return nil, err
 		}
-		text, err := render.YAML(objects)
-		if err != nil {
-			return nil, err
+		all = append(all, objects...)
+	}
+	for _, c := range loaded.Classes {
+		if c.Converted != nil {
+			all = append(all, render.Class(c.Converted))
 		}
-		parsed, err := (&kio.ByteReader{Reader: strings.NewReader(string(text)), OmitReaderAnnotations: true}).Read()
-		if err != nil {
-			return nil, fmt.Errorf("reading what pool %s was rendered to: %w", d.Pool.Metadata.Name, err)
-		}
-		nodes = append(nodes, parsed...)
+	}
+	text, err := render.YAML(all)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := (&kio.ByteReader{Reader: bytes.NewReader(text), OmitReaderAnnotations: true}).Read()
+	if err != nil {
+		return nil, fmt.Errorf("reading what was rendered: %w", err)
 	}
 	return nodes, nil
 }

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProgress(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out, "rendered", 3)
+	p.step()
+	if out.Len() > 0 {
+		t.Errorf("a quick command says %q", out.String())
+	}
+	p.next = time.Time{}
+	p.step()
+	if got := out.String(); got != "atoll: rendered 2 of 3 pools\n" {
+		t.Errorf("a line is %q", got)
+	}
+	out.Reset()
+	p.terminal, p.next = true, time.Time{}
+	p.step()
+	p.end()
+	if got := out.String(); !strings.HasPrefix(got, "\rrendered [####") || !strings.HasSuffix(got, "3/3\n") {
+		t.Errorf("a bar is %q", got)
+	}
+}
