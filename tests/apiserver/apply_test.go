@@ -1,0 +1,214 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/plan"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// cluster applies objects as Flux and kubectl --server-side do.
+type cluster struct {
+	t       *testing.T
+	dynamic dynamic.Interface
+	typed   kubernetes.Interface
+	mapper  meta.RESTMapper
+}
+
+func connect(t *testing.T, config *rest.Config) *cluster {
+	t.Helper()
+	d, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typed, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	discover, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, dynamic: d, typed: typed, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discover))}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// apply sends one object by server-side apply; unknown fields are errors. It gives
+// the object's resource version.
+func (c *cluster) apply(o render.Object) (string, error) {
+	fields, err := render.Fields(o)
+	if err != nil {
+		return "", err
+	}
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return "", err
+	}
+	gvk := o.GetObjectKind().GroupVersionKind()
+	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return "", err
+	}
+	var client dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		client = c.dynamic.Resource(mapping.Resource).Namespace(o.GetNamespace())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var applied *unstructured.Unstructured
+	applied, err = client.Patch(ctx, o.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: "atoll-test", FieldValidation: metav1.FieldValidationStrict})
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", gvk.Kind, o.GetName(), err)
+	}
+	return applied.GetResourceVersion(), nil
+}
+
+func load(t *testing.T, paths ...string) []*schema.Pool {
+	t.Helper()
+	r, err := schema.Load(context.Background(), schema.Options{}, paths...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pools []*schema.Pool
+	for _, d := range r.Documents {
+		if !d.Valid {
+			t.Fatalf("%s: %v", d.Source, r.Diagnostics)
+		}
+		pools = append(pools, d.Pool)
+	}
+	return pools
+}
+
+func objects(t *testing.T, p *schema.Pool) []render.Object {
+	t.Helper()
+	all, err := render.Render(p, render.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestExamples applies what the examples and the former documents become, twice:
+// all is taken, and the second time changes nothing. Every brick's pod passes
+// admission.
+func TestExamples(t *testing.T) {
+	c := connect(t, start(t))
+	pools := load(t, "../../examples/pools", "../../examples/overlays/production", "../../schema/testdata/kadalu/path-replica1.yaml", "../../schema/testdata/kadalu/external-host.yaml")
+	for _, p := range pools {
+		for _, o := range objects(t, p) {
+			first, err := c.apply(o)
+			if err != nil {
+				t.Errorf("pool %s: %v", p.Metadata.Name, err)
+				continue
+			}
+			if again, err := c.apply(o); err != nil || again != first {
+				t.Errorf("pool %s: applied again, %s changes from version %s to %s, %v", p.Metadata.Name, o.GetName(), first, again, err)
+			}
+			if set, is := o.(*appsv1.StatefulSet); is {
+				c.admit(set)
+			}
+		}
+	}
+}
+
+// admit lets the server check the pod that a StatefulSet's controller would make.
+func (c *cluster) admit(set *appsv1.StatefulSet) {
+	c.t.Helper()
+	pod := &corev1.Pod{ObjectMeta: set.Spec.Template.ObjectMeta, Spec: set.Spec.Template.Spec}
+	pod.Name, pod.Namespace = set.Name+"-0", set.Namespace
+	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, set.Spec.ServiceName
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	made, err := c.typed.CoreV1().Pods(set.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+	if err != nil {
+		c.t.Errorf("pod %s: %v", pod.Name, err)
+		return
+	}
+	if made.Spec.Priority == nil || *made.Spec.Priority < 2_000_000_000 {
+		c.t.Errorf("pod %s has priority %v", pod.Name, made.Spec.Priority)
+	}
+}
+
+// TestPlanAgrees changes one thing at a time and holds that plan calls immutable
+// exactly what the server refuses.
+func TestPlanAgrees(t *testing.T) {
+	c := connect(t, start(t))
+	for i, test := range []struct {
+		name   string
+		change func(*schema.Spec)
+	}{
+		{"class parameter", func(s *schema.Spec) { s.StorageClasses[0].Parameters = map[string]string{"a": "c"} }},
+		{"class binding mode", func(s *schema.Spec) { s.StorageClasses[0].BindingMode = "WaitForFirstConsumer" }},
+		{"class reclaim", func(s *schema.Spec) { s.StorageClasses[0].Reclaim = schema.ReclaimRetain }},
+		{"class archive", func(s *schema.Spec) { s.StorageClasses[0].Reclaim = schema.ReclaimArchive }},
+		{"class mount options", func(s *schema.Spec) { s.StorageClasses[0].MountOptions = []string{"noatime"} }},
+		{"class default", func(s *schema.Spec) { s.StorageClasses[0].Default = true }},
+		{"pool reclaim", func(s *schema.Spec) { s.Reclaim = schema.ReclaimRetain }},
+		{"layout added", func(s *schema.Spec) { s.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} }},
+		{"option", func(s *schema.Spec) { s.Options = map[string]string{"network.ping-timeout": "7"} }},
+		{"brick moved", func(s *schema.Spec) { s.Bricks[0].Node = "elsewhere" }},
+		{"brick on a claim", func(s *schema.Spec) { s.Bricks[0] = schema.Brick{PVC: "claim"} }},
+		{"bricks added", func(s *schema.Spec) { s.Bricks = append(s.Bricks, schema.Brick{Node: "b", Path: "/b"}) }},
+		{"resources", func(s *schema.Spec) { s.Resources = &schema.Resources{Limits: map[string]string{"memory": "2Gi"}} }},
+		{"tolerations", func(s *schema.Spec) { s.Tolerations = []schema.Toleration{{Key: "a", Operator: "Exists"}} }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			pool := func() *schema.Pool {
+				name := fmt.Sprintf("p%d", i)
+				return &schema.Pool{Metadata: schema.Metadata{Name: name}, Spec: schema.Spec{
+					Type: schema.Replica1, Bricks: []schema.Brick{{Node: "a", Path: "/a"}},
+					StorageClasses: []schema.StorageClass{{Name: "extra-" + name, Parameters: map[string]string{"a": "b"}}},
+				}}
+			}
+			before, after := pool(), pool()
+			test.change(&after.Spec)
+			for _, o := range objects(t, before) {
+				if _, err := c.apply(o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var refused error
+			for _, o := range objects(t, after) {
+				if _, err := c.apply(o); err != nil && !apierrors.IsInvalid(err) {
+					t.Fatal(err)
+				} else if err != nil {
+					refused = errors.Join(refused, err)
+				}
+			}
+			p, err := plan.Compare([]*schema.Pool{before}, []*schema.Pool{after}, render.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if says := strings.Contains(p.String(), "DANGER immutable"); says != (refused != nil) {
+				t.Errorf("the server says %v, plan says:\n%s", refused, p)
+			}
+		})
+	}
+}

@@ -1,0 +1,133 @@
+// Package apiserver applies rendered objects to a real kube-apiserver with a real
+// etcd behind it. It is a module of its own: the program does not depend on
+// Kubernetes' servers. 'make test-apiserver' builds the server and runs it.
+package apiserver
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+)
+
+// token is that of the tests' only user, an administrator.
+const token = "atoll-test-token"
+
+// startLimit is how long the servers may take to answer.
+const startLimit = 60 * time.Second
+
+// start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
+func start(t *testing.T) *rest.Config {
+	t.Helper()
+	server := os.Getenv("ATOLL_KUBE_APISERVER")
+	if server == "" {
+		t.Skip("no kube-apiserver: run make test-apiserver, which builds it")
+	}
+	etcd, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Skip("etcd is not installed: run make deps as root")
+	}
+	dir := t.TempDir()
+	client, peer, secure := port(t), port(t), port(t)
+	run(t, dir, "etcd", etcd, "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
+		"--listen-client-urls", url("http", client), "--advertise-client-urls", url("http", client),
+		"--listen-peer-urls", url("http", peer), "--initial-advertise-peer-urls", url("http", peer),
+		"--initial-cluster", "default="+url("http", peer))
+	key := filepath.Join(dir, "key.pem")
+	writeKey(t, key)
+	tokens := filepath.Join(dir, "tokens.csv")
+	if err := os.WriteFile(tokens, []byte(token+",admin,1,system:masters\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, "kube-apiserver", server, "--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
+		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
+		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",
+		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
+		"--disable-admission-plugins", "ServiceAccount") // nobody makes the accounts here
+	config := &rest.Config{Host: url("https", secure), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000}
+	waitReady(t, config, dir)
+	return config
+}
+
+func url(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }
+
+func port(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// run starts a process with a log, and ends it with the test.
+func run(t *testing.T, dir, name, path string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(dir, name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		log.Close()
+	})
+}
+
+func writeKey(t *testing.T, path string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitReady polls /readyz, which is true when the built-in objects are there too.
+func waitReady(t *testing.T, config *rest.Config, dir string) {
+	t.Helper()
+	d, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	for {
+		if _, err = d.RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(filepath.Join(dir, "kube-apiserver.log"))
+			t.Fatalf("kube-apiserver does not answer: %v\n%s", err, log[max(0, len(log)-3000):])
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
