@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster demo bench fuzz clean
+.PHONY: help deps build generate lint test test-fast test-gluster test-apiserver demo bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,8 +25,9 @@ lint: ## gofumpt, vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	cd tests/bench && $(GO) vet ./...
+	cd tests/apiserver && $(GO) vet ./...
 
-test: deps lint test-fast test-gluster ## everything, fast first; skips are listed at the end
+test: deps lint test-fast test-gluster test-apiserver ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
 REAL := /tests/(gluster|podrun|demo)$$
@@ -36,6 +37,17 @@ test-fast: ## all that starts no daemons
 
 test-gluster: ## real bricks, mounts and self-heal (root)
 	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
+
+# The server is built once; a changed version in tests/apiserver/go.mod builds it again.
+APISERVER := $(CURDIR)/.cache/bin/kube-apiserver
+
+$(APISERVER): tests/apiserver/go.mod
+	@mkdir -p $(@D)
+	@echo "building kube-apiserver, which takes some minutes the first time"
+	@cd tests/apiserver && $(GO) build -o $@ k8s.io/kubernetes/cmd/kube-apiserver
+
+test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
+	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 .
 
 demo: deps ## from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # tests/run.sh NAME GO-TEST-ARGUMENTS: runs go test with a log in .cache/, prints
 # its package lines and failures, and lists every skip with its reason at the end.
+# IN is the folder of another module.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 name=$1
 shift
 mkdir -p .cache
 log=.cache/test-$name.log
-${GO:-go} test -v "$@" >"$log" 2>&1
+(cd "${IN:-.}" && ${GO:-go} test -v "$@") >"$log" 2>&1
 rc=$?
 # Package results, and all of the log of what failed.
 grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v '\[no test files\]'
