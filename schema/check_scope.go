@@ -48,36 +48,38 @@ func (s *scope) poolNames() {
 type use struct {
 	document *Document
 	path     string // of the document
-	owner    string // node, or namespace of a claim
 	kind     string // device, path or claim
+	owner    string // node, or namespace of a claim
 	name     string
+	order    int // in which it was read
 }
 
 // places holds that no device, folder or claim serves two bricks, of one pool or
 // of two. A folder within another brick's folder counts, and so does a partition
 // of another brick's device.
 func (s *scope) places() {
-	var uses []use
+	order := 0
+	byOwner := map[[2]string][]use{}
+	add := func(d *Document, path, kind, owner, name string) {
+		order++
+		key := [2]string{kind, owner}
+		byOwner[key] = append(byOwner[key], use{d, path, kind, owner, name, order})
+	}
 	for _, d := range s.documents {
 		for i, b := range d.Pool.Spec.Bricks {
 			at := fmt.Sprintf("spec.bricks[%d]", i)
 			switch {
 			case b.PVC != "":
-				uses = append(uses, use{d, at + ".pvc", d.namespace(), "claim", b.PVC})
+				add(d, at+".pvc", "claim", d.namespace(), b.PVC)
 			case b.Device != "":
-				uses = append(uses, use{d, at + ".device", b.Node, "device", b.Device})
+				add(d, at+".device", "device", b.Node, b.Device)
 			case b.Path != "":
-				uses = append(uses, use{d, at + ".path", b.Node, "path", b.Path})
+				add(d, at+".path", "path", b.Node, b.Path)
 			}
 		}
 		if t := d.Pool.Spec.Tiebreaker; t != nil && t.Node != "" && t.Path != "" {
-			uses = append(uses, use{d, "spec.tiebreaker.path", t.Node, "path", t.Path})
+			add(d, "spec.tiebreaker.path", "path", t.Node, t.Path)
 		}
-	}
-	byOwner := map[[2]string][]use{}
-	for _, u := range uses {
-		key := [2]string{u.kind, u.owner}
-		byOwner[key] = append(byOwner[key], u)
 	}
 	for _, group := range byOwner {
 		s.overlaps(group)
@@ -114,33 +116,23 @@ var partition = regexp.MustCompile(`^(p?[0-9]+|-part[0-9]+)$`)
 // overlap reports the one that was read later.
 func (s *scope) overlap(outer, inner use) {
 	late, early := inner, outer
-	if s.before(inner, outer) {
+	if inner.order < outer.order {
 		late, early = outer, inner
 	}
 	where := early.path
 	if early.document != late.document {
 		where = fmt.Sprintf("%s of pool %s (%s)", early.path, early.document.Pool.Metadata.Name, early.document.Position(early.path))
 	}
-	what := fmt.Sprintf("%s %s of %s", late.kind, late.name, map[string]string{"claim": "namespace " + late.owner}[late.kind])
-	if late.kind != "claim" {
-		what = fmt.Sprintf("%s %s of node %s", late.kind, late.name, late.owner)
+	owner := "node " + late.owner
+	if late.kind == "claim" {
+		owner = "namespace " + late.owner
 	}
+	what := fmt.Sprintf("%s %s of %s", late.kind, late.name, owner)
 	message := what + " is used by " + where + " already"
 	if late.name != early.name {
 		message = fmt.Sprintf("%s overlaps with %s, used by %s", what, early.name, where)
 	}
 	s.found = append(s.found, late.document.finding(SeverityError, late.path, "place-twice", message, "a place that belongs to this brick alone"))
-}
-
-func (s *scope) before(a, b use) bool {
-	if a.document != b.document {
-		return slices.Index(s.documents, a.document) < slices.Index(s.documents, b.document)
-	}
-	// Of one document, bricks come before the tiebreaker and count upwards.
-	if len(a.path) != len(b.path) && strings.HasPrefix(a.path, "spec.b") && strings.HasPrefix(b.path, "spec.b") {
-		return len(a.path) < len(b.path)
-	}
-	return a.path < b.path
 }
 
 // classNames holds that no two classes of the cluster have one name, and names
