@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +16,9 @@ import (
 // gitLimit is how long git may take for one question.
 const gitLimit = time.Minute
 
-// checkout writes path as it is in a git revision into a temporary folder and
-// returns the place of the path in it, "" when the revision has no such path.
+// checkout writes a git revision of the repository that path is in to a temporary
+// folder, all of it, because a kustomization refers to what is beside it. It
+// returns the place of the path there, "" when the revision has no such path.
 func checkout(ctx context.Context, revision, path string) (place string, remove func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, gitLimit)
 	defer cancel()
@@ -33,38 +33,50 @@ func checkout(ctx context.Context, revision, path string) (place string, remove 
 	if err != nil {
 		return "", nil, fmt.Errorf("finding revision %q: %w; fetch it first (CI checkouts are often shallow)", revision, err)
 	}
-	id := strings.TrimSpace(string(commit))
-	listed, err := git(ctx, dir, "ls-tree", "-r", "--name-only", id, "--", base)
+	where, err := git(ctx, dir, "rev-parse", "--show-cdup", "--show-prefix")
 	if err != nil {
-		return "", nil, fmt.Errorf("listing %s in revision %q: %w", path, revision, err)
+		return "", nil, fmt.Errorf("finding the top of the repository of %s: %w", path, err)
 	}
-	if len(listed) == 0 {
-		return "", func() {}, nil
-	}
-	archive, err := git(ctx, dir, "archive", "--format=tar", id, "--", base)
-	if err != nil {
-		return "", nil, fmt.Errorf("reading %s in revision %q: %w", path, revision, err)
-	}
+	up, prefix, _ := strings.Cut(where, "\n") // such as ../ and pools/
 	folder, err := os.MkdirTemp("", "atoll-plan-")
 	if err != nil {
 		return "", nil, err
 	}
 	remove = func() { os.RemoveAll(folder) }
-	if err := unpack(bytes.NewReader(archive), folder); err != nil {
+	if err := archive(ctx, filepath.Join(dir, up), commit, folder); err != nil {
 		remove()
-		return "", nil, fmt.Errorf("reading %s in revision %q: %w", path, revision, err)
+		return "", nil, fmt.Errorf("reading revision %q: %w", revision, err)
 	}
-	return filepath.Join(folder, base), remove, nil
+	place = filepath.Join(folder, prefix, base)
+	if _, err := os.Lstat(place); err != nil {
+		place = ""
+	}
+	return place, remove, nil
 }
 
-func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
-	out, err := cmd.Output()
+// git answers one question, without the line's end.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
-		return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
+		return "", errors.New(strings.TrimSpace(string(exit.Stderr)))
 	}
-	return out, err
+	return strings.TrimRight(string(out), "\n"), err
+}
+
+// archive unpacks a commit while git writes it.
+func archive(ctx context.Context, dir, commit, folder string) error {
+	cmd := exec.CommandContext(ctx, "git", "-C", dir, "archive", "--format=tar", commit)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = unpack(out, folder)
+	_, rest := io.Copy(io.Discard, out) // git must not wait for a reader
+	return errors.Join(err, rest, cmd.Wait())
 }
 
 // unpack writes the archive's folders and files below folder, never outside.
@@ -74,8 +86,8 @@ func unpack(r io.Reader, folder string) error {
 		return err
 	}
 	defer root.Close()
-	for archive := tar.NewReader(r); ; {
-		header, err := archive.Next()
+	for tree := tar.NewReader(r); ; {
+		header, err := tree.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -87,7 +99,7 @@ func unpack(r io.Reader, folder string) error {
 		case tar.TypeDir:
 			err = root.MkdirAll(name, 0o755)
 		case tar.TypeReg:
-			err = unpackFile(root, name, archive)
+			err = unpackFile(root, name, tree)
 		case tar.TypeSymlink:
 			err = root.Symlink(header.Linkname, name)
 		}

@@ -56,6 +56,11 @@ or - for standard input.`,
 // load reads the paths and, when they hold errors, prints them and returns
 // errFindings, so that no command works on a document that vet refuses.
 func load(cmd *cobra.Command, paths []string) (*schema.Result, error) {
+	return loadFrom(cmd, paths, func(file string) string { return file })
+}
+
+// loadFrom is load for files that a person knows by other names.
+func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string) (*schema.Result, error) {
 	if len(paths) == 0 {
 		paths = []string{"."}
 	}
@@ -65,6 +70,7 @@ func load(cmd *cobra.Command, paths []string) (*schema.Result, error) {
 	}
 	summary := report.Summarize(len(result.Documents), result.Diagnostics)
 	for _, d := range result.Diagnostics {
+		d.Position.File = known(d.Position.File)
 		fmt.Fprintln(cmd.ErrOrStderr(), d)
 	}
 	if summary.Errors > 0 {

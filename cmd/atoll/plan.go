@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -93,5 +95,11 @@ func sideAt(cmd *cobra.Command, revision, path string) ([]*schema.Pool, error) {
 	if folder == "" {
 		return nil, nil // the path did not exist then
 	}
-	return side(cmd, folder)
+	r, err := loadFrom(cmd, []string{folder}, func(file string) string {
+		return revision + ":" + filepath.Join(path, strings.TrimPrefix(strings.TrimPrefix(file, folder), "/"))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s at %s: %w", path, revision, err)
+	}
+	return pools(r), nil
 }
