@@ -19,7 +19,29 @@ func (s *scope) check() []finding {
 	s.poolNames()
 	s.places()
 	s.classNames()
+	s.classPools()
 	return s.found
+}
+
+// classPools holds that a converted class asks its pool for what it serves. Pools
+// of the former operator served blocks without saying so.
+func (s *scope) classPools() {
+	for _, c := range s.classes {
+		if c.Converted == nil {
+			continue
+		}
+		layout := Layout(c.Converted.Parameters[ParameterLayout])
+		for _, d := range s.documents {
+			if d.Pool.Metadata.Name != c.Converted.Parameters[ParameterPool] || layout == "" || d.Pool.Spec.Serves(layout) {
+				continue
+			}
+			s.found = append(s.found, finding{Diagnostic: Diagnostic{
+				Position: c.places.at("parameters"), Severity: SeverityWarning, Code: "class-layout", Path: "parameters",
+				Message: fmt.Sprintf("the class asks for %s, which pool %s does not serve", layout, d.Pool.Metadata.Name),
+				Allowed: fmt.Sprintf("convert the pool and add %s to spec.volumes", layout),
+			}})
+		}
+	}
 }
 
 // poolNames: a pool's name is its Gluster volume's and its StorageClass's, and

@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -127,6 +128,16 @@ func (k *kadalu) classParameter(c *ConvertedClass, name, value string) {
 			return
 		}
 		c.Parameters[ParameterPoolSelector] = "type=" + value
+	case "pvtype":
+		if !strings.EqualFold(value, string(Block)) {
+			k.warn(path, "class-parameter", fmt.Sprintf("%q is not a kind of volume that is known; the parameter is left out", value), string(Block))
+			return
+		}
+		c.Parameters[ParameterLayout] = string(Block)
+	case "singlepvperpool", "glusterhosts", "glusterhost", "glustervolname", "glusteroptions":
+		k.warn(path, "class-parameter", "how a pool is reached, and what it serves, is said by its document alone; the parameter is left out", "spec.external and spec.volumes of the pool")
+	case "nodeaffinity":
+		k.warn(path, "class-parameter", "every node reaches every pool; the parameter is left out", "")
 	case "pvreclaimpolicy":
 		k.warn(path, "class-parameter", "what becomes of the data is said by the pool; the parameter is left out", "spec.reclaim of the pool")
 	case "resturl", "restuser", "restuserkey", "secretnamespace", "secretname", "clusterid", "restauthenabled":
