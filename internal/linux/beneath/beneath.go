@@ -1,0 +1,209 @@
+// Package beneath works on files below a folder by file descriptors, in a way that
+// no symbolic link, mount or rename that others plant can lead out of it: every
+// path is resolved by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS.
+package beneath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is an open folder, the root of what its methods reach.
+type Dir struct{ f *os.File }
+
+// Open opens a folder as root.
+func Open(name string) (*Dir, error) {
+	f, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f}, nil
+}
+
+// Close closes the folder.
+func (d *Dir) Close() error { return d.f.Close() }
+
+// File is the folder itself.
+func (d *Dir) File() *os.File { return d.f }
+
+// Path names the folder for calls that take only names, such as mount(2). It is
+// the folder itself, whatever its name means by now.
+func (d *Dir) Path() string { return "/proc/self/fd/" + strconv.Itoa(int(d.f.Fd())) }
+
+// resolve is how paths are followed: never upwards, never through links.
+const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+
+// Dir opens a folder below.
+func (d *Dir) Dir(name string) (*Dir, error) {
+	f, err := d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{f}, nil
+}
+
+func (d *Dir) open(name string, flags uint64) (*os.File, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
+	for {
+		fd, err := unix.Openat2(int(d.f.Fd()), name, &how)
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "openat2", Path: name, Err: err}
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+}
+
+// parent opens the folder that a path is in, and gives the path's last component.
+func (d *Dir) parent(name string) (*Dir, string, error) {
+	dir, base := path.Split(path.Clean(name))
+	if base == "." || base == ".." || base == "" || base == "/" {
+		return nil, "", &fs.PathError{Op: "resolve", Path: name, Err: fs.ErrInvalid}
+	}
+	if dir == "" {
+		dir = "."
+	}
+	p, err := d.Dir(dir)
+	return p, base, err
+}
+
+// Mkdir makes a folder with exactly this mode; fs.ErrExist when there is something.
+func (d *Dir) Mkdir(name string, mode uint32) error {
+	p, base, err := d.parent(name)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := unix.Mkdirat(int(p.f.Fd()), base, mode); err != nil {
+		return &fs.PathError{Op: "mkdirat", Path: name, Err: err}
+	}
+	made, err := p.Dir(base)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	return made.f.Chmod(os.FileMode(mode)) // the umask has taken from it
+}
+
+// MkdirAll makes a folder and those above it that are missing.
+func (d *Dir) MkdirAll(name string, mode uint32) error {
+	err := d.Mkdir(name, mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if above := path.Dir(path.Clean(name)); above != "." {
+			if err := d.MkdirAll(above, mode); err != nil {
+				return err
+			}
+			err = d.Mkdir(name, mode)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// Rename moves a file or folder; what is at the new name must not be a folder
+// with files.
+func (d *Dir) Rename(from, to string) error {
+	a, old, err := d.parent(from)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, name, err := d.parent(to)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if err := unix.Renameat(int(a.f.Fd()), old, int(b.f.Fd()), name); err != nil {
+		return fmt.Errorf("renaming %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+// Rmdir removes an empty folder.
+func (d *Dir) Rmdir(name string) error { return d.unlink(name, unix.AT_REMOVEDIR) }
+
+// Unlink removes what is no folder.
+func (d *Dir) Unlink(name string) error { return d.unlink(name, 0) }
+
+func (d *Dir) unlink(name string, flags int) error {
+	p, base, err := d.parent(name)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := unix.Unlinkat(int(p.f.Fd()), base, flags); err != nil {
+		return &fs.PathError{Op: "unlinkat", Path: name, Err: err}
+	}
+	return nil
+}
+
+// Names lists the folder, in no order.
+func (d *Dir) Names() ([]string, error) {
+	listing, err := d.Dir(".") // an offset of its own
+	if err != nil {
+		return nil, err
+	}
+	defer listing.Close()
+	return listing.f.Readdirnames(-1)
+}
+
+// maxAttribute is the most that an attribute's value may have here, in bytes.
+const maxAttribute = 4096
+
+// ErrNoAttribute says that the folder has no such attribute.
+var ErrNoAttribute = errors.New("there is no such attribute")
+
+// Attribute reads an extended attribute of the folder.
+func (d *Dir) Attribute(name string) ([]byte, error) {
+	value := make([]byte, maxAttribute)
+	n, err := unix.Fgetxattr(int(d.f.Fd()), name, value)
+	if errors.Is(err, unix.ENODATA) {
+		return nil, ErrNoAttribute
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the attribute %s: %w", name, err)
+	}
+	return value[:n], nil
+}
+
+// NewAttribute sets an attribute that must not be there: fs.ErrExist.
+func (d *Dir) NewAttribute(name string, value []byte) error {
+	return d.setAttribute(name, value, unix.XATTR_CREATE)
+}
+
+// ReplaceAttribute sets an attribute that must be there: ErrNoAttribute.
+func (d *Dir) ReplaceAttribute(name string, value []byte) error {
+	return d.setAttribute(name, value, unix.XATTR_REPLACE)
+}
+
+func (d *Dir) setAttribute(name string, value []byte, flags int) error {
+	err := unix.Fsetxattr(int(d.f.Fd()), name, value, flags)
+	if errors.Is(err, unix.ENODATA) {
+		return ErrNoAttribute
+	}
+	if err != nil {
+		return fmt.Errorf("setting the attribute %s: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveAttribute removes an attribute; one that is not there is no error.
+func (d *Dir) RemoveAttribute(name string) error {
+	if err := unix.Fremovexattr(int(d.f.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {
+		return fmt.Errorf("removing the attribute %s: %w", name, err)
+	}
+	return nil
+}
+
+// Sync writes the folder to disk.
+func (d *Dir) Sync() error { return d.f.Sync() }
