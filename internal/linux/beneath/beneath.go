@@ -75,7 +75,8 @@ func (d *Dir) parent(name string) (*Dir, string, error) {
 	return p, base, err
 }
 
-// Mkdir makes a folder with exactly this mode; fs.ErrExist when there is something.
+// Mkdir makes a folder with this mode less the umask; fs.ErrExist when there is
+// something.
 func (d *Dir) Mkdir(name string, mode uint32) error {
 	p, base, err := d.parent(name)
 	if err != nil {
@@ -85,13 +86,11 @@ func (d *Dir) Mkdir(name string, mode uint32) error {
 	if err := unix.Mkdirat(int(p.f.Fd()), base, mode); err != nil {
 		return &fs.PathError{Op: "mkdirat", Path: name, Err: err}
 	}
-	made, err := p.Dir(base)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	return made.f.Chmod(os.FileMode(mode)) // the umask has taken from it
+	return nil
 }
+
+// Chmod sets the permissions of the folder itself.
+func (d *Dir) Chmod(mode uint32) error { return d.f.Chmod(os.FileMode(mode)) }
 
 // MkdirAll makes a folder and those above it that are missing.
 func (d *Dir) MkdirAll(name string, mode uint32) error {

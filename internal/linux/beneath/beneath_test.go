@@ -58,6 +58,10 @@ func TestFolders(t *testing.T) {
 	d, dir := root(t)
 	must(t, d.MkdirAll("x/y/z", 0o777))
 	must(t, d.MkdirAll("x/y/z", 0o777))
+	y, err := d.Dir("x/y")
+	must(t, err)
+	defer y.Close()
+	must(t, y.Chmod(0o777))
 	if info, err := os.Stat(filepath.Join(dir, "x/y")); err != nil || info.Mode().Perm() != 0o777 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}

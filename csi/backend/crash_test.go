@@ -1,0 +1,222 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/go-logr/logr"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// crashVariable makes a copy of the test do one operation and end.
+const crashVariable = "ATOLL_CRASH_TEST"
+
+func TestMain(m *testing.M) {
+	if operation := os.Getenv(crashVariable); operation != "" {
+		if err := operate(operation, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// operate does one operation on the pool in dir.
+func operate(operation, dir string) error {
+	root, err := beneath.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var b Backend = Subdirectory{Root: root}
+	switch operation {
+	case "create":
+		_, err = b.Create(ctx, claim("a", 100))
+	case "expand":
+		_, err = b.Expand(ctx, "a", 200)
+	case "delete", "archive":
+		err = b.Delete(ctx, "a")
+	case "sweep":
+		err = Sweep(ctx, root, logr.Discard())
+	case "single create":
+		_, err = Single{Root: root}.Create(ctx, claim("a", 100))
+	case "single delete":
+		err = Single{Root: root}.Delete(ctx, "a")
+	}
+	return err
+}
+
+// calls are the system calls that change or read a pool.
+var calls = []string{"mkdirat", "fsetxattr", "fremovexattr", "renameat", "unlinkat", "fchmod", "openat2", "getdents64", "fgetxattr"}
+
+// TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
+// system calls in turn, and repeats it: there is never a half-made volume that
+// counts as one, nothing is lost, and in the end all is as if nothing had happened.
+func TestKilledAtEverySystemCall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs every operation some dozen times: not with -short")
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed: run make deps as root")
+	}
+	for _, test := range []struct {
+		operation string
+		before    func(t *testing.T, dir string)
+		after     func(t *testing.T, dir string)
+	}{
+		{"create", nothing, has(100)},
+		{"expand", made, has(200)},
+		{"delete", filled, goneTo(trash, 1)},
+		{"archive", archived, goneTo(archive, 1)},
+		{"sweep", func(t *testing.T, dir string) { filled(t, dir); must(t, operate("delete", dir)) }, goneTo(trash, 0)},
+		{"single create", nothing, func(t *testing.T, dir string) { single(t, dir, 1) }},
+		{"single delete", func(t *testing.T, dir string) {
+			must(t, operate("single create", dir))
+			must(t, os.MkdirAll(filepath.Join(dir, "data/below"), 0o755))
+			must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+		}, func(t *testing.T, dir string) { single(t, dir, 0) }},
+	} {
+		t.Run(test.operation, func(t *testing.T) {
+			kills := 0
+			for _, call := range calls {
+				for n := 1; ; n++ {
+					_, dir := pool(t)
+					test.before(t, dir)
+					killed := runKilled(t, test.operation, dir, call, n)
+					consistent(t, dir)
+					must(t, operate(test.operation, dir))
+					test.after(t, dir)
+					consistent(t, dir)
+					if !killed {
+						break
+					}
+					kills++
+				}
+			}
+			t.Logf("killed at %d system calls", kills)
+			if kills == 0 {
+				t.Error("it was never killed")
+			}
+		})
+	}
+}
+
+// runKilled does the operation in a process of its own, which is killed before
+// its n-th system call of a kind; false when it has fewer.
+func runKilled(t *testing.T, operation, dir, call string, n int) bool {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+		"-e", fmt.Sprintf("inject=%s:error=EINTR:signal=SIGKILL:when=%d", call, n), self, dir)
+	cmd.Env = append(os.Environ(), crashVariable+"="+operation, "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return false
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if status := exit.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == syscall.SIGKILL {
+			return true
+		}
+	}
+	t.Fatalf("%s: %v\n%s", operation, err, out)
+	return false
+}
+
+func nothing(*testing.T, string) {}
+
+func made(t *testing.T, dir string) {
+	t.Helper()
+	must(t, operate("create", dir))
+}
+
+func filled(t *testing.T, dir string) {
+	t.Helper()
+	made(t, dir)
+	inside := filepath.Join(dir, hashed("a"), "a")
+	must(t, os.MkdirAll(filepath.Join(inside, "d/e"), 0o755))
+	must(t, os.WriteFile(filepath.Join(inside, "d/f"), []byte("data"), 0o600))
+}
+
+func archived(t *testing.T, dir string) {
+	t.Helper()
+	filled(t, dir)
+	root, err := beneath.Open(dir)
+	must(t, err)
+	defer root.Close()
+	_, err = Subdirectory{Root: root}.SetReclaim(ctx, "a", schema.ReclaimArchive)
+	must(t, err)
+}
+
+// consistent holds that every folder that counts as a volume has a whole record.
+func consistent(t *testing.T, dir string) {
+	t.Helper()
+	root, err := beneath.Open(dir)
+	must(t, err)
+	defer root.Close()
+	all, err := Subdirectory{Root: root}.List(ctx)
+	must(t, err)
+	for _, v := range all {
+		if v.Request != "a" || v.Size != 100 && v.Size != 200 {
+			t.Errorf("a volume is half-made: %+v", v)
+		}
+	}
+}
+
+func has(size int64) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		root, err := beneath.Open(dir)
+		must(t, err)
+		defer root.Close()
+		all, err := Subdirectory{Root: root}.List(ctx)
+		if err != nil || len(all) != 1 || all[0].Size != size {
+			t.Errorf("volumes %+v, %v", all, err)
+		}
+		if info, err := os.Stat(filepath.Join(dir, hashed("a"), "a")); err != nil || info.Mode().Perm() != volumeMode {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	}
+}
+
+// goneTo holds that the volume is gone and that n folders are where it goes.
+func goneTo(folder string, n int) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		root, err := beneath.Open(dir)
+		must(t, err)
+		defer root.Close()
+		all, err := Subdirectory{Root: root}.List(ctx)
+		must(t, err)
+		aside, err := listed(root, folder)
+		if err != nil || len(all) > 0 || len(aside) != n {
+			t.Errorf("volumes %+v, in %s %v, %v", all, folder, aside, err)
+		}
+	}
+}
+
+// single holds that the pool has n holders, and that a pool without one is empty.
+func single(t *testing.T, dir string, n int) {
+	t.Helper()
+	root, err := beneath.Open(dir)
+	must(t, err)
+	defer root.Close()
+	all, err := Single{Root: root}.List(ctx)
+	must(t, err)
+	names, err := root.Names()
+	if err != nil || len(all) != n || n == 0 && !slices.Equal(names, []string{own}) {
+		t.Errorf("holders %+v, left %v, %v", all, names, err)
+	}
+}

@@ -1,0 +1,263 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Subdirectory keeps many volumes in a pool, each a folder. Their places are those
+// of the Kadalu operator, subvol/xx/yy/name, so that its volumes can be adopted
+// where they are.
+type Subdirectory struct {
+	Root *beneath.Dir     // of the mounted pool
+	Now  func() time.Time // nil is time.Now
+}
+
+const (
+	volumes = "subvol"
+	// hashedMode is of the two folders above volumes.
+	hashedMode = 0o755
+	// volumeMode lets a pod of any user write; a pod's fsGroup may narrow it.
+	// It is set when the volume is made and never again.
+	volumeMode = 0o777
+)
+
+// hashed is the folder that a volume is in.
+func hashed(name string) string {
+	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
+	return volumes + "/" + h[0:2] + "/" + h[2:4]
+}
+
+func (s Subdirectory) now() time.Time {
+	if s.Now == nil {
+		return time.Now()
+	}
+	return s.Now()
+}
+
+// Create makes the folder and then its record. A folder without a record is the
+// rest of a call that was cut off, and is finished.
+func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
+	parent := hashed(c.Name)
+	place := parent + "/" + c.Name
+	err := s.Root.Mkdir(place, volumeMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.Root.MkdirAll(parent, hashedMode); err != nil {
+			return Volume{}, fmt.Errorf("making the folders of volume %s: %w", c.Name, err)
+		}
+		err = s.Root.Mkdir(place, volumeMode)
+	}
+	found := errors.Is(err, fs.ErrExist)
+	if err != nil && !found {
+		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
+	}
+	d, err := s.Root.Dir(place)
+	if err != nil {
+		return Volume{}, fmt.Errorf("opening volume %s: %w", c.Name, err)
+	}
+	defer d.Close()
+	if found {
+		v, err := s.existing(d, c)
+		if !errors.Is(err, ErrNotFound) {
+			return v, err
+		}
+	}
+	if err := d.Chmod(volumeMode); err != nil { // the umask has taken from it
+		return Volume{}, fmt.Errorf("opening volume %s for its users: %w", c.Name, err)
+	}
+	r := c.record(s.now())
+	if err := r.create(d); errors.Is(err, fs.ErrExist) {
+		return s.existing(d, c) // another controller was faster
+	} else if err != nil {
+		return Volume{}, fmt.Errorf("recording volume %s: %w", c.Name, err)
+	}
+	return r.volume(c.Name), nil
+}
+
+// existing holds what is there to the claim; ErrNotFound when it is an empty
+// folder that only lacks its record.
+func (s Subdirectory) existing(d *beneath.Dir, c Claim) (Volume, error) {
+	r, err := read(d)
+	if errors.Is(err, ErrNotFound) {
+		names, err := d.Names()
+		if err != nil {
+			return Volume{}, fmt.Errorf("listing volume %s: %w", c.Name, err)
+		}
+		if len(names) > 0 {
+			return Volume{}, fmt.Errorf("%w: %s has files and no record; adopt it or move it away", ErrForeign, c.Name)
+		}
+		return Volume{}, ErrNotFound
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	if v := r.volume(c.Name); v.fits(c) {
+		return v, nil
+	}
+	return Volume{}, fmt.Errorf("%w: %s has %d bytes and was asked for as %q", ErrExists, c.Name, r.Size, r.Request)
+}
+
+// Open opens a volume that has a record.
+func (s Subdirectory) Open(name string) (*beneath.Dir, error) {
+	d, _, err := s.open(name)
+	return d, err
+}
+
+func (s Subdirectory) open(name string) (*beneath.Dir, record, error) {
+	d, err := s.Root.Dir(hashed(name) + "/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if err != nil {
+		return nil, record{}, fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	r, err := read(d)
+	if err != nil {
+		d.Close()
+		return nil, record{}, fmt.Errorf("volume %s: %w", name, err)
+	}
+	return d, r, nil
+}
+
+// Get reads a volume.
+func (s Subdirectory) Get(_ context.Context, name string) (Volume, error) {
+	d, r, err := s.open(name)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer d.Close()
+	return r.volume(name), nil
+}
+
+// Expand raises the size in the record.
+func (s Subdirectory) Expand(_ context.Context, name string, size int64) (Volume, error) {
+	return s.change(name, func(r *record) bool {
+		grows := size > r.Size
+		r.Size = max(r.Size, size)
+		return grows
+	})
+}
+
+// SetReclaim changes the policy in the record.
+func (s Subdirectory) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
+	return s.change(name, func(r *record) bool {
+		differs := r.Reclaim != after
+		r.Reclaim = after
+		return differs
+	})
+}
+
+// change rewrites a record if edit says that it has changed it.
+func (s Subdirectory) change(name string, edit func(*record) bool) (Volume, error) {
+	d, r, err := s.open(name)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer d.Close()
+	if edit(&r) {
+		if err := r.replace(d); err != nil {
+			return Volume{}, fmt.Errorf("recording volume %s: %w", name, err)
+		}
+	}
+	return r.volume(name), nil
+}
+
+// Delete moves the volume aside in one step. The folders above it stay: what
+// cleans upwards has deleted other people's data before.
+func (s Subdirectory) Delete(_ context.Context, name string) error {
+	place := hashed(name) + "/" + name
+	d, r, err := s.open(name)
+	if errors.Is(err, ErrNotFound) {
+		// Nothing, or a folder that was never finished; one with files is not ours.
+		if err := s.Root.Rmdir(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %s has no record and cannot be removed: %w", ErrForeign, name, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	folder := trash
+	if r.Reclaim == schema.ReclaimArchive {
+		folder = archive
+	}
+	to := aside(folder, name, s.now())
+	err = s.Root.Rename(place, to)
+	if errors.Is(err, fs.ErrNotExist) { // the first of its kind in this pool
+		if err := s.Root.MkdirAll(folder, ownMode); err != nil {
+			return fmt.Errorf("making %s: %w", folder, err)
+		}
+		err = s.Root.Rename(place, to)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another controller was faster
+	}
+	return err
+}
+
+// List walks the two levels above the volumes.
+func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
+	var all []Volume
+	err := eachBelow(ctx, s.Root, volumes, func(first *beneath.Dir, name string) error {
+		return eachBelow(ctx, first, name, func(second *beneath.Dir, name string) error {
+			return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
+				v, err := s.listed(parent, name)
+				if err == nil {
+					all = append(all, v)
+				}
+				if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
+					return nil // not a volume, or not one that this program understands
+				}
+				return err
+			})
+		})
+	})
+	return all, err
+}
+
+func (s Subdirectory) listed(parent *beneath.Dir, name string) (Volume, error) {
+	d, err := parent.Dir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Volume{}, ErrNotFound
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	defer d.Close()
+	r, err := read(d)
+	return r.volume(name), err
+}
+
+// eachBelow calls f for every entry of a folder; one that is not there has none.
+func eachBelow(ctx context.Context, at *beneath.Dir, name string, f func(*beneath.Dir, string) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := at.Dir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Names()
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", name, err)
+	}
+	for _, n := range names {
+		if err := f(d, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
