@@ -1,0 +1,129 @@
+// Package catalog reads the pools that the driver serves from a folder: one folder
+// a pool, with the files of its catalog ConfigMap. It is read anew for every
+// request, so a pool that appears, changes, breaks or goes does so at once, and
+// never affects another.
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+
+	entry "github.com/atoll-storage/atoll/schema/catalog"
+)
+
+// Pool is a pool's entry and its client volfiles.
+type Pool struct {
+	entry.Entry
+	Files  string // "" for External
+	Blocks string // "" where blocks are not served
+}
+
+// Folder is a catalog.
+type Folder struct{ Dir string }
+
+// Errors of Pool.
+var (
+	ErrNoPool = errors.New("there is no such pool")
+	ErrBroken = errors.New("the pool's catalog entry cannot be used")
+)
+
+// maxFile is the most that is read of a file, in bytes: what a ConfigMap can have.
+const maxFile = 1 << 20
+
+var poolName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// Pool reads one pool.
+func (f Folder) Pool(name string) (Pool, error) {
+	if !poolName.MatchString(name) {
+		return Pool{}, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
+	}
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return Pool{}, fmt.Errorf("opening the catalog: %w", err)
+	}
+	defer root.Close()
+	text, err := read(root, name+"/"+entry.KeyEntry)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Pool{}, fmt.Errorf("%w: %s; is it applied, and is its catalog ConfigMap there?", ErrNoPool, name)
+	}
+	if err != nil {
+		return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+	}
+	var p Pool
+	if p.Entry, err = entry.Decode(text); err != nil {
+		return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+	}
+	if p.Pool != name {
+		return Pool{}, fmt.Errorf("%w: the entry of %s is of pool %s", ErrBroken, name, p.Pool)
+	}
+	for key, into := range map[string]*string{entry.KeyFiles: &p.Files, entry.KeyBlocks: &p.Blocks} {
+		text, err := read(root, name+"/"+key)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+		}
+		*into = string(text)
+	}
+	return p, nil
+}
+
+func read(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return text, err
+}
+
+// Names lists the pools, sorted, the broken ones too.
+func (f Folder) Names() ([]string, error) {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if poolName.MatchString(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Write puts an entry into a catalog folder: what a ConfigMap's files are.
+func (f Folder) Write(name string, data map[string]string) error {
+	if !poolName.MatchString(name) {
+		return fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
+	}
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(name, 0o755); err != nil {
+		return err
+	}
+	for key, text := range data {
+		pending := name + "/." + key
+		if err := root.WriteFile(pending, []byte(text), 0o600); err != nil {
+			return err
+		}
+		if err := root.Rename(pending, name+"/"+key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+// Package mounts keeps the glusterfs clients of a process: one for each pool and
+// layout's graph, started when it is first needed, looked at whenever it is used,
+// and replaced when it is dead.
+package mounts
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Times of a client.
+const (
+	startLimit = 20 * time.Second // until the root answers for the first time
+	aliveLimit = 5 * time.Second  // until it answers later
+	endLimit   = 5 * time.Second  // until a client that was told to end is killed
+)
+
+// ErrUnreachable says that a pool cannot be mounted now.
+var ErrUnreachable = errors.New("the pool cannot be reached")
+
+// Clients are the mounts below one folder.
+type Clients struct {
+	dir string
+	log logr.Logger
+
+	mu      sync.Mutex
+	clients map[string]*client // by key
+}
+
+// client is one graph of one pool. Its lock is held while it is started or
+// looked at, so that nobody waits for another pool.
+type client struct {
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when the process has ended
+	target string
+}
+
+// New keeps clients below a folder, which is for them alone. Mounts that a former
+// process left there are detached.
+func New(dir string, log logr.Logger) (*Clients, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder of mounts: %w", err)
+	}
+	return &Clients{dir: dir, log: log, clients: map[string]*client{}}, nil
+}
+
+// Root gives the folder where a pool is mounted with the graph of a layout. It
+// has answered just now.
+func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error) {
+	key := keyOf(p, layout)
+	c.mu.Lock()
+	one := c.clients[key]
+	if one == nil {
+		one = &client{target: filepath.Join(c.dir, key)}
+		c.clients[key] = one
+	}
+	c.mu.Unlock()
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.alive(ctx) {
+		return one.target, nil
+	}
+	if err := one.start(ctx, c, p, layout, key); err != nil {
+		return "", fmt.Errorf("%w: pool %s: %w", ErrUnreachable, p.Pool, err)
+	}
+	return one.target, nil
+}
+
+// keyOf names a client: another volfile is another client.
+func keyOf(p catalog.Pool, layout schema.Layout) string {
+	h := sha256.New()
+	if p.Type == schema.External {
+		fmt.Fprintf(h, "%+v", *p.External)
+	} else {
+		h.Write([]byte(graph(p, layout)))
+	}
+	return p.Pool + "-" + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+func graph(p catalog.Pool, layout schema.Layout) string {
+	if layout == schema.Block {
+		return p.Blocks
+	}
+	return p.Files
+}
+
+// alive asks the root for an answer within the limit.
+func (o *client) alive(ctx context.Context) bool {
+	if o.cmd == nil {
+		return false
+	}
+	select {
+	case <-o.done:
+		return false
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, aliveLimit)
+	defer cancel()
+	return gluster.WaitMounted(ctx, o.target) == nil
+}
+
+// start replaces whatever was there by a new client.
+func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout schema.Layout, key string) error {
+	o.stop()
+	args, err := o.arguments(c, p, layout, key)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.target, 0o700); err != nil {
+		return err
+	}
+	logFile := o.target + ".log"
+	cmd := exec.Command("glusterfs", append([]string{"-l", logFile, "--process-name", "fuse"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := startOnLastingThread(cmd); err != nil {
+		return fmt.Errorf("starting glusterfs: %w", err)
+	}
+	o.cmd, o.done = cmd, make(chan struct{})
+	go func(done chan struct{}) {
+		_ = cmd.Wait() // how it ended is in its log
+		close(done)
+	}(o.done)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() { answered <- gluster.WaitMounted(ctx, o.target) }()
+	select {
+	case err = <-answered:
+	case <-o.done:
+		err = errors.New("its client ended")
+	}
+	if err != nil {
+		o.stop()
+		return fmt.Errorf("%w; its log is %s", err, logFile)
+	}
+	c.log.Info("mounted a pool", "pool", p.Pool, "layout", layout, "target", o.target)
+	return nil
+}
+
+func (o *client) arguments(c *Clients, p catalog.Pool, layout schema.Layout, key string) ([]string, error) {
+	if p.Type == schema.External {
+		x := p.External
+		return gluster.Server{Hosts: x.Hosts, Port: x.Port, Volume: x.Volume, Options: x.Options}.Args(o.target)
+	}
+	text := graph(p, layout)
+	if text == "" {
+		return nil, fmt.Errorf("its catalog entry has no graph for %s", layout)
+	}
+	volfile := filepath.Join(c.dir, key+".vol")
+	if err := os.WriteFile(volfile, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return []string{"--no-daemon", "-f", volfile, o.target}, nil
+}
+
+// stop unmounts, ends the client and waits for it.
+func (o *client) stop() {
+	for unix.Unmount(o.target, unix.MNT_DETACH) == nil {
+		continue // also what a former process left
+	}
+	if o.cmd == nil {
+		return
+	}
+	_ = o.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-o.done:
+	case <-time.After(endLimit):
+		_ = o.cmd.Process.Kill()
+		<-o.done
+	}
+	o.cmd = nil
+}
+
+// Close ends all clients.
+func (c *Clients) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.clients {
+		o.mu.Lock()
+		o.stop()
+		o.mu.Unlock()
+	}
+	c.clients = map[string]*client{}
+}
+
+// starter is the thread that starts clients: the kernel signals them (Pdeathsig)
+// when the thread that started them ends.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+func startOnLastingThread(cmd *exec.Cmd) error {
+	started := make(chan error)
+	starter() <- func() { started <- cmd.Start() }
+	return <-started
+}
