@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -130,7 +130,7 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 	logFile := o.target + ".log"
 	cmd := exec.Command("glusterfs", append([]string{"-l", logFile, "--process-name", "fuse"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := startOnLastingThread(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		return fmt.Errorf("starting glusterfs: %w", err)
 	}
 	o.cmd, o.done = cmd, make(chan struct{})
@@ -199,23 +199,4 @@ func (c *Clients) Close() {
 		o.mu.Unlock()
 	}
 	c.clients = map[string]*client{}
-}
-
-// starter is the thread that starts clients: the kernel signals them (Pdeathsig)
-// when the thread that started them ends.
-var starter = sync.OnceValue(func() chan<- func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func startOnLastingThread(cmd *exec.Cmd) error {
-	started := make(chan error)
-	starter() <- func() { started <- cmd.Start() }
-	return <-started
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
 // external loads a document as a user would write it, renders it, and reads the
@@ -45,18 +46,18 @@ func external(t *testing.T, spec string) gluster.Server {
 }
 
 // mountServer starts the client and waits for the root of the mount.
-func (g *glusterd) mountServer(s gluster.Server, limit time.Duration) (string, error) {
-	g.t.Helper()
-	dir, err := os.MkdirTemp(g.dir, "mount-")
+func mountServer(t *testing.T, g *bricks.Glusterd, s gluster.Server, limit time.Duration) (string, error) {
+	t.Helper()
+	dir, err := os.MkdirTemp(g.Dir, "mount-")
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	args, err := s.Args(dir)
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
-	g.cluster.run("glusterfs", append([]string{"-l", dir + ".log"}, args...)...)
-	g.t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	g.Run("glusterfs", append([]string{"-l", dir + ".log"}, args...)...)
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	return dir, gluster.WaitMounted(ctx, dir)
@@ -65,10 +66,10 @@ func (g *glusterd) mountServer(s gluster.Server, limit time.Duration) (string, e
 // TestExternal mounts a volume of a real glusterd from a pool document; the first
 // host of the document is down.
 func TestExternal(t *testing.T) {
-	g := startGlusterd(t, "127.1.1.1")
-	g.create("vol1", 3, "replica", "3")
-	g.do("volume", "start", "vol1")
-	dir, err := g.mountServer(external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), 30*time.Second)
+	g := bricks.StartGlusterd(t, "127.1.1.1")
+	g.Create("vol1", 3, "replica", "3")
+	g.Do("volume", "start", "vol1")
+	dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestExternal(t *testing.T) {
 	written.verify(t, dir)
 	for i := range 3 {
 		for name := range written {
-			if _, err := os.Stat(filepath.Join(g.dir, fmt.Sprintf("brick-vol1-%d", i), name)); err != nil {
+			if _, err := os.Stat(filepath.Join(g.Dir, fmt.Sprintf("brick-vol1-%d", i), name)); err != nil {
 				t.Errorf("brick %d: %v", i, err)
 			}
 		}
@@ -86,10 +87,10 @@ func TestExternal(t *testing.T) {
 // TestExternalRefuses holds that a volume that is stopped or not there is never
 // taken for mounted.
 func TestExternalRefuses(t *testing.T) {
-	g := startGlusterd(t, "127.1.1.2")
-	g.create("stopped", 1)
+	g := bricks.StartGlusterd(t, "127.1.1.2")
+	g.Create("stopped", 1)
 	for _, volume := range []string{"stopped", "missing"} {
-		if dir, err := g.mountServer(external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"), 3*time.Second); err == nil {
+		if dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"), 3*time.Second); err == nil {
 			t.Errorf("volume %s counts as mounted at %s", volume, dir)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
 // optionValues are values that differ from glusterd's defaults, for every option
@@ -27,7 +28,7 @@ var optionValues = map[string]string{
 // appears in our graphs where it appears in glusterd's: the same xlator, name
 // and value, and switches add and remove the same xlators.
 func TestOptionsAsGlusterd(t *testing.T) {
-	g := startGlusterd(t, "127.1.1.3")
+	g := bricks.StartGlusterd(t, "127.1.1.3")
 	kinds := map[string]struct {
 		kind  schema.Type
 		shape []string
@@ -36,8 +37,8 @@ func TestOptionsAsGlusterd(t *testing.T) {
 		"ec": {schema.Disperse, []string{"disperse-data", "2", "redundancy", "1"}},
 	}
 	for name, k := range kinds {
-		g.create(name, 3, k.shape...)
-		g.do("volume", "set", name, "features.shard", "on")
+		g.Create(name, 3, k.shape...)
+		g.Do("volume", "set", name, "features.shard", "on")
 		for _, option := range schema.OptionNames() {
 			value, known := optionValues[option]
 			if !known {
@@ -47,10 +48,10 @@ func TestOptionsAsGlusterd(t *testing.T) {
 			if k.kind == schema.Disperse && replicateOnly[option] {
 				continue
 			}
-			g.do("volume", "set", name, option, value)
-			theirs := g.volfiles(name)
-			g.do("volume", "reset", name, option)
-			before := g.volfiles(name)
+			g.Do("volume", "set", name, option, value)
+			theirs := volfiles(t, g, name)
+			g.Do("volume", "reset", name, option)
+			before := volfiles(t, g, name)
 			compareOption(t, name+" "+option+" "+value, k.kind, option, value, before, theirs)
 		}
 	}

@@ -8,7 +8,14 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
 )
+
+// testbed is a pool and the test that runs on it.
+type testbed struct {
+	t *testing.T
+	*bricks.Cluster
+}
 
 // TestTypes takes every native type through a day: write, lose a brick, read
 // and write on, get the brick back, heal, and lose another brick.
@@ -20,7 +27,7 @@ func TestTypes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		kind   schema.Type
-		bricks int
+		count  int
 		shape  func(*volfile.Pool)
 		victim int // index of the brick that dies first, -1 when none may
 	}{
@@ -35,23 +42,23 @@ func TestTypes(t *testing.T) {
 		{"Disperse 4+2", schema.Disperse, 6, coded(4, 2), 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := start(t, test.kind, test.bricks, test.shape)
-			dir := c.mountGraph("files", volfile.Client)
+			c := testbed{t, bricks.Start(t, test.kind, test.count, test.shape)}
+			dir := c.Mount("files", volfile.Client)
 			before := write(t, dir, "before", 60)
 			before.verify(t, dir)
 			if test.victim < 0 {
 				return
 			}
-			stop(c.bricks[test.victim])
+			bricks.Stop(c.Bricks[test.victim])
 			before.verify(t, dir)
 			during := write(t, dir, "during", 60)
 			during.verify(t, dir)
-			c.startBrick(test.victim)
-			c.heal()
-			c.eventually(2*time.Minute, "nothing is left to heal", func() bool { return c.pendingHeals() == 0 && c.complete(test.victim, during) })
+			c.StartBrick(test.victim)
+			c.Heal()
+			c.Eventually(2*time.Minute, "nothing is left to heal", func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
 			c.compare(test.victim, before, during)
 			c.loseAnother(test.victim)
-			remount := c.mountGraph("again", volfile.Client)
+			remount := c.Mount("again", volfile.Client)
 			before.verify(t, remount)
 			during.verify(t, remount)
 		})
@@ -59,11 +66,11 @@ func TestTypes(t *testing.T) {
 }
 
 // complete reports whether the brick has every file that its set has.
-func (c *cluster) complete(brick int, want files) bool {
+func (c testbed) complete(brick int, want files) bool {
 	other := c.neighbour(brick)
 	for name := range want {
-		_, mine := os.Stat(filepath.Join(c.pool.Bricks[brick].Directory, name))
-		_, theirs := os.Stat(filepath.Join(c.pool.Bricks[other].Directory, name))
+		_, mine := os.Stat(filepath.Join(c.Pool.Bricks[brick].Directory, name))
+		_, theirs := os.Stat(filepath.Join(c.Pool.Bricks[other].Directory, name))
 		if (mine == nil) != (theirs == nil) {
 			return false
 		}
@@ -72,8 +79,8 @@ func (c *cluster) complete(brick int, want files) bool {
 }
 
 // neighbour is another data brick of the same set.
-func (c *cluster) neighbour(brick int) int {
-	size := map[schema.Type]int{schema.Replica2: 2, schema.Replica3: 3, schema.Arbiter: 3, schema.Disperse: len(c.pool.Bricks)}[c.pool.Type]
+func (c testbed) neighbour(brick int) int {
+	size := map[schema.Type]int{schema.Replica2: 2, schema.Replica3: 3, schema.Arbiter: 3, schema.Disperse: len(c.Pool.Bricks)}[c.Pool.Type]
 	first := brick / size * size
 	if brick == first {
 		return first + 1
@@ -82,15 +89,15 @@ func (c *cluster) neighbour(brick int) int {
 }
 
 // compare holds that the healed brick has the same bytes as its neighbour.
-func (c *cluster) compare(brick int, all ...files) {
+func (c testbed) compare(brick int, all ...files) {
 	c.t.Helper()
-	if c.pool.Type == schema.Disperse {
+	if c.Pool.Type == schema.Disperse {
 		return // fragments differ; loseAnother makes the healed ones count
 	}
 	compared := 0
 	for _, fs := range all {
 		for name, sum := range fs {
-			data, err := os.ReadFile(filepath.Join(c.pool.Bricks[brick].Directory, name))
+			data, err := os.ReadFile(filepath.Join(c.Pool.Bricks[brick].Directory, name))
 			if os.IsNotExist(err) {
 				continue // in another set; complete has looked
 			}
@@ -107,18 +114,18 @@ func (c *cluster) compare(brick int, all ...files) {
 
 // loseAnother kills a brick that was healthy all the time, so that reading
 // needs the healed one. A plain pair needs its first brick for quorum.
-func (c *cluster) loseAnother(healed int) {
-	if c.pool.Type == schema.Replica2 && c.pool.Tiebreaker == nil {
+func (c testbed) loseAnother(healed int) {
+	if c.Pool.Type == schema.Replica2 && c.Pool.Tiebreaker == nil {
 		return
 	}
-	stop(c.bricks[c.neighbour(healed)])
+	bricks.Stop(c.Bricks[c.neighbour(healed)])
 }
 
 // TestBlockGraph writes a sparse file through the sharded graph while a brick
 // dies.
 func TestBlockGraph(t *testing.T) {
-	c := start(t, schema.Replica3, 3, nil)
-	path := filepath.Join(c.mountGraph("blocks", volfile.BlockClient), "disk")
+	c := testbed{t, bricks.Start(t, schema.Replica3, 3, nil)}
+	path := filepath.Join(c.Mount("blocks", volfile.BlockClient), "disk")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +140,7 @@ func TestBlockGraph(t *testing.T) {
 	}
 	for i, offset := range []int64{0, 63<<20 + 512<<10, 200 << 20} {
 		if i == 1 {
-			stop(c.bricks[2])
+			bricks.Stop(c.Bricks[2])
 		}
 		if _, err := f.WriteAt(block, offset); err != nil {
 			t.Fatal(err)
@@ -146,7 +153,7 @@ func TestBlockGraph(t *testing.T) {
 			t.Fatalf("reading at %d: %v", offset, err)
 		}
 	}
-	shards, err := os.ReadDir(filepath.Join(c.pool.Bricks[0].Directory, ".shard"))
+	shards, err := os.ReadDir(filepath.Join(c.Pool.Bricks[0].Directory, ".shard"))
 	if err != nil || len(shards) < 2 {
 		t.Errorf("shards on the brick: %d, %v", len(shards), err)
 	}

@@ -8,11 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/internal/linux/spawn"
 )
 
 // process is a started container.
@@ -123,7 +123,7 @@ func (c *Cluster) spawn(set setup, logFile string) (*process, error) {
 	if set.Root == "" {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
 	}
-	if err := startOnLastingThread(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		return nil, fmt.Errorf("starting %v: %w", set.Command, err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -132,23 +132,4 @@ func (c *Cluster) spawn(set setup, logFile string) (*process, error) {
 		close(p.done)
 	}()
 	return p, nil
-}
-
-// spawner is the thread that starts processes: the kernel ends them (Pdeathsig)
-// when the thread that started them ends, not when the program does.
-var spawner = sync.OnceValue(func() chan<- func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func startOnLastingThread(cmd *exec.Cmd) error {
-	started := make(chan error)
-	spawner() <- func() { started <- cmd.Start() }
-	return <-started
 }

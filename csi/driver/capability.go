@@ -1,0 +1,67 @@
+package driver
+
+import (
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+)
+
+// modes are the access modes that volumes of files serve.
+var modes = []csi.VolumeCapability_AccessMode_Mode{
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER,
+	csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY,
+	csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
+	csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER,
+}
+
+// mountFlags are the mount flags that a bind mount can honour, and their bits.
+var mountFlags = map[string]uintptr{
+	"ro": msReadOnly, "rw": 0, "nosuid": msNoSUID, "suid": 0, "nodev": msNoDev, "dev": 0, "noexec": msNoExec, "exec": 0,
+	"noatime": msNoATime, "relatime": msRelATime, "nodiratime": msNoDirATime,
+}
+
+// check holds a capability to what volumes of files can do.
+func check(c *csi.VolumeCapability) error {
+	switch {
+	case c == nil || c.GetAccessMode() == nil:
+		return invalid("a volume capability with an access mode is needed")
+	case c.GetBlock() != nil:
+		return invalid("volumeMode Block is not for this class: use one with layout Block")
+	case c.GetMount() == nil:
+		return invalid("the volume capability names no access type")
+	case !slices.Contains(modes, c.GetAccessMode().GetMode()):
+		return invalid("the access mode %s is not known", c.GetAccessMode().GetMode())
+	case c.GetMount().GetFsType() != "" && c.GetMount().GetFsType() != "glusterfs":
+		return invalid("the file system is GlusterFS, not %q: leave out fsType", c.GetMount().GetFsType())
+	}
+	for _, f := range c.GetMount().GetMountFlags() {
+		if _, known := mountFlags[f]; !known {
+			return invalid("the mount option %q cannot be honoured; allowed are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec", f)
+		}
+	}
+	return nil
+}
+
+func checkAll(all []*csi.VolumeCapability) error {
+	if len(all) == 0 {
+		return invalid("volume capabilities are needed")
+	}
+	for _, c := range all {
+		if err := check(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readsOnly reports whether the mode never writes.
+func readsOnly(c *csi.VolumeCapability) bool {
+	switch c.GetAccessMode().GetMode() {
+	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY, csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,228 @@
+package driver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/volumeid"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// defaultSize is what a volume gets that asks for none, in bytes.
+const defaultSize = 1 << 30
+
+// maxSize keeps sums of sizes within what an int64 holds, in bytes.
+const maxSize = 1 << 60
+
+// maxRequest is the longest name of a request (CSI specification: strings have at
+// most 128 bytes), in bytes.
+const maxRequest = 128
+
+// sizeOf reads a capacity range.
+func sizeOf(r *csi.CapacityRange) (size, limit int64, err error) {
+	size, limit = r.GetRequiredBytes(), r.GetLimitBytes()
+	switch {
+	case size < 0 || limit < 0:
+		return 0, 0, invalid("sizes are not negative")
+	case limit > 0 && size > limit:
+		return 0, 0, fmt.Errorf("%w: at least %d and at most %d bytes", errRange, size, limit)
+	case size > maxSize:
+		return 0, 0, fmt.Errorf("%w: %d bytes are more than any pool has", errRange, size)
+	case size == 0:
+		size = defaultSize
+		if limit > 0 {
+			size = min(size, limit)
+		}
+	}
+	return size, limit, nil
+}
+
+// CreateVolume finds the volume of this request, or makes it in the pool of the
+// class that has most room.
+func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	class, claim, err := readCreate(r)
+	if err != nil {
+		return nil, err
+	}
+	release, err := c.locks.take(claim.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	pools, troubles := c.candidates(ctx, class)
+	defer func() {
+		for _, o := range pools {
+			o.Close()
+		}
+	}()
+	if found, err := existing(ctx, pools, claim); found != nil || err != nil {
+		return found, err
+	}
+	var full error
+	for _, o := range pools {
+		answer, err := c.createIn(ctx, o, class, claim)
+		if err == nil {
+			return answer, nil
+		}
+		if !errors.Is(err, backend.ErrExhausted) {
+			return nil, err
+		}
+		full = errors.Join(full, fmt.Errorf("pool %s: %w", o.Pool.Pool, err))
+	}
+	// A pool that is out of reach may have this volume or the room for it: that is
+	// said first, because it passes.
+	if err := errors.Join(troubles, full); err != nil {
+		return nil, err
+	}
+	return nil, invalid("no pool fits the StorageClass: it takes %s", class.describe())
+}
+
+// readCreate holds the request to the rules.
+func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
+	claim := backend.Claim{Request: r.GetName(), Name: volumeid.Name(r.GetName())}
+	if r.GetName() == "" {
+		return class{}, claim, invalid("a name is needed")
+	}
+	if len(r.GetName()) > maxRequest {
+		return class{}, claim, invalid("the name has %d bytes, at most %d are allowed", len(r.GetName()), maxRequest)
+	}
+	if err := checkAll(r.GetVolumeCapabilities()); err != nil {
+		return class{}, claim, err
+	}
+	if r.GetVolumeContentSource() != nil {
+		return class{}, claim, invalid("volumes of this layout cannot be made from snapshots or other volumes")
+	}
+	k, err := readClass(r.GetParameters())
+	if err != nil {
+		return k, claim, err
+	}
+	after, err := mutable(r.GetMutableParameters())
+	if err != nil {
+		return k, claim, err
+	}
+	k.reclaim = cmp.Or(after, k.reclaim)
+	claim.Size, claim.Limit, err = sizeOf(r.GetCapacityRange())
+	return k, claim, err
+}
+
+// candidates opens the pools of a class, most room first, and tells of those that
+// cannot be used. The order is the same for the same room.
+func (c *controller) candidates(ctx context.Context, k class) (pools []*opened, troubles error) {
+	names, err := k.names(c.d)
+	if err != nil {
+		return nil, err
+	}
+	free := map[string]int64{}
+	for _, name := range names {
+		p, err := c.d.Catalog.Pool(name)
+		if err != nil {
+			if len(k.pools) > 0 { // a selector passes over what is broken
+				troubles = errors.Join(troubles, err)
+			}
+			continue
+		}
+		if !k.takes(p) {
+			continue
+		}
+		o, err := c.d.openPool(ctx, p, k.layoutIn(p))
+		if err != nil {
+			troubles = errors.Join(troubles, err)
+			continue
+		}
+		pools = append(pools, o)
+		if free[name], err = c.free(ctx, o, k); err != nil {
+			troubles = errors.Join(troubles, err)
+		}
+	}
+	slices.SortStableFunc(pools, func(a, b *opened) int {
+		return cmp.Or(cmp.Compare(free[b.Pool.Pool], free[a.Pool.Pool]), cmp.Compare(a.Pool.Pool, b.Pool.Pool))
+	})
+	return pools, troubles
+}
+
+// free is what a pool can still promise for a class.
+func (c *controller) free(ctx context.Context, o *opened, k class) (int64, error) {
+	l, err := c.ledgers.of(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	s, err := o.space()
+	if err != nil {
+		return 0, err
+	}
+	if o.layout == schema.Single {
+		if _, taken := l.Promised(); taken > 0 {
+			return 0, nil
+		}
+		return s.Total, nil
+	}
+	return l.Free(s, k.overcommit), nil
+}
+
+// existing looks for the volume of a repeated request in all pools, before any
+// pool is chosen anew.
+func existing(ctx context.Context, pools []*opened, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+	for _, o := range pools {
+		_, err := o.backend.Get(ctx, claim.Name)
+		if errors.Is(err, backend.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		v, err := o.backend.Create(ctx, claim) // finds it, and compares
+		if err != nil {
+			return nil, err
+		}
+		return created(o, v), nil
+	}
+	return nil, nil
+}
+
+// createIn reserves room and makes the volume.
+func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+	claim.Reclaim = cmp.Or(k.reclaim, o.Reclaim)
+	l, err := c.ledgers.of(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.space()
+	if err != nil {
+		return nil, err
+	}
+	undo := func() {}
+	if o.layout == schema.Single {
+		// The whole pool, whatever was asked for, if it is large enough.
+		if claim.Size > s.Total {
+			return nil, fmt.Errorf("%w: %d bytes are asked for, the whole pool has %d", backend.ErrExhausted, claim.Size, s.Total)
+		}
+	} else if undo, err = l.Reserve(claim.Name, claim.Size, s, k.overcommit); err != nil {
+		return nil, err
+	}
+	v, err := o.backend.Create(ctx, claim)
+	if err != nil {
+		undo()
+		return nil, err
+	}
+	l.Set(v.Name, v.Size)
+	return created(o, v), nil
+}
+
+func created(o *opened, v backend.Volume) *csi.CreateVolumeResponse {
+	id := volumeid.ID{Pool: o.Pool.Pool, Layout: o.layout, Name: v.Name}
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}}
+}
+
+// describe names what a class takes.
+func (c class) describe() string {
+	if len(c.pools) > 0 {
+		return fmt.Sprintf("pools %v that serve %s", c.pools, cmp.Or(string(c.layout), "anything"))
+	}
+	return fmt.Sprintf("pools with %v that serve %s", c.selector, cmp.Or(string(c.layout), "anything"))
+}

@@ -1,0 +1,163 @@
+package driver
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/volumeid"
+)
+
+// node brings volumes to the pods of its node. It keeps nothing in memory: what is
+// mounted where, the kernel knows.
+type node struct {
+	csi.UnimplementedNodeServer
+	d     *Driver
+	locks locks
+}
+
+// Mount flags of mount(2).
+const (
+	msReadOnly   = unix.MS_RDONLY
+	msNoSUID     = unix.MS_NOSUID
+	msNoDev      = unix.MS_NODEV
+	msNoExec     = unix.MS_NOEXEC
+	msNoATime    = unix.MS_NOATIME
+	msRelATime   = unix.MS_RELATIME
+	msNoDirATime = unix.MS_NODIRATIME
+)
+
+// NodeGetCapabilities lists what the service does.
+func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	answer := &csi.NodeGetCapabilitiesResponse{}
+	for _, t := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		answer.Capabilities = append(answer.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}},
+		})
+	}
+	return answer, nil
+}
+
+// NodeGetInfo names the node. Every node reaches every pool, so there is no
+// topology, and no limit to the number of volumes.
+func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: n.d.NodeID}, nil
+}
+
+// NodeStageVolume binds the volume's folder to the staging path.
+func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	if err := given("volume ID", r.GetVolumeId(), "staging path", r.GetStagingTargetPath()); err != nil {
+		return nil, err
+	}
+	if err := check(r.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	release, err := n.locks.take(id.String())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	o, err := n.d.open(ctx, id.Pool, id.Layout)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	folder, err := o.backend.Open(id.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	at, err := n.target(r.GetStagingTargetPath(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return &csi.NodeStageVolumeResponse{}, at.bind(folder, 0)
+}
+
+// given holds that fields of a request, by name and value, are not empty.
+func given(fields ...string) error {
+	for i := 0; i+1 < len(fields); i += 2 {
+		if fields[i+1] == "" {
+			return invalid("a %s is needed", fields[i])
+		}
+	}
+	return nil
+}
+
+// NodeUnstageVolume takes the staging mount away.
+func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	return &csi.NodeUnstageVolumeResponse{}, n.unmount(r.GetVolumeId(), r.GetStagingTargetPath(), false)
+}
+
+// NodeUnpublishVolume takes the pod's mount away, and its folder.
+func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	return &csi.NodeUnpublishVolumeResponse{}, n.unmount(r.GetVolumeId(), r.GetTargetPath(), true)
+}
+
+func (n *node) unmount(volume, path string, remove bool) error {
+	if err := given("volume ID", volume, "path", path); err != nil {
+		return err
+	}
+	release, err := n.locks.take(volume)
+	if err != nil {
+		return err
+	}
+	defer release()
+	at, err := n.target(path, false)
+	if err != nil || at == nil {
+		return err
+	}
+	defer at.Close()
+	return at.unmount(remove)
+}
+
+// NodePublishVolume binds the staged volume to a pod's path.
+func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if err := given("volume ID", r.GetVolumeId(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath()); err != nil {
+		return nil, err
+	}
+	if err := check(r.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	release, err := n.locks.take(id.String())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	staged, err := n.staged(r.GetStagingTargetPath())
+	if err != nil {
+		return nil, err
+	}
+	defer staged.Close()
+	if err := exclusive(r, staged); err != nil {
+		return nil, err
+	}
+	at, err := n.target(r.GetTargetPath(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	var flags uintptr
+	for _, f := range r.GetVolumeCapability().GetMount().GetMountFlags() {
+		flags |= mountFlags[f]
+	}
+	if r.GetReadonly() || readsOnly(r.GetVolumeCapability()) {
+		flags |= msReadOnly
+	}
+	return &csi.NodePublishVolumeResponse{}, at.bind(staged, flags)
+}

@@ -1,0 +1,108 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// opened is a pool that is mounted, with one of its layouts. Close it.
+type opened struct {
+	catalog.Pool
+	layout  schema.Layout
+	root    *beneath.Dir
+	backend backend.Backend
+}
+
+func (o *opened) Close() error { return o.root.Close() }
+
+// open mounts a pool, or finds it mounted, for a layout that it must serve.
+func (d *Driver) open(ctx context.Context, name string, layout schema.Layout) (*opened, error) {
+	p, err := d.Catalog.Pool(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.openPool(ctx, p, layout)
+}
+
+func (d *Driver) openPool(ctx context.Context, p catalog.Pool, layout schema.Layout) (*opened, error) {
+	served := false
+	for _, l := range p.Layouts {
+		served = served || l == layout
+	}
+	if !served {
+		return nil, invalid("pool %s does not serve %s; its document lists the layouts in spec.volumes", p.Pool, layout)
+	}
+	path, err := d.Mounts.Root(ctx, p, layout)
+	if err != nil {
+		return nil, err
+	}
+	root, err := beneath.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening pool %s: %w", p.Pool, err)
+	}
+	o := &opened{Pool: p, layout: layout, root: root}
+	switch layout {
+	case schema.Subdirectory:
+		o.backend = backend.Subdirectory{Root: root}
+	case schema.Single:
+		o.backend = backend.Single{Root: root}
+	default:
+		return nil, errors.Join(invalid("the layout %s is not served by this driver", layout), root.Close())
+	}
+	return o, nil
+}
+
+// space asks the pool what it has.
+func (o *opened) space() (backend.Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(o.root.File().Fd()), &st); err != nil {
+		return backend.Space{}, fmt.Errorf("asking pool %s for its space: %w", o.Pool.Pool, err)
+	}
+	size := st.Frsize
+	return backend.Space{Total: int64(st.Blocks) * size, Used: int64(st.Blocks-st.Bavail) * size}, nil
+}
+
+// ledgers are the promises of pools, read from the records when first needed.
+type ledgers struct {
+	mu   sync.Mutex
+	each map[string]*ledger
+}
+
+type ledger struct {
+	mu sync.Mutex // held while the records are read
+	l  *backend.Ledger
+}
+
+// of gives the ledger of a pool; while it is read, other pools go on.
+func (s *ledgers) of(ctx context.Context, o *opened) (*backend.Ledger, error) {
+	s.mu.Lock()
+	if s.each == nil {
+		s.each = map[string]*ledger{}
+	}
+	one := s.each[o.Pool.Pool]
+	if one == nil {
+		one = &ledger{}
+		s.each[o.Pool.Pool] = one
+	}
+	s.mu.Unlock()
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.l != nil {
+		return one.l, nil
+	}
+	volumes, err := o.backend.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the volumes of pool %s: %w", o.Pool.Pool, err)
+	}
+	one.l = backend.NewLedger(volumes)
+	return one.l, nil
+}

@@ -1,0 +1,113 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/volumeid"
+	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+)
+
+// statsLimit is how long a volume may take to answer.
+const statsLimit = 5 * time.Second
+
+// errSilent says that a mounted volume does not answer.
+var errSilent = errors.New("the volume does not answer; look at the pool's bricks, and restart the pod if its client has gone")
+
+// NodeGetVolumeStats tells what a volume uses.
+func (n *node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if err := given("volume ID", r.GetVolumeId(), "volume path", r.GetVolumePath()); err != nil {
+		return nil, err
+	}
+	if _, err := volumeid.Parse(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	st, err := n.ask(ctx, r.GetVolumePath())
+	if err != nil {
+		return nil, err
+	}
+	size := st.Frsize
+	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size, Used: int64(st.Blocks-st.Bfree) * size},
+		{Unit: csi.VolumeUsage_INODES, Total: int64(st.Files), Available: int64(st.Ffree), Used: int64(st.Files - st.Ffree)},
+	}}, nil
+}
+
+// NodeGetVolumeHealth tells whether a volume answers where it is mounted.
+func (n *node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+	if err := given("volume ID", r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if _, err := volumeid.Parse(r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	healthy := &csi.VolumeHealth{VolumeId: r.GetVolumeId()}
+	for _, path := range []string{r.GetVolumePublishPath(), r.GetStagingTargetPath()} {
+		if path == "" {
+			continue
+		}
+		_, err := n.ask(ctx, path)
+		switch {
+		case errors.Is(err, backend.ErrNotFound):
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: inaccessible(r.GetVolumeId(), "NotMounted", err.Error())}, nil
+		case err != nil:
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: inaccessible(r.GetVolumeId(), "NoAnswer", err.Error())}, nil
+		}
+	}
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: healthy}, nil
+}
+
+func inaccessible(id, reason, message string) *csi.VolumeHealth {
+	return &csi.VolumeHealth{VolumeId: id, HealthStatuses: []*csi.VolumeHealth_VolumeHealthEntry{
+		{Status: csi.VolumeHealthErrorType_INACCESSIBLE, Reason: reason, Message: message},
+	}}
+}
+
+// ask asks a mounted volume for its root and its space, within the limit. A call
+// that hangs is left behind, and ends with the mount.
+func (n *node) ask(ctx context.Context, path string) (unix.Statfs_t, error) {
+	at, err := n.target(path, false)
+	if err != nil { // also a path where no volume can be
+		return unix.Statfs_t{}, fmt.Errorf("%w: %w", backend.ErrNotFound, err)
+	}
+	if _, found, err := mountinfo.At(path); at == nil || err != nil || !found {
+		if at != nil {
+			at.Close()
+		}
+		return unix.Statfs_t{}, errors.Join(err, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, path))
+	}
+	type answer struct {
+		st  unix.Statfs_t
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		defer at.Close()
+		var a answer
+		d, err := at.parent.Dir(at.name)
+		if err == nil {
+			var root unix.Stat_t
+			err = errors.Join(unix.Fstat(int(d.File().Fd()), &root), unix.Fstatfs(int(d.File().Fd()), &a.st))
+			d.Close()
+		}
+		a.err = err
+		answers <- a
+	}()
+	ctx, cancel := context.WithTimeout(ctx, statsLimit)
+	defer cancel()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return a.st, fmt.Errorf("%w: %w", errSilent, a.err)
+		}
+		return a.st, nil
+	case <-ctx.Done():
+		return unix.Statfs_t{}, fmt.Errorf("%w: %w", errSilent, ctx.Err())
+	}
+}

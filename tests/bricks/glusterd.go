@@ -1,0 +1,99 @@
+package bricks
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Glusterd is a real management daemon on a loopback address of its own, with
+// its files in a folder of the test.
+type Glusterd struct {
+	Dir      string // of all of its files
+	t        testing.TB
+	address  string
+	*Cluster // for processes and waiting
+}
+
+// StartGlusterd starts it on an address such as 127.1.1.1.
+func StartGlusterd(t testing.TB, address string) *Glusterd {
+	t.Helper()
+	if testing.Short() || os.Getuid() != 0 {
+		t.Skip("starts a real glusterd: needs root, and no -short")
+	}
+	if _, err := exec.LookPath("glusterd"); err != nil {
+		t.Skip("glusterd is not installed: run make deps")
+	}
+	// Socket paths are limited to 108 bytes: not below the test's long name.
+	dir, err := os.MkdirTemp("", "gd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	g := &Glusterd{t: t, Dir: dir, address: address, Cluster: Bare(t, dir)}
+	for _, name := range []string{"work", "run", "log"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vol := fmt.Sprintf("volume management\n    type mgmt/glusterd\n    option working-directory %[1]s/work\n    option run-directory %[1]s/run\n"+
+		"    option glusterd-sockfile %[1]s/run/glusterd.socket\n    option logging-directory %[1]s/log\n    option transport-type socket\n"+
+		"    option transport.socket.bind-address %[2]s\n    option transport.address-family inet\nend-volume\n", dir, address)
+	if err := os.WriteFile(filepath.Join(dir, "glusterd.vol"), []byte(vol), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.stopBricks) // after glusterd itself has ended
+	g.Run("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l", filepath.Join(dir, "log/glusterd.log"))
+	g.Eventually(20*time.Second, "glusterd answers", func() bool { return g.try("volume", "list") == nil })
+	return g
+}
+
+func (g *Glusterd) command(args ...string) *exec.Cmd {
+	return exec.Command("gluster", append([]string{"--mode=script", "--glusterd-sock=" + filepath.Join(g.Dir, "run/glusterd.socket"), "--log-file=" + filepath.Join(g.Dir, "log/cli.log")}, args...)...)
+}
+
+func (g *Glusterd) try(args ...string) error { return g.command(args...).Run() }
+
+// Do runs a command of the gluster CLI.
+func (g *Glusterd) Do(args ...string) {
+	g.t.Helper()
+	if out, err := g.command(args...).CombinedOutput(); err != nil {
+		g.t.Fatalf("gluster %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// Create makes a volume of n bricks; shape is such as "replica 3".
+func (g *Glusterd) Create(name string, n int, shape ...string) {
+	g.t.Helper()
+	args := append([]string{"volume", "create", name}, shape...)
+	for i := range n {
+		args = append(args, fmt.Sprintf("%s:%s/brick-%s-%d", g.address, g.Dir, name, i))
+	}
+	g.Do(append(args, "force")...)
+}
+
+// stopBricks ends what glusterd started, by the pid files below its run folder.
+func (g *Glusterd) stopBricks() {
+	_ = filepath.WalkDir(filepath.Join(g.Dir, "run"), func(path string, _ os.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".pid" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		pid, convert := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || convert != nil {
+			return nil
+		}
+		// Only if it is still one of ours.
+		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(cmdline), g.Dir) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		return nil
+	})
+}
