@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster test-apiserver demo bench fuzz clean
+.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver demo bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,8 +26,9 @@ lint: ## gofumpt, vet, staticcheck
 	$(GO) tool staticcheck ./...
 	cd tests/bench && $(GO) vet ./...
 	cd tests/apiserver && $(GO) vet ./...
+	cd tests/sanity && $(GO) vet ./...
 
-test: deps lint test-fast test-gluster test-apiserver ## everything, fast first; skips are listed at the end
+test: deps lint test-fast test-gluster test-csi test-apiserver ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
 REAL := /tests/(gluster|podrun|demo)$$
@@ -37,6 +38,9 @@ test-fast: ## all that starts no daemons
 
 test-gluster: ## real bricks, mounts and self-heal (root)
 	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
+
+test-csi: ## csi-sanity on every kind of pool (root)
+	@IN=tests/sanity tests/run.sh csi -count=1 ./...
 
 # The server is built once; a changed version in tests/apiserver/go.mod builds it again.
 APISERVER := $(CURDIR)/.cache/bin/kube-apiserver

@@ -85,16 +85,27 @@ func (p *place) bind(folder *beneath.Dir, flags uintptr) error {
 			return err
 		}
 	}
-	if err := unix.Mount(folder.Path(), p.at(), "", unix.MS_BIND, ""); err != nil {
+	if err := p.mount(folder.Path(), unix.MS_BIND); err != nil {
 		return fmt.Errorf("mounting the volume at %s: %w", p.path, err)
 	}
 	if flags == 0 {
 		return nil
 	}
-	if err := unix.Mount("", p.at(), "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
+	if err := p.mount("", unix.MS_REMOUNT|unix.MS_BIND|flags); err != nil {
 		return errors.Join(fmt.Errorf("setting the mount flags of %s: %w", p.path, err), p.unmountAll())
 	}
 	return nil
+}
+
+// mount calls mount(2) on what is at the place now, opened without following a
+// link: the system call itself would follow one.
+func (p *place) mount(source string, flags uintptr) error {
+	at, err := p.parent.Dir(p.name)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return unix.Mount(source, at.Path(), "", flags, "")
 }
 
 func readOnly(m mountinfo.Mount) bool {
@@ -178,10 +189,15 @@ func exclusive(r *csi.NodePublishVolumeRequest, staged *beneath.Dir) error {
 			from = m
 		}
 	}
+	client := true // the first mount of a file system is its client's own
 	for _, m := range all {
-		if m.Device == from.Device && m.Root == from.Root && m.Target != from.Target && m.Target != r.GetTargetPath() && m.Root != "/" {
+		if m.Device != from.Device {
+			continue
+		}
+		if !client && m.Root == from.Root && m.Target != from.Target && m.Target != r.GetTargetPath() {
 			return fmt.Errorf("%w: it is for one pod (ReadWriteOncePod), and is published at %s", errConflict, m.Target)
 		}
+		client = false
 	}
 	return nil
 }
