@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
@@ -35,6 +36,9 @@ type Driver struct {
 	Log         logr.Logger
 	Controller  bool
 	Node        bool
+
+	metricsOnce sync.Once
+	metrics     *metrics
 }
 
 // Serve answers on a unix socket (unix:///path) until the context ends.

@@ -39,6 +39,9 @@ func invalid(format string, args ...any) error {
 
 // codeOf is the one place where errors become gRPC codes.
 func codeOf(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
 	for _, c := range []struct {
 		is   error
 		code codes.Code
@@ -87,6 +90,7 @@ func (d *Driver) intercept(ctx context.Context, request any, info *grpc.UnarySer
 		}
 	}()
 	answer, err = handle(ctx, request)
+	d.measure(info.FullMethod, codeOf(err), time.Since(begin))
 	if err == nil {
 		log.V(1).Info("answered", "request", stripped(request), "took", time.Since(begin).String())
 		return answer, nil
