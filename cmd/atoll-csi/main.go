@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -22,6 +23,7 @@ import (
 )
 
 func main() {
+	unix.Umask(0) // volumes get the modes that they are made with
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {

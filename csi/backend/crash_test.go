@@ -56,7 +56,7 @@ func operate(operation, dir string) error {
 }
 
 // calls are the system calls that change or read a pool.
-var calls = []string{"mkdirat", "fsetxattr", "fremovexattr", "renameat", "unlinkat", "fchmod", "openat2", "getdents64", "fgetxattr"}
+var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat"}
 
 // TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
 // system calls in turn, and repeats it: there is never a half-made volume that

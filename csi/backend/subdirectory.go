@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -46,22 +47,9 @@ func (s Subdirectory) now() time.Time {
 // Create makes the folder and then its record. A folder without a record is the
 // rest of a call that was cut off, and is finished.
 func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
-	parent := hashed(c.Name)
-	place := parent + "/" + c.Name
-	err := s.Root.Mkdir(place, volumeMode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Root.MkdirAll(parent, hashedMode); err != nil {
-			return Volume{}, fmt.Errorf("making the folders of volume %s: %w", c.Name, err)
-		}
-		err = s.Root.Mkdir(place, volumeMode)
-	}
-	found := errors.Is(err, fs.ErrExist)
-	if err != nil && !found {
-		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
-	}
-	d, err := s.Root.Dir(place)
+	d, found, err := s.folder(c.Name)
 	if err != nil {
-		return Volume{}, fmt.Errorf("opening volume %s: %w", c.Name, err)
+		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
 	}
 	defer d.Close()
 	if found {
@@ -70,8 +58,10 @@ func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
 			return v, err
 		}
 	}
-	if err := d.Chmod(volumeMode); err != nil { // the umask has taken from it
-		return Volume{}, fmt.Errorf("opening volume %s for its users: %w", c.Name, err)
+	if mode, err := d.Permissions(); err != nil || mode != volumeMode { // the umask may have taken from it
+		if err := errors.Join(err, d.Chmod(volumeMode)); err != nil {
+			return Volume{}, fmt.Errorf("opening volume %s for its users: %w", c.Name, err)
+		}
 	}
 	r := c.record(s.now())
 	if err := r.create(d); errors.Is(err, fs.ErrExist) {
@@ -80,6 +70,38 @@ func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
 		return Volume{}, fmt.Errorf("recording volume %s: %w", c.Name, err)
 	}
 	return r.volume(c.Name), nil
+}
+
+// folder makes a volume's folder, or finds it. The first of the two above it is
+// mostly there, the second mostly not.
+func (s Subdirectory) folder(name string) (d *beneath.Dir, found bool, err error) {
+	parent := hashed(name)
+	first, second := path.Split(parent)
+	above, err := s.Root.Dir(first)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.Root.MkdirAll(first, hashedMode); err != nil {
+			return nil, false, err
+		}
+		above, err = s.Root.Dir(first)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer above.Close()
+	if err := above.Mkdir(second, hashedMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, false, err
+	}
+	in, err := above.Dir(second)
+	if err != nil {
+		return nil, false, err
+	}
+	defer in.Close()
+	err = in.Mkdir(name, volumeMode)
+	if found = errors.Is(err, fs.ErrExist); err != nil && !found {
+		return nil, false, err
+	}
+	d, err = in.Dir(name)
+	return d, found, err
 }
 
 // existing holds what is there to the claim; ErrNotFound when it is an empty

@@ -136,6 +136,9 @@ func (c *controller) candidates(ctx context.Context, k class) (pools []*opened, 
 			continue
 		}
 		pools = append(pools, o)
+		if len(names) == 1 {
+			break // nothing to choose from
+		}
 		if free[name], err = c.free(ctx, o, k); err != nil {
 			troubles = errors.Join(troubles, err)
 		}

@@ -14,12 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is an open folder, the root of what its methods reach.
+// Dir is an open folder, the root of what its methods reach. It is opened for its
+// place only (O_PATH), which asks nothing of the file system; what reads or changes
+// the folder itself goes through its name in /proc.
 type Dir struct{ f *os.File }
 
 // Open opens a folder as root.
 func Open(name string) (*Dir, error) {
-	f, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +43,7 @@ const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 
 // Dir opens a folder below.
 func (d *Dir) Dir(name string) (*Dir, error) {
-	f, err := d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
+	f, err := d.open(name, unix.O_DIRECTORY|unix.O_PATH)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +92,12 @@ func (d *Dir) Mkdir(name string, mode uint32) error {
 }
 
 // Chmod sets the permissions of the folder itself.
-func (d *Dir) Chmod(mode uint32) error { return d.f.Chmod(os.FileMode(mode)) }
+func (d *Dir) Chmod(mode uint32) error {
+	if err := unix.Chmod(d.Path(), mode); err != nil {
+		return fmt.Errorf("setting the permissions: %w", err)
+	}
+	return nil
+}
 
 // MkdirAll makes a folder and those above it that are missing.
 func (d *Dir) MkdirAll(name string, mode uint32) error {
@@ -148,12 +155,12 @@ func (d *Dir) unlink(name string, flags int) error {
 
 // Names lists the folder, in no order.
 func (d *Dir) Names() ([]string, error) {
-	listing, err := d.Dir(".") // an offset of its own
+	listing, err := d.open(".", unix.O_DIRECTORY|unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer listing.Close()
-	return listing.f.Readdirnames(-1)
+	return listing.Readdirnames(-1)
 }
 
 // maxAttribute is the most that an attribute's value may have here, in bytes.
@@ -165,7 +172,7 @@ var ErrNoAttribute = errors.New("there is no such attribute")
 // Attribute reads an extended attribute of the folder.
 func (d *Dir) Attribute(name string) ([]byte, error) {
 	value := make([]byte, maxAttribute)
-	n, err := unix.Fgetxattr(int(d.f.Fd()), name, value)
+	n, err := unix.Getxattr(d.Path(), name, value)
 	if errors.Is(err, unix.ENODATA) {
 		return nil, ErrNoAttribute
 	}
@@ -186,7 +193,7 @@ func (d *Dir) ReplaceAttribute(name string, value []byte) error {
 }
 
 func (d *Dir) setAttribute(name string, value []byte, flags int) error {
-	err := unix.Fsetxattr(int(d.f.Fd()), name, value, flags)
+	err := unix.Setxattr(d.Path(), name, value, flags)
 	if errors.Is(err, unix.ENODATA) {
 		return ErrNoAttribute
 	}
@@ -198,11 +205,17 @@ func (d *Dir) setAttribute(name string, value []byte, flags int) error {
 
 // RemoveAttribute removes an attribute; one that is not there is no error.
 func (d *Dir) RemoveAttribute(name string) error {
-	if err := unix.Fremovexattr(int(d.f.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := unix.Removexattr(d.Path(), name); err != nil && !errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("removing the attribute %s: %w", name, err)
 	}
 	return nil
 }
 
-// Sync writes the folder to disk.
-func (d *Dir) Sync() error { return d.f.Sync() }
+// Permissions gives the folder's mode bits.
+func (d *Dir) Permissions() (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("reading the permissions: %w", err)
+	}
+	return st.Mode & 0o7777, nil
+}

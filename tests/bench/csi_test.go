@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/driver"
+	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/render/volfile"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// controller starts the driver on real bricks and gives a client of it, and the
+// folder where it has mounted the pool.
+func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient, string) {
+	b.Helper()
+	unix.Umask(0) // as the program does
+	c := bricks.Start(b, kind, count, nil)
+	x, err := volfile.Client(c.Pool)
+	if err != nil {
+		b.Fatal(err)
+	}
+	files, err := volfile.Print(x)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := catalog.Entry{Pool: "p", Namespace: "n", Type: kind, Layouts: []schema.Layout{schema.Subdirectory}, Reclaim: schema.ReclaimDelete, SetSize: count}
+	for _, brick := range c.Pool.Bricks {
+		e.Bricks = append(e.Bricks, catalog.Brick{Host: brick.Host, Port: brick.Port, Directory: brick.Directory})
+	}
+	text, err := catalog.Encode(e)
+	if err != nil {
+		b.Fatal(err)
+	}
+	folder := csicatalog.Folder{Dir: b.TempDir()}
+	if err := folder.Write("p", map[string]string{catalog.KeyEntry: string(text), catalog.KeyFiles: files}); err != nil {
+		b.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := &driver.Driver{Version: "bench", Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true}
+	socket := filepath.Join(dir, "csi.sock")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Serve(ctx, "unix://"+socket) }()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		conn.Close()
+		cancel()
+		<-done
+		clients.Close()
+		os.RemoveAll(dir)
+	})
+	p, err := folder.Pool("p")
+	if err != nil {
+		b.Fatal(err)
+	}
+	root, err := clients.Root(ctx, p, schema.Subdirectory)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return csi.NewControllerClient(conn), root
+}
+
+var created atomic.Int64
+
+func create(b *testing.B, c csi.ControllerClient) string {
+	answer, err := c.CreateVolume(context.Background(), &csi.CreateVolumeRequest{
+		Name: fmt.Sprintf("pvc-%08d", created.Add(1)), CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 10}, Parameters: map[string]string{"pool": "p", "overcommit": "100"},
+		VolumeCapabilities: []*csi.VolumeCapability{{
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
+		}},
+	})
+	if err != nil {
+		b.Error(err)
+	}
+	return answer.GetVolume().GetVolumeId()
+}
+
+// times runs f n times from some callers and gives the sorted times of each, and
+// of all together.
+func times(callers, n int, f func(i int)) (each []time.Duration, total time.Duration) {
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	var next atomic.Int64
+	begin := time.Now()
+	for range callers {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				begin := time.Now()
+				f(i)
+				took := time.Since(begin)
+				mu.Lock()
+				each = append(each, took)
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	slices.Sort(each)
+	return each, time.Since(begin)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// samples are taken of each figure.
+const samples = 400
+
+// BenchmarkVolumes makes and deletes volumes on pools that have some already. The
+// floor is two mkdir on the same mount, in the same run.
+func BenchmarkVolumes(b *testing.B) {
+	for _, pool := range []struct {
+		kind  schema.Type
+		count int
+	}{{schema.Replica1, 1}, {schema.Replica3, 3}} {
+		b.Run(string(pool.kind), func(b *testing.B) {
+			client, root := controller(b, pool.kind, pool.count)
+			have := 0
+			for _, existing := range []int{0, 1000, 10000} {
+				times(16, existing-have, func(int) { create(b, client) })
+				have = existing
+				for _, callers := range []int{1, 16} {
+					b.Run(fmt.Sprintf("existing=%d/callers=%d", existing, callers), func(b *testing.B) {
+						for b.Loop() {
+							measure(b, client, root, callers)
+						}
+					})
+				}
+			}
+		})
+	}
+}
+
+func measure(b *testing.B, client csi.ControllerClient, root string, callers int) {
+	base, err := os.MkdirTemp(root, "floor-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	floor, _ := times(callers, samples, func(i int) {
+		dir := filepath.Join(base, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			b.Error(err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, "x"), 0o755); err != nil {
+			b.Error(err)
+		}
+	})
+	ids := make([]string, samples)
+	creates, total := times(callers, samples, func(i int) { ids[i] = create(b, client) })
+	deletes, _ := times(callers, samples, func(i int) {
+		if _, err := client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: ids[i]}); err != nil {
+			b.Error(err)
+		}
+	})
+	p50 := func(d []time.Duration) time.Duration { return d[len(d)/2] }
+	b.ReportMetric(milliseconds(p50(creates)), "create-p50-ms")
+	b.ReportMetric(milliseconds(creates[len(creates)*99/100]), "create-p99-ms")
+	b.ReportMetric(samples/total.Seconds(), "creates/s")
+	b.ReportMetric(milliseconds(p50(deletes)), "delete-p50-ms")
+	b.ReportMetric(milliseconds(p50(floor)), "floor-p50-ms")
+	b.ReportMetric(float64(p50(creates))/float64(p50(floor)), "times-floor")
+	b.ReportMetric(0, "ns/op")
+	if err := os.RemoveAll(base); err != nil {
+		b.Error(err)
+	}
+}
