@@ -120,6 +120,11 @@ func (o *client) alive(ctx context.Context) bool {
 // start replaces whatever was there by a new client.
 func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout schema.Layout, key string) error {
 	o.stop()
+	if p.Type == schema.External {
+		if err := probe(ctx, c.log, p); err != nil {
+			return err
+		}
+	}
 	args, err := o.arguments(c, p, layout, key)
 	if err != nil {
 		return err
@@ -155,10 +160,24 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 	return nil
 }
 
+func server(p catalog.Pool) gluster.Server {
+	x := p.External
+	return gluster.Server{Hosts: x.Hosts, Port: x.Port, Volume: x.Volume, Options: x.Options}
+}
+
+// probe asks an External volume before it is mounted: a client that is started on
+// one that cannot serve says nothing, or says it after minutes.
+func probe(ctx context.Context, log logr.Logger, p catalog.Pool) error {
+	r, err := server(p).Probe(ctx)
+	if err == nil && len(r.Troubles) > 0 {
+		log.Info("an External volume is degraded", "pool", p.Pool, "troubles", r.Troubles)
+	}
+	return err
+}
+
 func (o *client) arguments(c *Clients, p catalog.Pool, layout schema.Layout, key string) ([]string, error) {
 	if p.Type == schema.External {
-		x := p.External
-		return gluster.Server{Hosts: x.Hosts, Port: x.Port, Volume: x.Volume, Options: x.Options}.Args(o.target)
+		return server(p).Args(o.target)
 	}
 	text := graph(p, layout)
 	if text == "" {

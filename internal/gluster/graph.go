@@ -1,0 +1,91 @@
+package gluster
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// graph is a client's volfile as glusterd sends it.
+type graph struct {
+	volumes map[string]*volume
+	bricks  []*volume // protocol/client, in the order of the file
+	top     *volume
+}
+
+type volume struct {
+	name, kind string
+	options    map[string]string
+	below      []string
+	trouble    string // bricks: why it cannot be reached, "" when it can
+}
+
+// maxVolumes bounds what a hostile volfile can make us build.
+const maxVolumes = 20_000
+
+// parseGraph reads a volfile: volume, type, option, subvolumes, end-volume.
+func parseGraph(text string) (*graph, error) {
+	g := &graph{volumes: map[string]*volume{}}
+	var v *volume
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) == 0 || strings.HasPrefix(f[0], "#"):
+		case f[0] == "volume" && len(f) == 2 && v == nil && len(g.volumes) < maxVolumes:
+			v = &volume{name: f[1], options: map[string]string{}}
+		case v == nil:
+			return nil, fmt.Errorf("the volfile has %q outside of a volume", strings.TrimSpace(line))
+		case f[0] == "type" && len(f) == 2:
+			v.kind = f[1]
+		case f[0] == "option" && len(f) >= 3:
+			v.options[f[1]] = strings.Join(f[2:], " ")
+		case f[0] == "subvolumes":
+			v.below = f[1:]
+		case f[0] == "end-volume":
+			for _, b := range v.below {
+				if g.volumes[b] == nil {
+					return nil, fmt.Errorf("the volfile uses %s before it is defined", b)
+				}
+			}
+			g.volumes[v.name] = v
+			if v.kind == "protocol/client" {
+				g.bricks = append(g.bricks, v)
+			}
+			g.top, v = v, nil
+		default:
+			return nil, fmt.Errorf("the volfile has %q", strings.TrimSpace(line))
+		}
+	}
+	if g.top == nil || v != nil {
+		return nil, fmt.Errorf("the volfile is not complete")
+	}
+	return g, nil
+}
+
+// serves reports whether files of a volume can be written with the bricks that can
+// be reached. Volumes are defined before they are used, so there is no cycle.
+func (g *graph) serves(v *volume) bool {
+	up := 0
+	for _, name := range v.below {
+		if g.serves(g.volumes[name]) {
+			up++
+		}
+	}
+	switch v.kind {
+	case "protocol/client":
+		return v.trouble == ""
+	case "cluster/replicate":
+		data := len(v.below)
+		if v.options["quorum-type"] == "none" {
+			return up > 0
+		}
+		if data == 2 { // the first counts double
+			return up == 2 || g.serves(g.volumes[v.below[0]])
+		}
+		return 2*up > data
+	case "cluster/disperse":
+		redundancy, _ := strconv.Atoi(v.options["redundancy"])
+		return up >= len(v.below)-redundancy
+	}
+	return up == len(v.below) // distribution: every set counts
+}

@@ -1,0 +1,202 @@
+package gluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/atoll-storage/atoll/internal/gluster/onc"
+)
+
+// Programs of glusterd (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
+const (
+	handshakeProgram, handshakeVersion, getspec = 14398633, 2, 2
+	portmapProgram, portmapVersion, portByBrick = 34123456, 1, 1
+)
+
+// ProbeLimit is how long a probe takes at most.
+const ProbeLimit = 5 * time.Second
+
+// Errors of Probe.
+var (
+	ErrNoServer  = errors.New("none of the hosts answers")
+	ErrNoVolume  = errors.New("the hosts have no such volume")
+	ErrStopped   = errors.New("the volume is stopped; start it with 'gluster volume start'")
+	ErrNoQuorum  = errors.New("too many bricks cannot be reached")
+	errNotServed = errors.New("its process is not running")
+)
+
+// Report is what a probe of a volume that can be used has found.
+type Report struct {
+	Bricks   int
+	Troubles []string // bricks that cannot be reached, and why
+}
+
+// Probe finds out in a few seconds what a mount would tell after minutes, or not
+// at all: whether a host serves the volume, whether its bricks' names resolve and
+// whether they listen.
+func (s Server) Probe(ctx context.Context) (Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, ProbeLimit)
+	defer cancel()
+	text, err := s.spec(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	g, err := parseGraph(text)
+	if err != nil {
+		return Report{}, fmt.Errorf("volume %s: %w", s.Volume, err)
+	}
+	var wait sync.WaitGroup
+	for _, b := range g.bricks {
+		wait.Go(func() { b.trouble = s.brick(ctx, b) })
+	}
+	wait.Wait()
+	return s.judge(g)
+}
+
+// judge tells whether what is left of the volume serves.
+func (s Server) judge(g *graph) (Report, error) {
+	r := Report{Bricks: len(g.bricks)}
+	stopped := 0
+	for i, b := range g.bricks {
+		if b.trouble == "" {
+			continue
+		}
+		if strings.Contains(b.trouble, errNotServed.Error()) {
+			stopped++
+		}
+		r.Troubles = append(r.Troubles, fmt.Sprintf("brick %d (%s:%s): %s", i, b.options["remote-host"], b.options["remote-subvolume"], b.trouble))
+	}
+	switch {
+	case stopped == len(g.bricks) && stopped > 0:
+		return r, fmt.Errorf("volume %s: %w", s.Volume, ErrStopped)
+	case !g.serves(g.top):
+		return r, fmt.Errorf("volume %s: %w: %s", s.Volume, ErrNoQuorum, strings.Join(r.Troubles, "; "))
+	}
+	return r, nil
+}
+
+func (s Server) port() string {
+	if s.Port == 0 {
+		return strconv.Itoa(ManagementPort)
+	}
+	return strconv.Itoa(s.Port)
+}
+
+// spec asks all hosts at once for the volume's client graph; the first answer
+// counts. Without one, every host's trouble is told.
+func (s Server) spec(ctx context.Context) (string, error) {
+	type answer struct {
+		host, text string
+		err        error
+	}
+	answers := make(chan answer, len(s.Hosts))
+	for _, host := range s.Hosts {
+		go func() {
+			text, err := s.specOf(ctx, host)
+			answers <- answer{host, text, err}
+		}()
+	}
+	var troubles []string
+	for range s.Hosts {
+		a := <-answers
+		if a.err == nil {
+			return a.text, nil
+		}
+		if errors.Is(a.err, ErrNoVolume) {
+			return "", a.err // the others are of the same cluster
+		}
+		troubles = append(troubles, fmt.Sprintf("host %s: %s", a.host, plain(a.err)))
+	}
+	return "", fmt.Errorf("%w: %s", ErrNoServer, strings.Join(troubles, "; "))
+}
+
+// maxOpVersion is the newest cluster that the client can talk to (GlusterFS 10:
+// GD_OP_VERSION_MAX). Without one, glusterd takes the caller for too old.
+const maxOpVersion = "100000"
+
+// dictionary writes GlusterFS' own form of key and value pairs: their number, and
+// for each the lengths, key and value, both as C strings (libglusterfs dict.c).
+func dictionary(pairs ...string) []byte {
+	out := onc.Numbers(uint32(len(pairs) / 2))
+	for i := 0; i+1 < len(pairs); i += 2 {
+		key, value := pairs[i], pairs[i+1]
+		out = append(out, onc.Numbers(uint32(len(key)), uint32(len(value)+1))...)
+		out = append(append(out, key...), 0)
+		out = append(append(out, value...), 0)
+	}
+	return out
+}
+
+func (s Server) specOf(ctx context.Context, host string) (string, error) {
+	arguments := append(onc.Numbers(0), onc.Bytes([]byte(s.Volume))...)
+	arguments = append(arguments, onc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)
+	r, err := onc.Call(ctx, net.JoinHostPort(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
+	if err != nil {
+		return "", err
+	}
+	result, number := int32(r.Number()), r.Number()
+	text := string(r.Bytes())
+	if err := r.Err(); err != nil {
+		return "", err
+	}
+	switch {
+	case result < 0 && syscall.Errno(number) == syscall.ENOENT:
+		return "", fmt.Errorf("%w: %s, asked of %s", ErrNoVolume, s.Volume, host)
+	case result < 0:
+		return "", fmt.Errorf("it refuses to give the volume's graph: %w", syscall.Errno(number))
+	}
+	return text, nil
+}
+
+// brick tells why a brick cannot be reached, "" when it can.
+func (s Server) brick(ctx context.Context, b *volume) string {
+	host, port := b.options["remote-host"], b.options["remote-port"]
+	if port == "" {
+		arguments := onc.Bytes([]byte(b.options["remote-subvolume"]))
+		r, err := onc.Call(ctx, net.JoinHostPort(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
+		if err != nil {
+			return plain(err)
+		}
+		result, _, _, number := int32(r.Number()), r.Number(), r.Number(), r.Number()
+		if err := r.Err(); err != nil {
+			return plain(err)
+		}
+		if result < 0 {
+			return errNotServed.Error()
+		}
+		port = strconv.Itoa(int(number))
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return plain(err)
+	}
+	conn.Close()
+	return ""
+}
+
+// plain says what a network error means.
+func plain(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name %s does not resolve here; add it to DNS, or to hostAliases", dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "it refuses connections"
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return "it does not answer in time"
+	}
+	return err.Error()
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
