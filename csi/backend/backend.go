@@ -70,9 +70,14 @@ const (
 // ownMode keeps tenants of whole-pool volumes out of what is not theirs.
 const ownMode = 0o700
 
-// aside gives a name in the trash or the archive that nothing else has.
-func aside(folder, name string, now time.Time) string {
-	return folder + "/" + name + "." + now.UTC().Format("20060102T150405.000000000Z")
+// aside gives the folder to which a deleted volume's data goes, and a name in it
+// that nothing else has.
+func (r record) aside(name string, now time.Time) (folder, place string) {
+	folder = trash
+	if r.Reclaim == schema.ReclaimArchive {
+		folder = archive
+	}
+	return folder, folder + "/" + name + "." + now.UTC().Format("20060102T150405.000000000Z")
 }
 
 // fits holds an existing volume to a claim.

@@ -108,11 +108,7 @@ func (s Single) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	folder := trash
-	if r.Reclaim == schema.ReclaimArchive {
-		folder = archive
-	}
-	to := aside(folder, name, s.now())
+	_, to := r.aside(name, s.now())
 	if err := s.Root.MkdirAll(to, ownMode); err != nil {
 		return fmt.Errorf("making %s: %w", to, err)
 	}

@@ -208,11 +208,7 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 		return err
 	}
 	defer d.Close()
-	folder := trash
-	if r.Reclaim == schema.ReclaimArchive {
-		folder = archive
-	}
-	to := aside(folder, name, s.now())
+	folder, to := r.aside(name, s.now())
 	err = s.Root.Rename(place, to)
 	if errors.Is(err, fs.ErrNotExist) { // the first of its kind in this pool
 		if err := s.Root.MkdirAll(folder, ownMode); err != nil {

@@ -4,10 +4,7 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -47,29 +45,21 @@ func (d *Driver) Serve(ctx context.Context, endpoint string) error {
 	if !isUnix || !filepath.IsAbs(path) {
 		return fmt.Errorf("the endpoint %q is not of the form unix:///path", endpoint)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing the socket of a former process: %w", err)
-	}
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "unix", path)
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
-	}
 	s := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
-	d.Register(s)
-	stopped := context.AfterFunc(ctx, s.GracefulStop)
-	defer stopped()
-	d.Log.Info("serving", "endpoint", endpoint, "controller", d.Controller, "node", d.Node)
-	return s.Serve(l)
-}
-
-// Register adds the services of the driver's roles to a server.
-func (d *Driver) Register(s grpc.ServiceRegistrar) {
 	csi.RegisterIdentityServer(s, &identity{d: d})
-	if d.Controller {
-		csi.RegisterControllerServer(s, newController(d))
-	}
 	if d.Node {
 		csi.RegisterNodeServer(s, &node{d: d})
 	}
+	if d.Controller {
+		c := newController(d)
+		csi.RegisterControllerServer(s, c)
+		ctx, cancel := context.WithCancel(ctx)
+		swept := c.sweeper.start(ctx)
+		defer func() {
+			cancel()
+			<-swept
+		}()
+	}
+	d.Log.Info("serving", "endpoint", endpoint, "controller", d.Controller, "node", d.Node)
+	return socket.Serve(ctx, s, path)
 }

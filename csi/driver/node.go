@@ -52,17 +52,7 @@ func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 
 // NodeStageVolume binds the volume's folder to the staging path.
 func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	if err := given("volume ID", r.GetVolumeId(), "staging path", r.GetStagingTargetPath()); err != nil {
-		return nil, err
-	}
-	if err := check(r.GetVolumeCapability()); err != nil {
-		return nil, err
-	}
-	id, err := volumeid.Parse(r.GetVolumeId())
-	if err != nil {
-		return nil, err
-	}
-	release, err := n.locks.take(id.String())
+	id, release, err := n.begin(r.GetVolumeId(), r.GetVolumeCapability(), "staging path", r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +73,21 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	}
 	defer at.Close()
 	return &csi.NodeStageVolumeResponse{}, at.bind(folder, 0)
+}
+
+// begin holds what stage and publish need of a request, and takes the volume for it.
+func (n *node) begin(volume string, c *csi.VolumeCapability, fields ...string) (id volumeid.ID, release func(), err error) {
+	if err := given(append([]string{"volume ID", volume}, fields...)...); err != nil {
+		return id, nil, err
+	}
+	if err := check(c); err != nil {
+		return id, nil, err
+	}
+	if id, err = volumeid.Parse(volume); err != nil {
+		return id, nil, err
+	}
+	release, err = n.locks.take(id.String())
+	return id, release, err
 }
 
 // given holds that fields of a request, by name and value, are not empty.
@@ -124,17 +129,7 @@ func (n *node) unmount(volume, path string, remove bool) error {
 
 // NodePublishVolume binds the staged volume to a pod's path.
 func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	if err := given("volume ID", r.GetVolumeId(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath()); err != nil {
-		return nil, err
-	}
-	if err := check(r.GetVolumeCapability()); err != nil {
-		return nil, err
-	}
-	id, err := volumeid.Parse(r.GetVolumeId())
-	if err != nil {
-		return nil, err
-	}
-	release, err := n.locks.take(id.String())
+	_, release, err := n.begin(r.GetVolumeId(), r.GetVolumeCapability(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
 	}

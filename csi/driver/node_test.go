@@ -194,7 +194,7 @@ func TestTenantsLinks(t *testing.T) {
 	if _, code, message := call(b, b.controller.DeleteVolume, &csi.DeleteVolumeRequest{VolumeId: id}); code != codes.OK {
 		t.Fatal(message)
 	}
-	b.controller.sweeper.sweep(target{"p", "Subdirectory"})
+	b.controller.sweeper.sweep(ctx, target{"p", "Subdirectory"})
 	if _, err := os.Stat(filepath.Join(outside, "precious")); err != nil {
 		t.Error("deleting followed a tenant's link")
 	}

@@ -26,21 +26,28 @@ const sweepLimit = 10 * time.Minute
 // sweepEvery is how often all pools have a turn, for what was left.
 const sweepEvery = 10 * time.Minute
 
-func newSweeper(d *Driver) *sweeper {
-	s := &sweeper{d: d, work: make(chan target, 100)}
+func newSweeper(d *Driver) *sweeper { return &sweeper{d: d, work: make(chan target, 100)} }
+
+// start works until the context ends; the channel is closed when it has stopped.
+func (s *sweeper) start(ctx context.Context) <-chan struct{} {
+	stopped := make(chan struct{})
 	go func() {
+		defer close(stopped)
 		again := time.NewTicker(sweepEvery)
+		defer again.Stop()
 		s.all()
 		for {
 			select {
+			case <-ctx.Done():
+				return
 			case t := <-s.work:
-				s.sweep(t)
+				s.sweep(ctx, t)
 			case <-again.C:
 				s.all()
 			}
 		}
 	}()
-	return s
+	return stopped
 }
 
 // wake asks for a pool's turn; when many wait already, a later call will ask again.
@@ -51,8 +58,8 @@ func (s *sweeper) wake(pool string, layout schema.Layout) {
 	}
 }
 
-func (s *sweeper) sweep(t target) {
-	ctx, cancel := context.WithTimeout(context.Background(), sweepLimit)
+func (s *sweeper) sweep(ctx context.Context, t target) {
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
 	log := s.d.Log.WithValues("pool", t.pool)
 	o, err := s.d.open(ctx, t.pool, t.layout)

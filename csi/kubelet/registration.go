@@ -6,14 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -51,18 +50,10 @@ func (r *Registration) NotifyRegistrationStatus(_ context.Context, s *registrati
 // Serve waits for the kubelet until the context ends, and takes the registration
 // back then.
 func (r *Registration) Serve(ctx context.Context) error {
-	socket := filepath.Join(r.Folder, schema.DriverName+"-reg.sock")
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing a former registration: %w", err)
-	}
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("registering with the kubelet: %w", err)
-	}
 	s := grpc.NewServer()
 	registration.RegisterRegistrationServer(s, r)
-	stopped := context.AfterFunc(ctx, s.GracefulStop)
-	defer stopped()
-	return s.Serve(l)
+	if err := socket.Serve(ctx, s, filepath.Join(r.Folder, schema.DriverName+"-reg.sock")); err != nil {
+		return fmt.Errorf("registering with the kubelet: %w", err)
+	}
+	return nil
 }

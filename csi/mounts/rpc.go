@@ -3,10 +3,7 @@ package mounts
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -87,23 +85,10 @@ var description = grpc.ServiceDesc{
 }
 
 // Serve answers on a unix socket that only root can use, until the context ends.
-func (h *Holder) Serve(ctx context.Context, socket string) error {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing the socket of a former process: %w", err)
-	}
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
-	}
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return errors.Join(err, l.Close())
-	}
+func (h *Holder) Serve(ctx context.Context, path string) error {
 	s := grpc.NewServer()
 	s.RegisterService(&description, h)
-	stopped := context.AfterFunc(ctx, s.GracefulStop)
-	defer stopped()
-	return s.Serve(l)
+	return socket.Serve(ctx, s, path)
 }
 
 // Remote asks a holder.
@@ -111,8 +96,8 @@ type Remote struct{ conn *grpc.ClientConn }
 
 // Dial prepares the connection to a holder's socket. The holder need not be there
 // yet.
-func Dial(socket string) (*Remote, error) {
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func Dial(path string) (*Remote, error) {
+	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.CallContentSubtype(codecName), grpc.WaitForReady(true)),
 		// The holder is on this machine: when it is back, it is to be found at once.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second}}))

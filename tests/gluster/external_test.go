@@ -73,8 +73,8 @@ func TestExternal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written := write(t, dir, "file", 20)
-	written.verify(t, dir)
+	written := bricks.Write(t, dir, "file", 20)
+	written.Verify(t, dir)
 	for i := range 3 {
 		for name := range written {
 			if _, err := os.Stat(filepath.Join(g.Dir, fmt.Sprintf("brick-vol1-%d", i), name)); err != nil {

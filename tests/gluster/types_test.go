@@ -1,3 +1,5 @@
+// Package gluster starts real glusterfsd bricks, mounts and self-heal daemons
+// from rendered volfiles, on loopback, and breaks them.
 package gluster
 
 import (
@@ -44,29 +46,29 @@ func TestTypes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := testbed{t, bricks.Start(t, test.kind, test.count, test.shape)}
 			dir := c.Mount("files", volfile.Client)
-			before := write(t, dir, "before", 60)
-			before.verify(t, dir)
+			before := bricks.Write(t, dir, "before", 60)
+			before.Verify(t, dir)
 			if test.victim < 0 {
 				return
 			}
 			bricks.Stop(c.Bricks[test.victim])
-			before.verify(t, dir)
-			during := write(t, dir, "during", 60)
-			during.verify(t, dir)
+			before.Verify(t, dir)
+			during := bricks.Write(t, dir, "during", 60)
+			during.Verify(t, dir)
 			c.StartBrick(test.victim)
 			c.Heal()
 			c.Eventually(2*time.Minute, "nothing is left to heal", func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
 			c.compare(test.victim, before, during)
 			c.loseAnother(test.victim)
 			remount := c.Mount("again", volfile.Client)
-			before.verify(t, remount)
-			during.verify(t, remount)
+			before.Verify(t, remount)
+			during.Verify(t, remount)
 		})
 	}
 }
 
 // complete reports whether the brick has every file that its set has.
-func (c testbed) complete(brick int, want files) bool {
+func (c testbed) complete(brick int, want bricks.Files) bool {
 	other := c.neighbour(brick)
 	for name := range want {
 		_, mine := os.Stat(filepath.Join(c.Pool.Bricks[brick].Directory, name))
@@ -89,7 +91,7 @@ func (c testbed) neighbour(brick int) int {
 }
 
 // compare holds that the healed brick has the same bytes as its neighbour.
-func (c testbed) compare(brick int, all ...files) {
+func (c testbed) compare(brick int, all ...bricks.Files) {
 	c.t.Helper()
 	if c.Pool.Type == schema.Disperse {
 		return // fragments differ; loseAnother makes the healed ones count
@@ -101,7 +103,7 @@ func (c testbed) compare(brick int, all ...files) {
 			if os.IsNotExist(err) {
 				continue // in another set; complete has looked
 			}
-			if err != nil || (files{name: sum})[name] != checksum(data) {
+			if err != nil || (bricks.Files{name: sum})[name] != bricks.Checksum(data) {
 				c.t.Errorf("brick %d: %s is not what was written (%v)", brick, name, err)
 			}
 			compared++
@@ -149,7 +151,7 @@ func TestBlockGraph(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]byte, len(block))
-		if _, err := f.ReadAt(got, offset); err != nil || checksum(got) != checksum(block) {
+		if _, err := f.ReadAt(got, offset); err != nil || bricks.Checksum(got) != bricks.Checksum(block) {
 			t.Fatalf("reading at %d: %v", offset, err)
 		}
 	}

@@ -2,7 +2,6 @@ package podrun_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/bricks"
 	"github.com/atoll-storage/atoll/tests/podrun"
 )
 
@@ -95,12 +95,12 @@ func TestDevicePool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := fill(t, dir, "before", 20)
+	before := bricks.Write(t, dir, "before", 20)
 	if err := c.Kill("atoll-fast-1-0", "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
-	check(t, dir, before)
-	during := fill(t, dir, "during", 20)
+	before.Verify(t, dir)
+	during := bricks.Write(t, dir, "during", 20)
 	if err := c.StartContainer(context.Background(), "atoll-fast-1-0", "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestDevicePool(t *testing.T) {
 	eventually(t, c, 60*time.Second, "the returned brick has all that was written", func() bool {
 		for name, sum := range during {
 			text, err := os.ReadFile(filepath.Join(brick, name))
-			if err != nil || sha256.Sum256(text) != sum {
+			if err != nil || bricks.Checksum(text) != sum {
 				return false
 			}
 		}
@@ -118,13 +118,13 @@ func TestDevicePool(t *testing.T) {
 	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
-	check(t, dir, before)
-	check(t, dir, during)
+	before.Verify(t, dir)
+	during.Verify(t, dir)
 	blocks, err := c.Mount(context.Background(), catalog.KeyBlocks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill(t, blocks, "block", 3)
+	bricks.Write(t, blocks, "block", 3)
 }
 
 // TestContainersAreConfined reads what the kernel says of the running containers.
@@ -168,12 +168,12 @@ func TestTiebreakerPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := fill(t, dir, "before", 5)
+	before := bricks.Write(t, dir, "before", 5)
 	if err := c.Kill("atoll-thin-0-0", "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
-	check(t, dir, before)
-	check(t, dir, fill(t, dir, "during", 5))
+	before.Verify(t, dir)
+	bricks.Write(t, dir, "during", 5).Verify(t, dir)
 }
 
 // TestClaimPool runs bricks on claims.
@@ -183,7 +183,7 @@ func TestClaimPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, dir, fill(t, dir, "file", 5))
+	bricks.Write(t, dir, "file", 5).Verify(t, dir)
 }
 
 // TestMissingDisk holds that a brick whose folder is not there does not start on

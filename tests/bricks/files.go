@@ -1,6 +1,4 @@
-// Package gluster starts real glusterfsd bricks, mounts and self-heal daemons
-// from rendered volfiles, on loopback, and breaks them.
-package gluster
+package bricks
 
 import (
 	"crypto/sha256"
@@ -11,13 +9,13 @@ import (
 	"testing"
 )
 
-// files maps names to checksums.
-type files map[string][32]byte
+// Files maps names to checksums.
+type Files map[string][32]byte
 
-// write fills a folder of the mount with n small files and one of 8 MiB.
-func write(t *testing.T, dir, prefix string, n int) files {
+// Write fills a folder of the mount with n small files and one of 8 MiB.
+func Write(t testing.TB, dir, prefix string, n int) Files {
 	t.Helper()
-	written := files{}
+	written := Files{}
 	random := rand.NewChaCha8(sha256.Sum256([]byte(prefix)))
 	for i := range n + 1 {
 		size := i * 37
@@ -30,20 +28,21 @@ func write(t *testing.T, dir, prefix string, n int) files {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatalf("writing: %v", err)
 		}
-		written[name] = checksum(data)
+		written[name] = Checksum(data)
 	}
 	return written
 }
 
-// verify reads every file back.
-func (f files) verify(t *testing.T, dir string) {
+// Verify reads every file back.
+func (f Files) Verify(t testing.TB, dir string) {
 	t.Helper()
 	for name, sum := range f {
 		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil || checksum(data) != sum {
+		if err != nil || Checksum(data) != sum {
 			t.Fatalf("reading %s: wrong content or %v", name, err)
 		}
 	}
 }
 
-func checksum(data []byte) [32]byte { return sha256.Sum256(data) }
+// Checksum is what Files holds.
+func Checksum(data []byte) [32]byte { return sha256.Sum256(data) }
