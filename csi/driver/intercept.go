@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -60,6 +61,9 @@ func codeOf(err error) codes.Code {
 		{catalog.ErrBroken, codes.Unavailable},
 		{mounts.ErrUnreachable, codes.Unavailable},
 		{errSilent, codes.Unavailable},
+		// The pool's client has ended under the call; the next one has another.
+		{unix.ENOTCONN, codes.Unavailable},
+		{unix.ECONNABORTED, codes.Unavailable},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},
 	} {
