@@ -4,6 +4,7 @@ package csi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -249,6 +250,60 @@ func TestPluginDies(t *testing.T) {
 	}
 	if _, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.path("kubelet/staging")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestVolumesCommand keeps a deleted volume, restores it and purges it from the
+// command line, on a real pool.
+func TestVolumesCommand(t *testing.T) {
+	c := bricks.Start(t, schema.Replica1, 1, nil)
+	h := newHost(t, c)
+	program := h.path("atoll")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/atoll").CombinedOutput(); err != nil {
+		t.Fatalf("building atoll: %v\n%s", err, out)
+	}
+	atoll := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(program, append([]string{"volumes", "--catalog", h.path("catalog")}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("atoll volumes %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	h.start("mounter", "--socket", h.path("mounter.sock"))
+	h.startNode()
+	h.start("controller", "--endpoint", "unix://"+h.path("controller.sock"), "--mounts", h.path("controller-mounts"))
+	controller := h.dial("controller.sock")
+	id, target := h.volume(controller, h.dial("node.sock"))
+	if err := os.WriteFile(filepath.Join(target, "file"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	atoll("archive", "p", "pvc-1")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
+		t.Fatal(err)
+	}
+	var listed struct {
+		Volumes  []any
+		Archived []struct{ Place string }
+	}
+	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil || len(listed.Volumes) != 0 || len(listed.Archived) != 1 {
+		t.Fatalf("listed %+v, %v", listed, err)
+	}
+	atoll("restore", "p", listed.Archived[0].Place)
+	if out := atoll("list", "p"); !strings.Contains(out, "10485760  Archive") {
+		t.Errorf("restored:\n%s", out)
+	}
+	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil || len(listed.Archived) != 1 {
+		t.Fatalf("listed %+v, %v", listed, err)
+	}
+	atoll("purge", "p", listed.Archived[0].Place)
+	if out := atoll("list", "p"); strings.Contains(out, "pvc-1") {
+		t.Errorf("purged:\n%s", out)
 	}
 }
 

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+func newVolumes() *cobra.Command {
+	var folder string
+	cmd := &cobra.Command{
+		Use:   "volumes",
+		Short: "List the volumes of a pool, and keep, restore or purge deleted ones",
+		Long: `volumes mounts a pool, where its bricks can be reached, and works on the volumes in
+it (layout Subdirectory). It needs root, and the pool's catalog entry: a folder with
+a folder for each pool, as the driver has it.`,
+	}
+	cmd.PersistentFlags().StringVar(&folder, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
+	var output string
+	list := &cobra.Command{
+		Use: "list POOL", Short: "List the volumes of a pool, and what its archive keeps", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return onPool(cmd, folder, args[0], func(ctx context.Context, root *beneath.Dir) error { return listVolumes(ctx, cmd, root, output) })
+		},
+	}
+	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
+	do := func(use, short string, work func(ctx context.Context, root *beneath.Dir, name string) (string, error)) *cobra.Command {
+		return &cobra.Command{
+			Use: use, Short: short, Args: cobra.ExactArgs(2),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return onPool(cmd, folder, args[0], func(ctx context.Context, root *beneath.Dir) error {
+					done, err := work(ctx, root, args[1])
+					if err == nil {
+						fmt.Fprintln(cmd.OutOrStdout(), done)
+					}
+					return err
+				})
+			},
+		}
+	}
+	cmd.AddCommand(list,
+		do("archive POOL VOLUME", "Keep a volume's data when its claim is deleted", archiveVolume),
+		do("restore POOL PLACE", "Bring a deleted volume back from the archive", restoreVolume),
+		do("purge POOL PLACE", "Remove a deleted volume's data from the archive for ever", purgeVolume))
+	return cmd
+}
+
+// poolLimit is how long one command may work on a pool.
+const poolLimit = time.Hour
+
+// onPool mounts a pool for as long as work takes.
+func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, *beneath.Dir) error) (err error) {
+	if os.Getuid() != 0 {
+		return errors.New("mounting a pool needs root")
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), poolLimit)
+	defer cancel()
+	p, err := catalog.Folder{Dir: folder}.Pool(name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(p.Layouts, schema.Subdirectory) {
+		return fmt.Errorf("pool %s has no volumes in folders: it serves %v", name, p.Layouts)
+	}
+	dir, err := os.MkdirTemp("", "atoll-volumes-")
+	if err != nil {
+		return err
+	}
+	clients, err := mounts.New(dir, logr.Discard())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		clients.Close()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	path, err := clients.Root(ctx, p, schema.Subdirectory)
+	if err != nil {
+		return err
+	}
+	root, err := beneath.Open(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return work(ctx, root)
+}
+
+// volumeList is what list prints.
+type volumeList struct {
+	Volumes  []volumeLine       `json:"volumes"`
+	Archived []backend.Archived `json:"archived"`
+}
+
+type volumeLine struct {
+	Name    string         `json:"name"`
+	Size    int64          `json:"sizeBytes"`
+	Reclaim schema.Reclaim `json:"reclaim"`
+	Created time.Time      `json:"created"`
+}
+
+func listVolumes(ctx context.Context, cmd *cobra.Command, root *beneath.Dir, output string) error {
+	volumes, err := backend.Subdirectory{Root: root}.List(ctx)
+	if err != nil {
+		return err
+	}
+	all := volumeList{Volumes: []volumeLine{}}
+	for _, v := range volumes {
+		all.Volumes = append(all.Volumes, volumeLine{v.Name, v.Size, v.Reclaim, v.Created})
+	}
+	slices.SortFunc(all.Volumes, func(a, b volumeLine) int { return a.Created.Compare(b.Created) })
+	if all.Archived, err = backend.Archive(ctx, root); err != nil {
+		return err
+	}
+	if output != "table" {
+		return printValue(cmd, output, all, func() {})
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VOLUME\tBYTES\tON DELETION\tCREATED")
+	for _, v := range all.Volumes {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", v.Name, v.Size, v.Reclaim, v.Created.Format(time.RFC3339))
+	}
+	for _, a := range all.Archived {
+		fmt.Fprintf(w, "%s\t%d\tarchived\t\n", a.Place, a.Size)
+	}
+	return w.Flush()
+}
+
+func archiveVolume(ctx context.Context, root *beneath.Dir, name string) (string, error) {
+	v, err := backend.Subdirectory{Root: root}.SetReclaim(ctx, name, schema.ReclaimArchive)
+	return fmt.Sprintf("volume %s is archived when its claim is deleted", v.Name), err
+}
+
+func restoreVolume(_ context.Context, root *beneath.Dir, place string) (string, error) {
+	v, err := backend.Subdirectory{Root: root}.Restore(place)
+	return fmt.Sprintf("volume %s is back, with %d bytes; restart the controller so that it counts it", v.Name, v.Size), err
+}
+
+func purgeVolume(ctx context.Context, root *beneath.Dir, place string) (string, error) {
+	if err := backend.Purge(root, place); err != nil {
+		return "", err
+	}
+	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
+	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, log)
+}
