@@ -57,22 +57,28 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		return nil, err
 	}
 	defer release()
+	return &csi.NodeStageVolumeResponse{}, n.stage(ctx, id, r.GetStagingTargetPath())
+}
+
+// stage binds a volume that is there to its staging path, in place of a mount whose
+// client has gone.
+func (n *node) stage(ctx context.Context, id volumeid.ID, path string) error {
 	o, err := n.d.open(ctx, id.Pool, id.Layout)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer o.Close()
 	folder, err := o.backend.Open(id.Name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer folder.Close()
-	at, err := n.target(r.GetStagingTargetPath(), true)
+	at, err := n.target(path, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer at.Close()
-	return &csi.NodeStageVolumeResponse{}, at.bind(folder, 0)
+	return at.bind(folder, 0)
 }
 
 // begin holds what stage and publish need of a request, and takes the volume for it.
@@ -127,14 +133,23 @@ func (n *node) unmount(volume, path string, remove bool) error {
 	return at.unmount(remove)
 }
 
-// NodePublishVolume binds the staged volume to a pod's path.
-func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	_, release, err := n.begin(r.GetVolumeId(), r.GetVolumeCapability(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath())
+// NodePublishVolume binds the staged volume to a pod's path. If the client that it
+// was staged from has gone, it is staged anew: the kubelet takes it for staged and
+// would not ask, and no pod of the node could have the volume again.
+func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	id, release, err := n.begin(r.GetVolumeId(), r.GetVolumeCapability(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	staged, err := n.staged(r.GetStagingTargetPath())
+	if isDead(err) {
+		n.d.Log.Info("staging a volume anew, its client has gone", "volume", id.String())
+		if err := n.stage(ctx, id, r.GetStagingTargetPath()); err != nil {
+			return nil, err
+		}
+		staged, err = n.staged(r.GetStagingTargetPath())
+	}
 	if err != nil {
 		return nil, err
 	}

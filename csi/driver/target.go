@@ -54,7 +54,9 @@ func (n *node) target(path string, make bool) (*place, error) {
 }
 
 // isDead tells the errors of a mount whose client has gone.
-func isDead(err error) bool { return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.EIO) }
+func isDead(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EIO)
+}
 
 // name in the file system, through the open parent.
 func (p *place) at() string { return p.parent.Path() + "/" + p.name }
@@ -75,7 +77,7 @@ func (p *place) bind(folder *beneath.Dir, flags uintptr) error {
 	if found {
 		there, err := p.parent.Dir(p.name)
 		if err == nil {
-			isIt := same(there, folder)
+			isIt := same(there, folder) // false when either does not answer
 			there.Close()
 			if isIt && readOnly(mounted) == (flags&msReadOnly != 0) {
 				return nil
@@ -167,6 +169,12 @@ func (n *node) staged(path string) (*beneath.Dir, error) {
 		return nil, errors.Join(err, fmt.Errorf("%w: nothing is staged at %s", errConflict, path))
 	}
 	d, err := at.parent.Dir(at.name)
+	if err == nil {
+		var root unix.Stat_t // opening by place alone asks nobody
+		if err = unix.Fstat(int(d.File().Fd()), &root); err != nil {
+			d.Close()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening what is staged at %s: %w", path, err)
 	}

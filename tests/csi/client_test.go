@@ -100,3 +100,61 @@ func TestClientDies(t *testing.T) {
 		}
 	}
 }
+
+// TestPodComesBack kills the client of a node's pool under two pods. What they have
+// is dead, and says so; a pod that is started again has the volume back, though
+// the kubelet believes it staged.
+func TestPodComesBack(t *testing.T) {
+	c := bricks.Start(t, schema.Replica1, 1, nil)
+	h := newHost(t, c)
+	h.start("mounter", "--socket", h.path("mounter.sock"))
+	h.start("controller", "--endpoint", "unix://"+h.path("controller.sock"), "--mounts", h.path("controller-mounts"))
+	h.startNode()
+	plugin := h.dial("node.sock")
+	id, target := h.volume(h.dial("controller.sock"), plugin)
+	if err := os.WriteFile(filepath.Join(target, "file"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pids := clients(t, h.path("mounts"))
+	if len(pids) != 1 {
+		t.Fatalf("clients %v", pids)
+	}
+	if err := unix.Kill(pids[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	n := csi.NewNodeClient(plugin)
+	for reason := ""; reason != "NoAnswer"; time.Sleep(20 * time.Millisecond) {
+		health, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := health.GetVolumeHealth().GetHealthStatuses(); len(s) == 1 {
+			reason = s[0].GetReason()
+		}
+	}
+	publish := func(path string) error {
+		_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+			VolumeId: id, StagingTargetPath: h.path("kubelet/staging"), TargetPath: path,
+			VolumeCapability: &csi.VolumeCapability{
+				AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+				AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
+			},
+		})
+		return err
+	}
+	for _, path := range []string{h.path("kubelet/other"), target} { // a new pod, and the old one's path
+		if err := publish(path); err != nil {
+			t.Fatalf("publishing at %s: %v\n%s", path, err, h.logs())
+		}
+		if text, err := os.ReadFile(filepath.Join(path, "file")); err != nil || string(text) != "text" {
+			t.Errorf("%s: %q, %v", path, text, err)
+		}
+	}
+	for _, path := range []string{h.path("kubelet/other"), target} {
+		if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path}); err != nil {
+			t.Error(err)
+		}
+	}
+}
