@@ -60,7 +60,7 @@ func newController(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			clients, err := mounts.New(f.mounts, f.log())
+			clients, err := mounts.NewUncached(f.mounts, f.log())
 			if err != nil {
 				return err
 			}

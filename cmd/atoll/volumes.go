@@ -80,7 +80,7 @@ func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, 
 	if err != nil {
 		return err
 	}
-	clients, err := mounts.New(dir, logr.Discard())
+	clients, err := mounts.NewUncached(dir, logr.Discard())
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ var (
 	ErrExists    = errors.New("there is another volume of this name")
 	ErrExhausted = errors.New("the pool has no room")
 	ErrForeign   = errors.New("there is a folder that Atoll did not make")
+	ErrChanged   = errors.New("the volume has changed under the call; repeat it")
 )
 
 // Folders of a pool that are not for volumes.

@@ -219,7 +219,28 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // another controller was faster
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.undoIfOther(d, place, to)
+}
+
+// undoIfOther puts back what was moved aside if it is not the volume that was
+// meant: a call that was held up may come after others have deleted the volume and
+// made a new one of its name.
+func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
+	moved, err := s.Root.Dir(to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is swept already
+	}
+	if err != nil {
+		return err
+	}
+	defer moved.Close()
+	if moved.Same(meant) {
+		return nil
+	}
+	return errors.Join(ErrChanged, s.Root.Rename(to, place))
 }
 
 // List walks the two levels above the volumes.

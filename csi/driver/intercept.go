@@ -64,6 +64,9 @@ func codeOf(err error) codes.Code {
 		// The pool's client has ended under the call; the next one has another.
 		{unix.ENOTCONN, codes.Unavailable},
 		{unix.ECONNABORTED, codes.Unavailable},
+		// Somebody else has changed the volume under the call.
+		{unix.ESTALE, codes.Unavailable},
+		{backend.ErrChanged, codes.Unavailable},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},
 	} {

@@ -61,12 +61,6 @@ func isDead(err error) bool {
 // name in the file system, through the open parent.
 func (p *place) at() string { return p.parent.Path() + "/" + p.name }
 
-// same compares two folders by file system and inode.
-func same(a, b *beneath.Dir) bool {
-	var x, y unix.Stat_t
-	return unix.Fstat(int(a.File().Fd()), &x) == nil && unix.Fstat(int(b.File().Fd()), &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
-}
-
 // bind mounts a folder here with these flags. If it is mounted here already, only
 // the flags are set; what else is mounted here is taken away first.
 func (p *place) bind(folder *beneath.Dir, flags uintptr) error {
@@ -77,7 +71,7 @@ func (p *place) bind(folder *beneath.Dir, flags uintptr) error {
 	if found {
 		there, err := p.parent.Dir(p.name)
 		if err == nil {
-			isIt := same(there, folder) // false when either does not answer
+			isIt := there.Same(folder) // false when either does not answer
 			there.Close()
 			if isIt && readOnly(mounted) == (flags&msReadOnly != 0) {
 				return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -37,8 +38,9 @@ var ErrUnreachable = errors.New("the pool cannot be reached")
 
 // Clients are the mounts below one folder.
 type Clients struct {
-	dir string
-	log logr.Logger
+	dir      string
+	log      logr.Logger
+	uncached bool
 
 	mu      sync.Mutex
 	clients map[string]*client // by key
@@ -61,6 +63,21 @@ func New(dir string, log logr.Logger) (*Clients, error) {
 	}
 	return &Clients{dir: dir, log: log, clients: map[string]*client{}}, nil
 }
+
+// NewUncached is New for a controller: its clients remember no names and no
+// attributes, so that what another controller has just done is seen at once. With
+// the default of a second, a volume that another one has deleted would be found,
+// and be given out once more.
+func NewUncached(dir string, log logr.Logger) (*Clients, error) {
+	c, err := New(dir, log)
+	if err == nil {
+		c.uncached = true
+	}
+	return c, err
+}
+
+// uncachedArguments turn off the caches of the kernel and of the graph.
+var uncachedArguments = []string{"--entry-timeout=0", "--attribute-timeout=0", "--xlator-option=*md-cache.md-cache-timeout=0"}
 
 // Root gives the folder where a pool is mounted with the graph of a layout. It
 // has answered just now.
@@ -133,6 +150,9 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 		return err
 	}
 	logFile := o.target + ".log"
+	if c.uncached {
+		args = append(slices.Clone(uncachedArguments), args...)
+	}
 	cmd := exec.Command("glusterfs", append([]string{"-l", logFile, "--process-name", "fuse"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := spawn.Start(cmd); err != nil {

@@ -56,7 +56,7 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	if err != nil {
 		b.Fatal(err)
 	}
-	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
+	clients, err := mounts.NewUncached(filepath.Join(dir, "mounts"), logr.Discard())
 	if err != nil {
 		b.Fatal(err)
 	}

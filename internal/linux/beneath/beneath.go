@@ -211,6 +211,13 @@ func (d *Dir) RemoveAttribute(name string) error {
 	return nil
 }
 
+// Same reports whether two are the same folder, by file system and inode; false
+// when one of them does not answer.
+func (d *Dir) Same(other *Dir) bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(int(d.f.Fd()), &a) == nil && unix.Fstat(int(other.f.Fd()), &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+}
+
 // Permissions gives the folder's mode bits.
 func (d *Dir) Permissions() (uint32, error) {
 	var st unix.Stat_t
