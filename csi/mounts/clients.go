@@ -64,10 +64,9 @@ func New(dir string, log logr.Logger) (*Clients, error) {
 	return &Clients{dir: dir, log: log, clients: map[string]*client{}}, nil
 }
 
-// NewUncached is New for a controller: its clients remember no names and no
-// attributes, so that what another controller has just done is seen at once. With
-// the default of a second, a volume that another one has deleted would be found,
-// and be given out once more.
+// NewUncached is New for a controller: its clients remember no names, so that what
+// another controller has just done is seen at once. With the default of a second,
+// a volume that another one has deleted would be found, and be given out again.
 func NewUncached(dir string, log logr.Logger) (*Clients, error) {
 	c, err := New(dir, log)
 	if err == nil {
@@ -76,8 +75,9 @@ func NewUncached(dir string, log logr.Logger) (*Clients, error) {
 	return c, err
 }
 
-// uncachedArguments turn off the caches of the kernel and of the graph.
-var uncachedArguments = []string{"--entry-timeout=0", "--attribute-timeout=0", "--xlator-option=*md-cache.md-cache-timeout=0"}
+// uncachedArguments turn off what the kernel and the graph remember of names. What
+// the kernel knows of attributes does no harm: records are not among them.
+var uncachedArguments = []string{"--entry-timeout=0", "--xlator-option=*md-cache.md-cache-timeout=0"}
 
 // Root gives the folder where a pool is mounted with the graph of a layout. It
 // has answered just now.
