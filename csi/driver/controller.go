@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -19,6 +20,9 @@ type controller struct {
 	locks   locks
 	ledgers ledgers
 	sweeper *sweeper
+	// tried is the pool, by volume, in which a creation was begun and not ended
+	// well: it may have the volume, so a repeat goes nowhere else.
+	tried sync.Map
 }
 
 func newController(d *Driver) *controller {

@@ -135,6 +135,26 @@ func TestRetryFindsItsVolume(t *testing.T) {
 	}
 }
 
+// TestRepeatWaitsForItsPool: a volume that was begun in a pool, which then went
+// away, is not made in another one too.
+func TestRepeatWaitsForItsPool(t *testing.T) {
+	b := newBed(t, entry.Entry{Pool: "a"}, entry.Entry{Pool: "b"})
+	r := createRequest("v", 1<<20, map[string]string{"pool": "a,b"})
+	b.controller.tried.Store("v", "a") // as a creation that was cut off leaves it
+	b.pools.down = map[string]error{"a": fmt.Errorf("%w: for now", mounts.ErrUnreachable)}
+	if _, code, message := call(b, b.controller.CreateVolume, r); code != codes.Unavailable || !strings.Contains(message, "pool a, where this volume was begun") {
+		t.Errorf("%s %s", code, message)
+	}
+	b.create("other", 1<<20, map[string]string{"pool": "a,b"}) // others go on
+	b.pools.down = nil
+	if id := b.create("v", 1<<20, map[string]string{"pool": "a,b"}); id != "v1.dir.a.v" {
+		t.Errorf("made as %s", id)
+	}
+	if _, begun := b.controller.tried.Load("v"); begun {
+		t.Error("it still counts as begun")
+	}
+}
+
 // TestSingleHolder: a second claim learns who has the pool.
 func TestSingleHolder(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Single}})

@@ -10,6 +10,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -63,6 +64,9 @@ func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	}()
 	if found, err := existing(ctx, pools, claim); found != nil || err != nil {
 		return found, err
+	}
+	if before, begun := c.tried.Load(claim.Name); begun && !slices.ContainsFunc(pools, func(o *opened) bool { return o.Pool.Pool == before }) {
+		return nil, errors.Join(fmt.Errorf("%w: pool %s, where this volume was begun", mounts.ErrUnreachable, before), troubles)
 	}
 	var full error
 	for _, o := range pools {
@@ -208,11 +212,13 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 	} else if undo, err = l.Reserve(claim.Name, claim.Size, s, k.overcommit); err != nil {
 		return nil, err
 	}
+	c.tried.Store(claim.Name, o.Pool.Pool)
 	v, err := o.backend.Create(ctx, claim)
 	if err != nil {
 		undo()
 		return nil, err
 	}
+	c.tried.Delete(claim.Name)
 	l.Set(v.Name, v.Size)
 	return created(o, v), nil
 }

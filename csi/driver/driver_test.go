@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,13 +25,14 @@ import (
 // folders stands for mounted pools: plain folders of this machine, which take the
 // same attributes and mounts. Real pools are in tests/sanity.
 type folders struct {
-	dir string
-	err error // that Root gives
+	dir  string
+	err  error            // that Root gives
+	down map[string]error // that Root gives for a pool
 }
 
 func (f *folders) Root(_ context.Context, p catalog.Pool, _ schema.Layout) (string, error) {
-	if f.err != nil {
-		return "", f.err
+	if err := cmp.Or(f.err, f.down[p.Pool]); err != nil {
+		return "", err
 	}
 	dir := filepath.Join(f.dir, p.Pool)
 	return dir, os.MkdirAll(dir, 0o700)
