@@ -138,6 +138,16 @@ func TestTwoControllersKilled(t *testing.T) {
 	if kills < 5 {
 		t.Error("too few kills to prove anything")
 	}
+	agree(ctx, t, clients, want)
+	folders, err := filepath.Glob(filepath.Join(c.Pool.Bricks[0].Directory, "subvol/*/*/*"))
+	if err != nil || len(folders) != len(want) {
+		t.Errorf("%d folders on the brick, want %d: %v", len(folders), len(want), err)
+	}
+}
+
+// agree holds that every controller lists exactly these volumes, by ID and size.
+func agree(ctx context.Context, t *testing.T, clients []csi.ControllerClient, want map[string]int64) {
+	t.Helper()
 	for i, client := range clients {
 		listed, err := client.ListVolumes(ctx, &csi.ListVolumesRequest{})
 		if err != nil || len(listed.GetEntries()) != len(want) {
@@ -148,9 +158,5 @@ func TestTwoControllersKilled(t *testing.T) {
 				t.Errorf("controller %d: %s has %d bytes, want %d", i, v.GetVolumeId(), v.GetCapacityBytes(), want[v.GetVolumeId()])
 			}
 		}
-	}
-	folders, err := filepath.Glob(filepath.Join(c.Pool.Bricks[0].Directory, "subvol/*/*/*"))
-	if err != nil || len(folders) != len(want) {
-		t.Errorf("%d folders on the brick, want %d: %v", len(folders), len(want), err)
 	}
 }
