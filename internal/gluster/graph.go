@@ -9,7 +9,8 @@ import (
 // graph is a client's volfile as glusterd sends it.
 type graph struct {
 	volumes map[string]*volume
-	bricks  []*volume // protocol/client, in the order of the file
+	order   []*volume // as in the file
+	bricks  []*volume // protocol/client, as in the file
 	top     *volume
 }
 
@@ -42,12 +43,16 @@ func parseGraph(text string) (*graph, error) {
 		case f[0] == "subvolumes":
 			v.below = f[1:]
 		case f[0] == "end-volume":
+			if g.volumes[v.name] != nil {
+				return nil, fmt.Errorf("the volfile defines %s twice", v.name)
+			}
 			for _, b := range v.below {
 				if g.volumes[b] == nil {
 					return nil, fmt.Errorf("the volfile uses %s before it is defined", b)
 				}
 			}
 			g.volumes[v.name] = v
+			g.order = append(g.order, v)
 			if v.kind == "protocol/client" {
 				g.bricks = append(g.bricks, v)
 			}
@@ -62,12 +67,20 @@ func parseGraph(text string) (*graph, error) {
 	return g, nil
 }
 
-// serves reports whether files of a volume can be written with the bricks that can
-// be reached. Volumes are defined before they are used, so there is no cycle.
-func (g *graph) serves(v *volume) bool {
+// serves reports whether files can be written with the bricks that can be reached.
+func (g *graph) serves() bool {
+	serves := map[*volume]bool{}
+	for _, v := range g.order { // each is defined before it is used
+		serves[v] = g.judge(v, serves)
+	}
+	return serves[g.top]
+}
+
+// judge looks at one volume; what is below it has been looked at.
+func (g *graph) judge(v *volume, serves map[*volume]bool) bool {
 	up := 0
 	for _, name := range v.below {
-		if g.serves(g.volumes[name]) {
+		if serves[g.volumes[name]] {
 			up++
 		}
 	}
@@ -80,7 +93,7 @@ func (g *graph) serves(v *volume) bool {
 			return up > 0
 		}
 		if data == 2 { // the first counts double
-			return up == 2 || g.serves(g.volumes[v.below[0]])
+			return up == 2 || serves[g.volumes[v.below[0]]]
 		}
 		return 2*up > data
 	case "cluster/disperse":

@@ -76,7 +76,7 @@ func (s Server) judge(g *graph) (Report, error) {
 	switch {
 	case stopped == len(g.bricks) && stopped > 0:
 		return r, fmt.Errorf("volume %s: %w", s.Volume, ErrStopped)
-	case !g.serves(g.top):
+	case !g.serves():
 		return r, fmt.Errorf("volume %s: %w: %s", s.Volume, ErrNoQuorum, strings.Join(r.Troubles, "; "))
 	}
 	return r, nil

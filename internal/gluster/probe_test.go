@@ -67,14 +67,14 @@ func TestServes(t *testing.T) {
 		for _, i := range test.down {
 			g.bricks[i].trouble = "down"
 		}
-		if got := g.serves(g.top); got != test.want {
+		if got := g.serves(); got != test.want {
 			t.Errorf("%v down: serves %t", test.down, got)
 		}
 	}
 }
 
 func TestParseRefuses(t *testing.T) {
-	for _, text := range []string{"", "volume a\n", "type x\n", "volume a\nsubvolumes a\nend-volume\n", "volume a\nvolume b\nend-volume\n", "volume a\nnonsense\nend-volume\n"} {
+	for _, text := range []string{"", "volume a\n", "type x\n", "volume a\nsubvolumes a\nend-volume\n", "volume a\nvolume b\nend-volume\n", "volume a\nnonsense\nend-volume\n", "volume a\nend-volume\nvolume a\nsubvolumes a\nend-volume\n"} {
 		if _, err := parseGraph(text); err == nil {
 			t.Errorf("%q was read", text)
 		}
@@ -98,7 +98,7 @@ func FuzzParseGraph(f *testing.F) {
 	f.Add(triple)
 	f.Fuzz(func(_ *testing.T, text string) {
 		if g, err := parseGraph(text); err == nil {
-			g.serves(g.top)
+			g.serves()
 		}
 	})
 }
