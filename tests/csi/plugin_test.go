@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -44,7 +43,9 @@ func newHost(t *testing.T, c *bricks.Cluster) *host {
 	}
 	h := &host{t: t, dir: dir, program: filepath.Join(dir, "atoll-csi")}
 	t.Cleanup(func() {
-		h.unmount()
+		if err := bricks.UnmountBelow(dir); err != nil {
+			t.Error(err)
+		}
 		os.RemoveAll(dir)
 	})
 	if out, err := exec.Command("go", "build", "-o", h.program, "../../cmd/atoll-csi").CombinedOutput(); err != nil {
@@ -138,17 +139,6 @@ func (h *host) logs() string {
 		fmt.Fprintf(&b, "%s:\n%s\n", filepath.Base(l), text[max(0, len(text)-2000):])
 	}
 	return b.String()
-}
-
-// unmount leaves nothing mounted below the host's folder.
-func (h *host) unmount() {
-	text, _ := os.ReadFile("/proc/self/mountinfo")
-	lines := strings.Split(string(text), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		if f := strings.Fields(lines[i]); len(f) > 4 && strings.HasPrefix(f[4], h.dir+"/") {
-			_ = unix.Unmount(f[4], unix.MNT_DETACH)
-		}
-	}
 }
 
 // volume makes a volume and brings it to a pod's path.

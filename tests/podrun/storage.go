@@ -6,10 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
 // shareMounts makes the cluster's folder a mount of its own that passes mounts on
@@ -23,32 +24,11 @@ func (c *Cluster) shareMounts() error {
 	if err := unix.Mount(c.Dir, c.Dir, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting %s onto itself: %w", c.Dir, err)
 	}
-	c.undo = append(c.undo, func() error { return unmountBelow(c.Dir) })
+	c.undo = append(c.undo, func() error { return bricks.UnmountBelow(c.Dir) })
 	if err := unix.Mount("", c.Dir, "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
 	return unix.Mount("", c.Dir, "", unix.MS_SHARED, "")
-}
-
-// unmountBelow unmounts everything at and below a folder, deepest first.
-func unmountBelow(dir string) error {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	var targets []string
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
-			targets = append(targets, fields[4])
-		}
-	}
-	var errs []error
-	for i := len(targets) - 1; i >= 0; i-- {
-		if err := unix.Unmount(targets[i], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			errs = append(errs, fmt.Errorf("unmounting %s: %w", targets[i], err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // AddDevice gives a node a disk of this size with an empty XFS: a sparse file

@@ -81,6 +81,9 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 			t.Errorf("serving: %v", err)
 		}
 		clients.Close()
+		if err := bricks.UnmountBelow(dir); err != nil { // what a failed test left
+			t.Error(err)
+		}
 		os.RemoveAll(dir)
 	})
 	for range 100 {
