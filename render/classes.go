@@ -11,15 +11,11 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// parameterReclaim tells the driver what becomes of the data where Kubernetes has
-// no word for it: Archive.
-const parameterReclaim = "reclaim"
-
 // storageClasses adds the pool's own classes and the extra ones.
 func (b *builder) storageClasses() error {
 	s := &b.pool.Spec
 	for _, name := range schema.OwnClasses(b.pool) {
-		layout := layouts(s)[0]
+		layout := s.Layouts()[0]
 		switch {
 		case name == "atoll."+b.name+".block":
 			layout = schema.Block
@@ -50,7 +46,7 @@ func Class(c *schema.ConvertedClass) Object {
 // finds that in the catalog.
 func (b *builder) class(c schema.StorageClass) {
 	s := &b.pool.Spec
-	layout := cmp.Or(c.Layout, layouts(s)[0])
+	layout := cmp.Or(c.Layout, s.Layouts()[0])
 	after := cmp.Or(c.Reclaim, reclaim(s))
 	parameters := map[string]string{schema.ParameterPool: b.name, schema.ParameterLayout: string(layout)}
 	if layout == schema.Block {
@@ -64,7 +60,7 @@ func (b *builder) class(c schema.StorageClass) {
 	case schema.ReclaimRetain:
 		policy = corev1.PersistentVolumeReclaimRetain
 	case schema.ReclaimArchive:
-		parameters[parameterReclaim] = string(schema.ReclaimArchive)
+		parameters[schema.ParameterReclaim] = string(schema.ReclaimArchive)
 	}
 	mode := storagev1.VolumeBindingMode(cmp.Or(c.BindingMode, string(storagev1.VolumeBindingImmediate)))
 	expand := layout != schema.Single // the whole pool has one size

@@ -94,7 +94,7 @@ func (b *builder) catalog() (map[string]string, error) {
 	s := &b.pool.Spec
 	e := catalog.Entry{
 		Pool: b.name, Namespace: b.namespace, Labels: b.pool.Metadata.Labels, Type: s.Type,
-		Layouts: layouts(s), Reclaim: reclaim(s), External: s.External,
+		Layouts: s.Layouts(), Reclaim: reclaim(s), External: s.External,
 	}
 	data := map[string]string{}
 	if b.native() {
@@ -131,13 +131,6 @@ func (b *builder) clientVolfiles(data map[string]string) error {
 		}
 	}
 	return nil
-}
-
-func layouts(s *schema.Spec) []schema.Layout {
-	if len(s.Volumes) == 0 {
-		return []schema.Layout{schema.Subdirectory}
-	}
-	return s.Volumes
 }
 
 func reclaim(s *schema.Spec) schema.Reclaim {

@@ -22,6 +22,7 @@ const (
 	ParameterPool         = "pool"         // names of pools, separated by commas
 	ParameterPoolSelector = "poolSelector" // labels of pools, and type=…
 	ParameterLayout       = "layout"       // Subdirectory, Block or Single
+	ParameterReclaim      = "reclaim"      // Delete, Archive or Retain; Kubernetes has no word for Archive
 )
 
 // AnnotationDefaultClass makes a class the cluster's default.

@@ -53,10 +53,14 @@ func (d Diagnostic) String() string {
 		b.WriteString(d.Path)
 		b.WriteString(": ")
 	}
-	b.WriteString(d.Message)
-	if d.Allowed != "" {
-		b.WriteString("; ")
-		b.WriteString(d.Allowed)
-	}
+	b.WriteString(d.Words())
 	return b.String()
+}
+
+// Words gives "what is wrong; what is allowed".
+func (d Diagnostic) Words() string {
+	if d.Allowed == "" {
+		return d.Message
+	}
+	return d.Message + "; " + d.Allowed
 }

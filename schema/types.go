@@ -1,5 +1,7 @@
 package schema
 
+import "slices"
+
 // API group, version and kinds of the documents that this package reads.
 const (
 	APIVersion       = "atoll.storage/v1alpha1"
@@ -180,16 +182,14 @@ func (s *Spec) Sets() [][]Brick {
 	return sets
 }
 
-// Serves reports whether the pool hands out volumes of this layout. A pool that
-// names none serves subdirectories.
-func (s *Spec) Serves(l Layout) bool {
+// Layouts are those of the volumes that the pool hands out. A pool that names none
+// serves subdirectories.
+func (s *Spec) Layouts() []Layout {
 	if len(s.Volumes) == 0 {
-		return l == Subdirectory
+		return []Layout{Subdirectory}
 	}
-	for _, v := range s.Volumes {
-		if v == l {
-			return true
-		}
-	}
-	return false
+	return s.Volumes
 }
+
+// Serves reports whether the pool hands out volumes of this layout.
+func (s *Spec) Serves(l Layout) bool { return slices.Contains(s.Layouts(), l) }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/go-logr/logr"
@@ -78,11 +77,4 @@ func isMountedAt(device, target string) (bool, error) {
 		return false, fmt.Errorf("looking at %s: %w", target, err)
 	}
 	return d.Rdev == t.Dev, nil
-}
-
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }

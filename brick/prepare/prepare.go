@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -167,8 +168,11 @@ func isEmpty(root *os.Root, name string) (bool, error) {
 		return false, err
 	}
 	defer d.Close()
-	entries, err := d.Readdirnames(1)
-	return len(entries) == 0, errors.Join(ignoreEOF(err))
+	_, err = d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
 }
 
 func sync(root *os.Root, name string) error {

@@ -39,6 +39,30 @@ func (r record) volume(name string) Volume {
 	return Volume{Name: name, Request: r.Request, Size: r.Size, Reclaim: r.Reclaim, Created: r.Created}
 }
 
+// grow raises the size, and reports whether that changed it.
+func (r *record) grow(size int64) bool {
+	grows := size > r.Size
+	r.Size = max(r.Size, size)
+	return grows
+}
+
+// keep sets what becomes of the data, and reports whether that changed it.
+func (r *record) keep(after schema.Reclaim) bool {
+	differs := r.Reclaim != after
+	r.Reclaim = after
+	return differs
+}
+
+// clock tells the time.
+type clock func() time.Time
+
+func (c clock) now() time.Time {
+	if c == nil {
+		return time.Now()
+	}
+	return c()
+}
+
 // read reads the record of a folder; ErrNotFound when it has none.
 func read(d *beneath.Dir) (record, error) {
 	text, err := d.Attribute(recordAttribute)

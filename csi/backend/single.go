@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
@@ -16,19 +15,12 @@ import (
 // setting it where there is none decides who has the pool.
 type Single struct {
 	Root *beneath.Dir
-	Now  func() time.Time // nil is time.Now
-}
-
-func (s Single) now() time.Time {
-	if s.Now == nil {
-		return time.Now()
-	}
-	return s.Now()
+	Now  clock // nil is time.Now
 }
 
 // Create takes the pool, with the data that is in it; ErrExhausted names the holder.
 func (s Single) Create(_ context.Context, c Claim) (Volume, error) {
-	r := c.record(s.now())
+	r := c.record(s.Now.now())
 	err := r.create(s.Root)
 	if err == nil {
 		return r.volume(c.Name), nil
@@ -80,22 +72,20 @@ func (s Single) Open(name string) (*beneath.Dir, error) {
 
 // Expand raises the size in the record; the pool is as large as it is.
 func (s Single) Expand(_ context.Context, name string, size int64) (Volume, error) {
-	r, err := s.holder(name)
-	if err != nil || size <= r.Size {
-		return r.volume(name), err
-	}
-	r.Size = size
-	return r.volume(name), r.replace(s.Root)
+	return s.change(name, func(r *record) bool { return r.grow(size) })
 }
 
 // SetReclaim changes the policy in the record.
 func (s Single) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
+	return s.change(name, func(r *record) bool { return r.keep(after) })
+}
+
+func (s Single) change(name string, edit func(*record) bool) (Volume, error) {
 	r, err := s.holder(name)
-	if err != nil || r.Reclaim == after {
-		return r.volume(name), err
+	if err == nil && edit(&r) {
+		err = r.replace(s.Root)
 	}
-	r.Reclaim = after
-	return r.volume(name), r.replace(s.Root)
+	return r.volume(name), err
 }
 
 // Delete moves everything aside, and then gives the pool free. Cut off, it goes on
@@ -108,7 +98,7 @@ func (s Single) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, to := r.aside(name, s.now())
+	_, to := r.aside(name, s.Now.now())
 	if err := s.Root.MkdirAll(to, ownMode); err != nil {
 		return fmt.Errorf("making %s: %w", to, err)
 	}

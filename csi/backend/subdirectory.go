@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -18,8 +17,8 @@ import (
 // of the Kadalu operator, subvol/xx/yy/name, so that its volumes can be adopted
 // where they are.
 type Subdirectory struct {
-	Root *beneath.Dir     // of the mounted pool
-	Now  func() time.Time // nil is time.Now
+	Root *beneath.Dir // of the mounted pool
+	Now  clock        // nil is time.Now
 }
 
 const (
@@ -35,13 +34,6 @@ const (
 func hashed(name string) string {
 	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
 	return volumes + "/" + h[0:2] + "/" + h[2:4]
-}
-
-func (s Subdirectory) now() time.Time {
-	if s.Now == nil {
-		return time.Now()
-	}
-	return s.Now()
 }
 
 // Create makes the folder and then its record. A folder without a record is the
@@ -63,7 +55,7 @@ func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
 			return Volume{}, fmt.Errorf("opening volume %s for its users: %w", c.Name, err)
 		}
 	}
-	r := c.record(s.now())
+	r := c.record(s.Now.now())
 	if err := r.create(d); errors.Is(err, fs.ErrExist) {
 		return s.existing(d, c) // another controller was faster
 	} else if err != nil {
@@ -161,20 +153,12 @@ func (s Subdirectory) Get(_ context.Context, name string) (Volume, error) {
 
 // Expand raises the size in the record.
 func (s Subdirectory) Expand(_ context.Context, name string, size int64) (Volume, error) {
-	return s.change(name, func(r *record) bool {
-		grows := size > r.Size
-		r.Size = max(r.Size, size)
-		return grows
-	})
+	return s.change(name, func(r *record) bool { return r.grow(size) })
 }
 
 // SetReclaim changes the policy in the record.
 func (s Subdirectory) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
-	return s.change(name, func(r *record) bool {
-		differs := r.Reclaim != after
-		r.Reclaim = after
-		return differs
-	})
+	return s.change(name, func(r *record) bool { return r.keep(after) })
 }
 
 // change rewrites a record if edit says that it has changed it.
@@ -208,7 +192,7 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 		return err
 	}
 	defer d.Close()
-	folder, to := r.aside(name, s.now())
+	folder, to := r.aside(name, s.Now.now())
 	err = s.Root.Rename(place, to)
 	if errors.Is(err, fs.ErrNotExist) { // the first of its kind in this pool
 		if err := s.Root.MkdirAll(folder, ownMode); err != nil {

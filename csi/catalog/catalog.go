@@ -10,9 +10,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
 
+	"github.com/atoll-storage/atoll/csi/volumeid"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
@@ -35,11 +35,9 @@ var (
 // maxFile is the most that is read of a file, in bytes: what a ConfigMap can have.
 const maxFile = 1 << 20
 
-var poolName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-
 // Pool reads one pool.
 func (f Folder) Pool(name string) (Pool, error) {
-	if !poolName.MatchString(name) {
+	if !volumeid.IsPart(name) {
 		return Pool{}, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
 	}
 	root, err := os.OpenRoot(f.Dir)
@@ -92,7 +90,7 @@ func (f Folder) Names() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if poolName.MatchString(e.Name()) {
+		if volumeid.IsPart(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}
@@ -102,7 +100,7 @@ func (f Folder) Names() ([]string, error) {
 
 // Write puts an entry into a catalog folder: what a ConfigMap's files are.
 func (f Folder) Write(name string, data map[string]string) error {
-	if !poolName.MatchString(name) {
+	if !volumeid.IsPart(name) {
 		return fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
 	}
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {

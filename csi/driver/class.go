@@ -12,7 +12,6 @@ import (
 
 // Parameters of a class beside those of package schema.
 const (
-	parameterReclaim    = "reclaim"
 	parameterOvercommit = "overcommit"
 	// sidecars add parameters of their own under this prefix.
 	prefixSidecar = "csi.storage.k8s.io/"
@@ -41,7 +40,7 @@ func readClass(parameters map[string]string) (class, error) {
 			c.selector, err = readSelector(value)
 		case name == schema.ParameterLayout:
 			c.layout = schema.Layout(value)
-		case name == parameterReclaim:
+		case name == schema.ParameterReclaim:
 			c.reclaim, err = readReclaim(value)
 		case name == parameterOvercommit:
 			if c.overcommit, err = strconv.ParseFloat(value, 64); err != nil || !(c.overcommit >= 1 && c.overcommit <= 100) {

@@ -169,12 +169,12 @@ func (c *controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 	if err != nil {
 		return nil, err
 	}
-	space, err := o.space()
-	if err != nil {
-		return nil, err
-	}
 	undo := func() {}
 	if id.Layout != schema.Single && size > v.Size {
+		space, err := o.space()
+		if err != nil {
+			return nil, err
+		}
 		if undo, err = l.Reserve(id.Name, size, space, 1); err != nil {
 			return nil, err
 		}
@@ -214,7 +214,7 @@ func (c *controller) ControllerModifyVolume(ctx context.Context, r *csi.Controll
 func mutable(parameters map[string]string) (schema.Reclaim, error) {
 	after := schema.Reclaim("")
 	for name, value := range parameters {
-		if name != parameterReclaim {
+		if name != schema.ParameterReclaim {
 			return "", invalid("the parameter %q cannot change; a VolumeAttributesClass of Atoll has reclaim", name)
 		}
 		var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -34,11 +35,7 @@ func (d *Driver) open(ctx context.Context, name string, layout schema.Layout) (*
 }
 
 func (d *Driver) openPool(ctx context.Context, p catalog.Pool, layout schema.Layout) (*opened, error) {
-	served := false
-	for _, l := range p.Layouts {
-		served = served || l == layout
-	}
-	if !served {
+	if !slices.Contains(p.Layouts, layout) {
 		return nil, invalid("pool %s does not serve %s; its document lists the layouts in spec.volumes", p.Pool, layout)
 	}
 	path, err := d.Mounts.Root(ctx, p, layout)

@@ -35,6 +35,9 @@ var ErrInvalid = errors.New("this is not a volume ID of Atoll")
 // codec's own dots separates, and no component is ever "", "." or "..".
 var part = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
+// IsPart reports whether a name can be a part of an ID, and so of a path.
+func IsPart(name string) bool { return part.MatchString(name) }
+
 // layouts are the words for layouts in an ID.
 var layouts = map[schema.Layout]string{
 	schema.Subdirectory: "dir",

@@ -106,12 +106,8 @@ func withoutBookkeeping(item *yaml.RNode) (string, error) {
 }
 
 func result(d schema.Diagnostic) *framework.Result {
-	message := d.Message
-	if d.Allowed != "" {
-		message += "; " + d.Allowed
-	}
 	return &framework.Result{
-		Message:  message,
+		Message:  d.Words(),
 		Severity: framework.Severity(d.Severity),
 		ResourceRef: &yaml.ResourceIdentifier{
 			TypeMeta: yaml.TypeMeta{APIVersion: schema.APIVersion, Kind: schema.Kind},

@@ -103,12 +103,8 @@ func github(w io.Writer, s Summary) error {
 
 // message is a diagnostic without its position.
 func message(d schema.Diagnostic) string {
-	m := d.Message
-	if d.Path != "" {
-		m = d.Path + ": " + m
+	if d.Path == "" {
+		return d.Words()
 	}
-	if d.Allowed != "" {
-		m += "; " + d.Allowed
-	}
-	return m
+	return d.Path + ": " + d.Words()
 }
