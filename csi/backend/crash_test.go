@@ -137,6 +137,15 @@ func runKilled(t *testing.T, operation, dir, call string, n int) bool {
 
 func nothing(*testing.T, string) {}
 
+// open opens a pool's folder until the test ends.
+func open(t *testing.T, dir string) *beneath.Dir {
+	t.Helper()
+	root, err := beneath.Open(dir)
+	must(t, err)
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
 func made(t *testing.T, dir string) {
 	t.Helper()
 	must(t, operate("create", dir))
@@ -153,19 +162,15 @@ func filled(t *testing.T, dir string) {
 func archived(t *testing.T, dir string) {
 	t.Helper()
 	filled(t, dir)
-	root, err := beneath.Open(dir)
-	must(t, err)
-	defer root.Close()
-	_, err = Subdirectory{Root: root}.SetReclaim(ctx, "a", schema.ReclaimArchive)
+	root := open(t, dir)
+	_, err := Subdirectory{Root: root}.SetReclaim(ctx, "a", schema.ReclaimArchive)
 	must(t, err)
 }
 
 // consistent holds that every folder that counts as a volume has a whole record.
 func consistent(t *testing.T, dir string) {
 	t.Helper()
-	root, err := beneath.Open(dir)
-	must(t, err)
-	defer root.Close()
+	root := open(t, dir)
 	all, err := Subdirectory{Root: root}.List(ctx)
 	must(t, err)
 	for _, v := range all {
@@ -178,9 +183,7 @@ func consistent(t *testing.T, dir string) {
 func has(size int64) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
-		root, err := beneath.Open(dir)
-		must(t, err)
-		defer root.Close()
+		root := open(t, dir)
 		all, err := Subdirectory{Root: root}.List(ctx)
 		if err != nil || len(all) != 1 || all[0].Size != size {
 			t.Errorf("volumes %+v, %v", all, err)
@@ -195,9 +198,7 @@ func has(size int64) func(*testing.T, string) {
 func goneTo(folder string, n int) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
-		root, err := beneath.Open(dir)
-		must(t, err)
-		defer root.Close()
+		root := open(t, dir)
 		all, err := Subdirectory{Root: root}.List(ctx)
 		must(t, err)
 		aside, err := listed(root, folder)
@@ -210,9 +211,7 @@ func goneTo(folder string, n int) func(*testing.T, string) {
 // single holds that the pool has n holders, and that a pool without one is empty.
 func single(t *testing.T, dir string, n int) {
 	t.Helper()
-	root, err := beneath.Open(dir)
-	must(t, err)
-	defer root.Close()
+	root := open(t, dir)
 	all, err := Single{Root: root}.List(ctx)
 	must(t, err)
 	names, err := root.Names()

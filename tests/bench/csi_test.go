@@ -20,9 +20,7 @@ import (
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
@@ -32,26 +30,8 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	b.Helper()
 	unix.Umask(0) // as the program does
 	c := bricks.Start(b, kind, count, nil)
-	x, err := volfile.Client(c.Pool)
-	if err != nil {
-		b.Fatal(err)
-	}
-	files, err := volfile.Print(x)
-	if err != nil {
-		b.Fatal(err)
-	}
-	e := catalog.Entry{Pool: "p", Namespace: "n", Type: kind, Layouts: []schema.Layout{schema.Subdirectory}, Reclaim: schema.ReclaimDelete, SetSize: count}
-	for _, brick := range c.Pool.Bricks {
-		e.Bricks = append(e.Bricks, catalog.Brick{Host: brick.Host, Port: brick.Port, Directory: brick.Directory})
-	}
-	text, err := catalog.Encode(e)
-	if err != nil {
-		b.Fatal(err)
-	}
 	folder := csicatalog.Folder{Dir: b.TempDir()}
-	if err := folder.Write("p", map[string]string{catalog.KeyEntry: string(text), catalog.KeyFiles: files}); err != nil {
-		b.Fatal(err)
-	}
+	c.Catalog(folder, schema.Subdirectory)
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		b.Fatal(err)

@@ -22,9 +22,7 @@ import (
 
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
-	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
@@ -56,33 +54,8 @@ func newHost(t *testing.T, c *bricks.Cluster) *host {
 			t.Fatal(err)
 		}
 	}
-	h.catalog(c.Pool)
+	c.Catalog(csicatalog.Folder{Dir: h.path("catalog")}, schema.Subdirectory)
 	return h
-}
-
-// catalog writes what the pool's ConfigMap would have.
-func (h *host) catalog(p volfile.Pool) {
-	h.t.Helper()
-	x, err := volfile.Client(p)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	files, err := volfile.Print(x)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	e := catalog.Entry{Pool: p.Name, Namespace: "n", Type: p.Type, Layouts: []schema.Layout{schema.Subdirectory}, Reclaim: schema.ReclaimDelete, SetSize: len(p.Bricks)}
-	for _, b := range p.Bricks {
-		e.Bricks = append(e.Bricks, catalog.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory})
-	}
-	text, err := catalog.Encode(e)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	folder := csicatalog.Folder{Dir: filepath.Join(h.dir, "catalog")}
-	if err := folder.Write(p.Name, map[string]string{catalog.KeyEntry: string(text), catalog.KeyFiles: files}); err != nil {
-		h.t.Fatal(err)
-	}
 }
 
 func (h *host) path(name string) string { return filepath.Join(h.dir, name) }

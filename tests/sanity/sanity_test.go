@@ -25,33 +25,6 @@ import (
 	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
-// entry writes the catalog entry that the renderer would write for these bricks.
-func entry(t *testing.T, folder csicatalog.Folder, p volfile.Pool, layouts ...schema.Layout) {
-	t.Helper()
-	x, err := volfile.Client(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := volfile.Print(x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := catalog.Entry{
-		Pool: p.Name, Namespace: "atoll-system", Type: p.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
-		VolumeID: p.VolumeID, SetSize: len(p.Bricks), Data: max(1, p.Data),
-	}
-	for _, b := range p.Bricks {
-		e.Bricks = append(e.Bricks, catalog.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory})
-	}
-	text, err := catalog.Encode(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := folder.Write(p.Name, map[string]string{catalog.KeyEntry: string(text), catalog.KeyFiles: files}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // serve starts the driver with both roles and gives its endpoint and the
 // kubelet's root.
 func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
@@ -130,16 +103,16 @@ func start(t *testing.T, kind schema.Type, count int, shape func(*volfile.Pool))
 // pools are what the suite runs on; each gives the parameters of the class.
 var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 	"Replica1": func(t *testing.T, f csicatalog.Folder) map[string]string {
-		entry(t, f, start(t, schema.Replica1, 1, nil).Pool, schema.Subdirectory)
+		start(t, schema.Replica1, 1, nil).Catalog(f, schema.Subdirectory)
 		return map[string]string{"pool": "p"}
 	},
 	"Replica3": func(t *testing.T, f csicatalog.Folder) map[string]string {
-		entry(t, f, start(t, schema.Replica3, 3, nil).Pool, schema.Subdirectory)
+		start(t, schema.Replica3, 3, nil).Catalog(f, schema.Subdirectory)
 		return map[string]string{"pool": "p"}
 	},
 	"Disperse": func(t *testing.T, f csicatalog.Folder) map[string]string {
 		c := start(t, schema.Disperse, 3, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 })
-		entry(t, f, c.Pool, schema.Subdirectory)
+		c.Catalog(f, schema.Subdirectory)
 		return map[string]string{"poolSelector": "type=Disperse"}
 	},
 	// A pool is one volume, and the suite makes many at a time: many pools.
@@ -147,7 +120,7 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 		names := ""
 		for i := range 12 {
 			c := start(t, schema.Replica1, 1, func(p *volfile.Pool) { p.Name = fmt.Sprintf("s%d", i) })
-			entry(t, f, c.Pool, schema.Single)
+			c.Catalog(f, schema.Single)
 			names += "," + c.Pool.Name
 		}
 		return map[string]string{"pool": names[1:]}

@@ -1,0 +1,36 @@
+package bricks
+
+import (
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/render/volfile"
+	"github.com/atoll-storage/atoll/schema"
+	entry "github.com/atoll-storage/atoll/schema/catalog"
+)
+
+// Catalog writes the pool's entry, as the renderer would have it for these bricks,
+// into a catalog folder.
+func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
+	c.t.Helper()
+	x, err := volfile.Client(c.Pool)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	files, err := volfile.Print(x)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	e := entry.Entry{
+		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
+		VolumeID: c.Pool.VolumeID, SetSize: len(c.Pool.Bricks), Data: max(1, c.Pool.Data),
+	}
+	for _, b := range c.Pool.Bricks {
+		e.Bricks = append(e.Bricks, entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory})
+	}
+	text, err := entry.Encode(e)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := folder.Write(c.Pool.Name, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: files}); err != nil {
+		c.t.Fatal(err)
+	}
+}
