@@ -31,7 +31,7 @@ lint: ## gofumpt, vet, staticcheck
 test: deps lint test-fast test-gluster test-csi test-apiserver ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
-REAL := /tests/(gluster|podrun|demo|csi)$$
+REAL := /tests/(gluster|podrun|demo|csi|uml)$$
 
 test-fast: ## all that starts no daemons
 	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)')

@@ -77,7 +77,7 @@ func (s Subdirectory) Restore(place string) (Volume, error) {
 	if err != nil {
 		return Volume{}, fmt.Errorf("%s: %w; it is not the folder of one volume", place, err)
 	}
-	at := hashed(name) + "/" + name
+	at := s.Folder(name)
 	if taken, err := s.Root.Dir(at); err == nil {
 		taken.Close()
 		return Volume{}, fmt.Errorf("%w: %s; archive or delete that one first", ErrExists, name)

@@ -32,6 +32,9 @@ type Backend interface {
 	List(ctx context.Context) ([]Volume, error)
 	// Open opens the volume's folder for mounting; ErrNotFound. It makes nothing.
 	Open(name string) (*beneath.Dir, error)
+	// Folder is where a volume of this name is, or would be, below the pool's root;
+	// "" when it is the root, and no other volume is there to be kept in bounds.
+	Folder(name string) string
 }
 
 // Claim is what a request asks for.
@@ -41,6 +44,8 @@ type Claim struct {
 	Size    int64  // bytes, at least
 	Limit   int64  // bytes, at most; 0 is no limit
 	Reclaim schema.Reclaim
+	// Overcommit is how much of the pool the volume's class may promise, from 1.
+	Overcommit float64
 }
 
 // Volume is what a record says.
@@ -50,6 +55,8 @@ type Volume struct {
 	Size    int64 // bytes
 	Reclaim schema.Reclaim
 	Created time.Time
+	// Overcommit is that of the claim.
+	Overcommit float64
 }
 
 // Errors. Their text is for people; what is wrapped decides the code of the answer.

@@ -24,6 +24,8 @@ type record struct {
 	Size    int64          `json:"size"`
 	Reclaim schema.Reclaim `json:"reclaim"`
 	Created time.Time      `json:"created"`
+	// Overcommit is absent where it is 1.
+	Overcommit float64 `json:"overcommit,omitempty"`
 }
 
 const recordVersion = 1
@@ -32,11 +34,15 @@ const recordVersion = 1
 var ErrRecord = errors.New("the volume's record cannot be read")
 
 func (c Claim) record(now time.Time) record {
-	return record{recordVersion, c.Request, c.Size, c.Reclaim, now.UTC().Truncate(time.Second)}
+	r := record{Version: recordVersion, Request: c.Request, Size: c.Size, Reclaim: c.Reclaim, Created: now.UTC().Truncate(time.Second)}
+	if c.Overcommit > 1 {
+		r.Overcommit = c.Overcommit
+	}
+	return r
 }
 
 func (r record) volume(name string) Volume {
-	return Volume{Name: name, Request: r.Request, Size: r.Size, Reclaim: r.Reclaim, Created: r.Created}
+	return Volume{Name: name, Request: r.Request, Size: r.Size, Reclaim: r.Reclaim, Created: r.Created, Overcommit: max(1, r.Overcommit)}
 }
 
 // grow raises the size, and reports whether that changed it.

@@ -62,6 +62,9 @@ func (s Single) Get(_ context.Context, name string) (Volume, error) {
 	return r.volume(name), err
 }
 
+// Folder is the pool's root.
+func (Single) Folder(string) string { return "" }
+
 // Open opens the pool's root.
 func (s Single) Open(name string) (*beneath.Dir, error) {
 	if _, err := s.holder(name); err != nil {

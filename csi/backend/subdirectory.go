@@ -119,6 +119,9 @@ func (s Subdirectory) existing(d *beneath.Dir, c Claim) (Volume, error) {
 	return Volume{}, fmt.Errorf("%w: %s has %d bytes and was asked for as %q", ErrExists, c.Name, r.Size, r.Request)
 }
 
+// Folder is a volume's place.
+func (Subdirectory) Folder(name string) string { return hashed(name) + "/" + name }
+
 // Open opens a volume that has a record.
 func (s Subdirectory) Open(name string) (*beneath.Dir, error) {
 	d, _, err := s.open(name)
@@ -126,7 +129,7 @@ func (s Subdirectory) Open(name string) (*beneath.Dir, error) {
 }
 
 func (s Subdirectory) open(name string) (*beneath.Dir, record, error) {
-	d, err := s.Root.Dir(hashed(name) + "/" + name)
+	d, err := s.Root.Dir(s.Folder(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -179,7 +182,7 @@ func (s Subdirectory) change(name string, edit func(*record) bool) (Volume, erro
 // Delete moves the volume aside in one step. The folders above it stay: what
 // cleans upwards has deleted other people's data before.
 func (s Subdirectory) Delete(_ context.Context, name string) error {
-	place := hashed(name) + "/" + name
+	place := s.Folder(name)
 	d, r, err := s.open(name)
 	if errors.Is(err, ErrNotFound) {
 		// Nothing, or a folder that was never finished; one with files is not ours.

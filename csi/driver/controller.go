@@ -175,12 +175,15 @@ func (c *controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 		if err != nil {
 			return nil, err
 		}
-		if undo, err = l.Reserve(id.Name, size, space, 1); err != nil {
+		if undo, err = l.Reserve(id.Name, size, space, v.Overcommit); err != nil {
 			return nil, err
 		}
 	}
 	if v, err = o.backend.Expand(ctx, id.Name, size); err != nil {
 		undo()
+		return nil, err
+	}
+	if _, err := c.limit(ctx, o, v); err != nil {
 		return nil, err
 	}
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size}, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -62,7 +63,7 @@ func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 			o.Close()
 		}
 	}()
-	if found, err := existing(ctx, pools, claim); found != nil || err != nil {
+	if found, err := c.existing(ctx, pools, claim); found != nil || err != nil {
 		return found, err
 	}
 	if before, begun := c.tried.Load(claim.Name); begun && !slices.ContainsFunc(pools, func(o *opened) bool { return o.Pool.Pool == before }) {
@@ -174,7 +175,7 @@ func (c *controller) free(ctx context.Context, o *opened, k class) (int64, error
 
 // existing looks for the volume of a repeated request in all pools, before any
 // pool is chosen anew.
-func existing(ctx context.Context, pools []*opened, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+func (c *controller) existing(ctx context.Context, pools []*opened, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
 	for _, o := range pools {
 		_, err := o.backend.Get(ctx, claim.Name)
 		if errors.Is(err, backend.ErrNotFound) {
@@ -187,14 +188,14 @@ func existing(ctx context.Context, pools []*opened, claim backend.Claim) (*csi.C
 		if err != nil {
 			return nil, err
 		}
-		return created(o, v), nil
+		return c.created(ctx, o, v)
 	}
 	return nil, nil
 }
 
 // createIn reserves room and makes the volume.
 func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
-	claim.Reclaim = cmp.Or(k.reclaim, o.Reclaim)
+	claim.Reclaim, claim.Overcommit = cmp.Or(k.reclaim, o.Reclaim), k.overcommit
 	l, err := c.ledgers.of(ctx, o)
 	if err != nil {
 		return nil, err
@@ -220,12 +221,34 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 	}
 	c.tried.Delete(claim.Name)
 	l.Set(v.Name, v.Size)
-	return created(o, v), nil
+	return c.created(ctx, o, v)
 }
 
-func created(o *opened, v backend.Volume) *csi.CreateVolumeResponse {
+// created answers with a volume that has its record, once it is held to its size.
+func (c *controller) created(ctx context.Context, o *opened, v backend.Volume) (*csi.CreateVolumeResponse, error) {
 	id := volumeid.ID{Pool: o.Pool.Pool, Layout: o.layout, Name: v.Name}
-	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}}
+	answer := &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}
+	mode, err := c.limit(ctx, o, v)
+	if err != nil {
+		return nil, err
+	}
+	if mode != "" {
+		answer.VolumeContext = map[string]string{quota.ContextKey: string(mode)}
+	}
+	return &csi.CreateVolumeResponse{Volume: answer}, nil
+}
+
+// limit holds a volume to the size in its record; the mode is "" for a whole pool.
+func (c *controller) limit(ctx context.Context, o *opened, v backend.Volume) (quota.Mode, error) {
+	folder := o.backend.Folder(v.Name)
+	if folder == "" {
+		return "", nil
+	}
+	mode, err := c.d.limiter().Limit(ctx, o.Pool, folder, v.Size)
+	if err != nil {
+		return "", fmt.Errorf("%w: pool %s: %w", errUnlimited, o.Pool.Pool, err)
+	}
+	return mode, nil
 }
 
 // describe names what a class takes.

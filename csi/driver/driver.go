@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -31,12 +32,20 @@ type Driver struct {
 	KubeletRoot string // below which all staging and target paths must lie
 	Catalog     catalog.Folder
 	Mounts      Mounter
+	Quota       quota.Limiter // nil is quota.Advisory
 	Log         logr.Logger
 	Controller  bool
 	Node        bool
 
 	metricsOnce sync.Once
 	metrics     *metrics
+}
+
+func (d *Driver) limiter() quota.Limiter {
+	if d.Quota == nil {
+		return quota.Advisory{}
+	}
+	return d.Quota
 }
 
 // Serve answers on a unix socket (unix:///path) until the context ends.

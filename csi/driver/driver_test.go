@@ -108,6 +108,16 @@ func call[Q, A any](b *bed, method func(context.Context, Q) (A, error), request 
 	return typed, status.Code(err), fmt.Sprint(err)
 }
 
+// answered is call for what must succeed.
+func answered[Q, A any](b *bed, method func(context.Context, Q) (A, error), request Q) A {
+	b.t.Helper()
+	answer, code, message := call(b, method, request)
+	if code != codes.OK {
+		b.t.Fatalf("%T: %s", request, message)
+	}
+	return answer
+}
+
 func capability(mode csi.VolumeCapability_AccessMode_Mode, flags ...string) *csi.VolumeCapability {
 	return &csi.VolumeCapability{
 		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{MountFlags: flags}},
@@ -126,20 +136,13 @@ func createRequest(name string, size int64, parameters map[string]string) *csi.C
 
 func (b *bed) create(name string, size int64, parameters map[string]string) string {
 	b.t.Helper()
-	answer, code, message := call(b, b.controller.CreateVolume, createRequest(name, size, parameters))
-	if code != codes.OK {
-		b.t.Fatalf("creating %s: %s", name, message)
-	}
-	return answer.GetVolume().GetVolumeId()
+	return answered(b, b.controller.CreateVolume, createRequest(name, size, parameters)).GetVolume().GetVolumeId()
 }
 
 func (b *bed) stage(id string) string {
 	b.t.Helper()
 	path := filepath.Join(b.d.KubeletRoot, "staging", id)
-	_, code, message := call(b, b.node.NodeStageVolume, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: path, VolumeCapability: capability(anyWriter)})
-	if code != codes.OK {
-		b.t.Fatalf("staging %s: %s", id, message)
-	}
+	answered(b, b.node.NodeStageVolume, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: path, VolumeCapability: capability(anyWriter)})
 	return path
 }
 

@@ -27,10 +27,11 @@ const callLimit = 2 * time.Minute
 
 // Errors of the services themselves.
 var (
-	errInvalid  = errors.New("the request cannot be understood")
-	errRange    = errors.New("the size cannot be had")
-	errBusy     = errors.New("another call for this volume is under way; repeat this one")
-	errConflict = errors.New("the volume is in use in a way that excludes this one")
+	errInvalid   = errors.New("the request cannot be understood")
+	errRange     = errors.New("the size cannot be had")
+	errBusy      = errors.New("another call for this volume is under way; repeat this one")
+	errUnlimited = errors.New("the volume cannot be held to its size now, and is not handed out before")
+	errConflict  = errors.New("the volume is in use in a way that excludes this one")
 )
 
 // invalid says what is wrong with a request, and what to do.
@@ -61,6 +62,7 @@ func codeOf(err error) codes.Code {
 		{catalog.ErrBroken, codes.Unavailable},
 		{mounts.ErrUnreachable, codes.Unavailable},
 		{errSilent, codes.Unavailable},
+		{errUnlimited, codes.Unavailable},
 		// The pool's client has ended under the call; the next one has another.
 		{unix.ENOTCONN, codes.Unavailable},
 		{unix.ECONNABORTED, codes.Unavailable},

@@ -50,6 +50,11 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 	return &Dir{f}, nil
 }
 
+// Read opens a folder below for reading, as ioctl(2) and the like want it. Close it.
+func (d *Dir) Read(name string) (*os.File, error) {
+	return d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
+}
+
 func (d *Dir) open(name string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
 	for {

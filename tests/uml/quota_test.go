@@ -1,0 +1,172 @@
+package uml
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/project"
+)
+
+const mib = 1 << 20
+
+// xfs makes and mounts a file system, with project quotas or without.
+func xfs(t *testing.T, device, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("mkfs.xfs", "-q", "-f", device).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.xfs: %v\n%s", err, out)
+	}
+	mount(t, device, dir, options)
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+func mount(t *testing.T, device, dir, options string) {
+	t.Helper()
+	if err := unix.Mount(device, dir, "xfs", 0, options); err != nil {
+		t.Fatalf("mounting %s: %v", device, err)
+	}
+}
+
+// folder opens a folder for reading, and makes it if it is not there.
+func folder(t *testing.T, path string) *os.File {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// fill writes a file until it is refused, at most limit bytes.
+func fill(path string, limit int) (written int, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := make([]byte, mib/4)
+	for written < limit {
+		if _, err := f.Write(block); err != nil {
+			return written, err
+		}
+		if err := f.Sync(); err != nil {
+			return written, err
+		}
+		written += len(block)
+	}
+	return written, nil
+}
+
+// full holds that a folder takes about this many bytes and then has no space.
+func full(t *testing.T, dir string, about int) {
+	t.Helper()
+	n, err := fill(filepath.Join(dir, "file"), 2*about+8*mib)
+	if !errors.Is(err, unix.ENOSPC) || n < about-mib || n > about+mib {
+		t.Errorf("%s took %d bytes, want about %d, then %v", dir, n, about, err)
+	}
+}
+
+// shows holds that a folder looks as large as its limit.
+func shows(t *testing.T, dir string, bytes int64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || int64(st.Blocks)*st.Frsize != bytes {
+		t.Errorf("%s shows %d bytes, want %d: %v", dir, int64(st.Blocks)*st.Frsize, bytes, err)
+	}
+}
+
+// TestProjectQuota holds folders of a real XFS to limits.
+func TestProjectQuota(t *testing.T) {
+	disks, isInside := Run(t, 512*mib, 512*mib)
+	if !isInside {
+		return
+	}
+	without := folder(t, xfs(t, disks[1], ""))
+	if _, err := project.Open(without); !errors.Is(err, project.ErrUnsupported) {
+		t.Errorf("without prjquota: %v", err)
+	}
+	without.Close()
+	root := xfs(t, disks[0], "prjquota")
+	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
+	// Two folders of one seed have projects of their own; repeats change nothing.
+	for range 2 {
+		limit(t, root, a, 16*mib)
+		limit(t, root, b, 8*mib)
+	}
+	for dir, bytes := range map[string]int{a: 16 * mib, b: 8 * mib} {
+		shows(t, dir, int64(bytes))
+		full(t, dir, bytes)
+	}
+	if err := os.Rename(filepath.Join(a, "file"), filepath.Join(b, "other")); !errors.Is(err, unix.EXDEV) {
+		t.Errorf("moving a file into another project: %v", err)
+	}
+	limit(t, root, a, 24*mib) // at once, and beyond a mount
+	full(t, a, 24*mib)
+	if err := unix.Unmount(root, 0); err != nil {
+		t.Fatal(err)
+	}
+	mount(t, disks[0], root, "prjquota")
+	shows(t, a, 24*mib)
+	full(t, a, 24*mib)
+	cleared(t, root, a)
+}
+
+// limit bounds a folder, in a way that leaves nothing open.
+func limit(t *testing.T, root, dir string, bytes uint64) {
+	t.Helper()
+	r, d := folder(t, root), folder(t, dir)
+	defer r.Close()
+	defer d.Close()
+	s, err := project.Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Limit(d, "seed", bytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Limit(d, "seed", 0); err == nil {
+		t.Error("a limit of nothing is taken")
+	}
+	if u, err := s.Usage(d); err != nil || u.Limit != bytes || u.Files == 0 {
+		t.Errorf("usage of %s: %+v, %v", dir, u, err)
+	}
+}
+
+// cleared takes a limit away and looks.
+func cleared(t *testing.T, root, dir string) {
+	t.Helper()
+	r, d, other := folder(t, root), folder(t, dir), folder(t, filepath.Join(root, "c"))
+	defer r.Close()
+	defer d.Close()
+	defer other.Close()
+	s, err := project.Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Clear(d); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := s.Usage(d); err != nil || u.Limit != 0 || u.Bytes < 23*mib {
+		t.Errorf("after clearing: %+v, %v", u, err)
+	}
+	if n, err := fill(filepath.Join(dir, "more"), 8*mib); err != nil {
+		t.Errorf("without a limit, after %d bytes: %v", n, err)
+	}
+	// A project without a limit is still that of its files.
+	if err := s.Limit(other, "seed", 4*mib); err != nil {
+		t.Fatal(err)
+	}
+	full(t, other.Name(), 4*mib)
+	if _, err := s.Usage(r); !errors.Is(err, project.ErrNone) {
+		t.Errorf("usage of the root: %v", err)
+	}
+}
