@@ -14,6 +14,7 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/catalog"
 )
 
 // Object is a Kubernetes object with its kind filled in.
@@ -149,7 +150,7 @@ func (b *builder) directory() string  { return b.mountpoint() + "/brick" }
 
 // Labels of the objects.
 const (
-	LabelPool  = "atoll.storage/pool"
+	LabelPool  = catalog.LabelPool
 	LabelBrick = "atoll.storage/brick" // index, or ta for the tiebreaker
 	LabelSet   = "atoll.storage/set"
 )

@@ -5,31 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"time"
 
-	"github.com/atoll-storage/atoll/csi/driver"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// version is that of the program.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
+// health is what a role tells over HTTP.
+type health struct {
+	check   func() error // for /healthz: whether a restart would help
+	metrics prometheus.Gatherer
 }
 
-// serveHealth answers /healthz for a liveness probe, and /metrics.
-func serveHealth(ctx context.Context, address string, d *driver.Driver) error {
+// serve answers /healthz for a liveness probe, and /metrics, until the context ends;
+// without an address it serves nothing.
+func (h health) serve(ctx context.Context, address string) error {
+	if address == "" {
+		return nil
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, err := d.Catalog.Names(); err != nil {
+		if err := h.check(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("/metrics", d.Metrics())
+	mux.Handle("/metrics", promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}))
 	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)

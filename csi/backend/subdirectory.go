@@ -224,10 +224,11 @@ func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
 		return err
 	}
 	defer moved.Close()
-	if moved.Same(meant) {
+	same, err := moved.Same(meant)
+	if same {
 		return nil
 	}
-	return errors.Join(ErrChanged, s.Root.Rename(to, place))
+	return errors.Join(ErrChanged, err, s.Root.Rename(to, place))
 }
 
 // List walks the two levels above the volumes.

@@ -35,7 +35,7 @@ var (
 // maxFile is the most that is read of a file, in bytes: what a ConfigMap can have.
 const maxFile = 1 << 20
 
-// Pool reads one pool.
+// Pool reads one pool. All of its files are of one time, also while it changes.
 func (f Folder) Pool(name string) (Pool, error) {
 	if !volumeid.IsPart(name) {
 		return Pool{}, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
@@ -45,24 +45,37 @@ func (f Folder) Pool(name string) (Pool, error) {
 		return Pool{}, fmt.Errorf("opening the catalog: %w", err)
 	}
 	defer root.Close()
-	text, err := read(root, name+"/"+entry.KeyEntry)
+	p, err := readPool(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Pool{}, fmt.Errorf("%w: %s; is it applied, and is its catalog ConfigMap there?", ErrNoPool, name)
+	}
+	if err == nil && p.Pool != name {
+		err = fmt.Errorf("the entry is of pool %s", p.Pool)
 	}
 	if err != nil {
 		return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
 	}
+	return p, nil
+}
+
+func readPool(catalog *os.Root, name string) (Pool, error) {
+	root, err := catalog.OpenRoot(name)
+	if err != nil {
+		return Pool{}, err
+	}
+	defer root.Close()
+	text, err := read(root, entry.KeyEntry)
+	if err != nil {
+		return Pool{}, err
+	}
 	var p Pool
 	if p.Entry, err = entry.Decode(text); err != nil {
-		return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
-	}
-	if p.Pool != name {
-		return Pool{}, fmt.Errorf("%w: the entry of %s is of pool %s", ErrBroken, name, p.Pool)
+		return Pool{}, err
 	}
 	for key, into := range map[string]*string{entry.KeyFiles: &p.Files, entry.KeyBlocks: &p.Blocks} {
-		text, err := read(root, name+"/"+key)
+		text, err := read(root, key)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+			return Pool{}, err
 		}
 		*into = string(text)
 	}
@@ -96,32 +109,4 @@ func (f Folder) Names() ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// Write puts an entry into a catalog folder: what a ConfigMap's files are.
-func (f Folder) Write(name string, data map[string]string) error {
-	if !volumeid.IsPart(name) {
-		return fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
-	}
-	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(f.Dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := root.MkdirAll(name, 0o755); err != nil {
-		return err
-	}
-	for key, text := range data {
-		pending := name + "/." + key
-		if err := root.WriteFile(pending, []byte(text), 0o600); err != nil {
-			return err
-		}
-		if err := root.Rename(pending, name+"/"+key); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,8 +2,6 @@ package catalog
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -26,7 +24,7 @@ func TestOneBadPoolIsAlone(t *testing.T) {
 		"other": {entry.KeyEntry: string(text)},
 		"empty": {},
 	} {
-		if err := f.Write(name, data); err != nil {
+		if _, err := f.Write(name, data); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +41,7 @@ func TestOneBadPoolIsAlone(t *testing.T) {
 		t.Errorf("names %v, %v", names, err)
 	}
 	// It goes as it came.
-	if err := os.RemoveAll(filepath.Join(f.Dir, "good")); err != nil {
+	if err := f.Remove("good"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Pool("good"); !errors.Is(err, ErrNoPool) {

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/atoll-storage/atoll/internal/linux/bind"
 )
 
 // modes are the access modes that volumes of files serve.
@@ -15,12 +17,6 @@ var modes = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY,
 	csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
 	csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER,
-}
-
-// mountFlags are the mount flags that a bind mount can honour, and their bits.
-var mountFlags = map[string]uintptr{
-	"ro": msReadOnly, "rw": 0, "nosuid": msNoSUID, "suid": 0, "nodev": msNoDev, "dev": 0, "noexec": msNoExec, "exec": 0,
-	"noatime": msNoATime, "relatime": msRelATime, "nodiratime": msNoDirATime,
 }
 
 // check holds a capability to what volumes of files can do.
@@ -37,10 +33,8 @@ func check(c *csi.VolumeCapability) error {
 	case c.GetMount().GetFsType() != "" && c.GetMount().GetFsType() != "glusterfs":
 		return invalid("the file system is GlusterFS, not %q: leave out fsType", c.GetMount().GetFsType())
 	}
-	for _, f := range c.GetMount().GetMountFlags() {
-		if _, known := mountFlags[f]; !known {
-			return invalid("the mount option %q cannot be honoured; allowed are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec", f)
-		}
+	if _, unknown := bind.Parse(c.GetMount().GetMountFlags()); unknown != "" {
+		return invalid("the mount option %q cannot be honoured; allowed are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec", unknown)
 	}
 	return nil
 }

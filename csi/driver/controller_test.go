@@ -101,7 +101,7 @@ func TestHostileIDs(t *testing.T) {
 // TestOnePoolInTrouble holds that it is that pool's trouble.
 func TestOnePoolInTrouble(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "good"}, entry.Entry{Pool: "bad"})
-	if err := b.d.Catalog.Write("bad", map[string]string{entry.KeyEntry: "{"}); err != nil {
+	if _, err := b.d.Catalog.Write("bad", map[string]string{entry.KeyEntry: "{"}); err != nil {
 		t.Fatal(err)
 	}
 	b.create("a", 1<<20, map[string]string{"pool": "good"})
@@ -126,9 +126,6 @@ func TestRetryFindsItsVolume(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "a"}, entry.Entry{Pool: "b"})
 	class := map[string]string{"pool": "a,b"}
 	first := b.create("v", 1<<20, class)
-	if err := b.d.Catalog.Write("a", nil); err != nil {
-		t.Fatal(err)
-	}
 	b.create("filler", 1<<30, map[string]string{"pool": strings.Split(first, ".")[2]})
 	if again := b.create("v", 1<<20, class); again != first {
 		t.Errorf("first %s, then %s", first, again)

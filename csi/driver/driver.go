@@ -33,12 +33,27 @@ type Driver struct {
 	Catalog     catalog.Folder
 	Mounts      Mounter
 	Quota       quota.Limiter // nil is quota.Advisory
+	Events      Events        // nil tells nobody
 	Log         logr.Logger
 	Controller  bool
 	Node        bool
 
 	metricsOnce sync.Once
 	metrics     *metrics
+}
+
+// background runs work beside the services; stop ends it and waits.
+func background(ctx context.Context, work func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		work(ctx)
+	}()
+	return func() {
+		cancel()
+		<-stopped
+	}
 }
 
 func (d *Driver) limiter() quota.Limiter {
@@ -57,17 +72,14 @@ func (d *Driver) Serve(ctx context.Context, endpoint string) error {
 	s := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
 	csi.RegisterIdentityServer(s, &identity{d: d})
 	if d.Node {
-		csi.RegisterNodeServer(s, &node{d: d})
+		n := &node{d: d}
+		csi.RegisterNodeServer(s, n)
+		defer background(ctx, n.watch)()
 	}
 	if d.Controller {
 		c := newController(d)
 		csi.RegisterControllerServer(s, c)
-		ctx, cancel := context.WithCancel(ctx)
-		swept := c.sweeper.start(ctx)
-		defer func() {
-			cancel()
-			<-swept
-		}()
+		defer background(ctx, c.sweeper.run)()
 	}
 	d.Log.Info("serving", "endpoint", endpoint, "controller", d.Controller, "node", d.Node)
 	return socket.Serve(ctx, s, path)

@@ -84,7 +84,7 @@ func (b *bed) pool(e entry.Entry) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := b.d.Catalog.Write(e.Pool, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: "volume"}); err != nil {
+	if _, err := b.d.Catalog.Write(e.Pool, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: "volume"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -1,11 +1,9 @@
 package driver
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/codes"
 )
 
@@ -27,10 +25,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// Metrics serves the driver's metrics to Prometheus.
-func (d *Driver) Metrics() http.Handler {
-	return promhttp.HandlerFor(d.measures().registry, promhttp.HandlerOpts{})
-}
+// Metrics are the driver's.
+func (d *Driver) Metrics() prometheus.Gatherer { return d.measures().registry }
 
 func (d *Driver) measures() *metrics {
 	d.metricsOnce.Do(func() { d.metrics = newMetrics() })

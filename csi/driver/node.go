@@ -4,9 +4,9 @@ import (
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/volumeid"
+	"github.com/atoll-storage/atoll/internal/linux/bind"
 )
 
 // node brings volumes to the pods of its node. It keeps nothing in memory: what is
@@ -16,17 +16,6 @@ type node struct {
 	d     *Driver
 	locks locks
 }
-
-// Mount flags of mount(2).
-const (
-	msReadOnly   = unix.MS_RDONLY
-	msNoSUID     = unix.MS_NOSUID
-	msNoDev      = unix.MS_NODEV
-	msNoExec     = unix.MS_NOEXEC
-	msNoATime    = unix.MS_NOATIME
-	msRelATime   = unix.MS_RELATIME
-	msNoDirATime = unix.MS_NODIRATIME
-)
 
 // NodeGetCapabilities lists what the service does.
 func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
@@ -162,12 +151,9 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, err
 	}
 	defer at.Close()
-	var flags uintptr
-	for _, f := range r.GetVolumeCapability().GetMount().GetMountFlags() {
-		flags |= mountFlags[f]
-	}
+	flags, _ := bind.Parse(r.GetVolumeCapability().GetMount().GetMountFlags()) // checked above
 	if r.GetReadonly() || readsOnly(r.GetVolumeCapability()) {
-		flags |= msReadOnly
+		flags |= bind.ReadOnly
 	}
 	return &csi.NodePublishVolumeResponse{}, at.bind(staged, flags)
 }

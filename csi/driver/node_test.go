@@ -17,15 +17,9 @@ import (
 // stacked counts the mounts at a path.
 func stacked(t *testing.T, path string) int {
 	t.Helper()
-	all, err := mountinfo.All()
+	n, err := mountinfo.Stacked(path)
 	if err != nil {
 		t.Fatal(err)
-	}
-	n := 0
-	for _, m := range all {
-		if m.Target == path {
-			n++
-		}
 	}
 	return n
 }

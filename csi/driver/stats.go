@@ -60,13 +60,22 @@ func (n *node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: inaccessible(r.GetVolumeId(), "NoAnswer", err.Error())}, nil
 		}
 	}
-	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: healthy}, nil
+	if n, err := mountinfo.Stacked(r.GetVolumePublishPath()); err != nil || n < 2 {
+		return &csi.NodeGetVolumeHealthResponse{VolumeHealth: healthy}, err
+	}
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: unwell(r.GetVolumeId(), csi.VolumeHealthErrorType_DEGRADED, "ClientReplaced", replaced)}, nil
 }
 
+// replaced says what a pod has when its volume was mounted anew over a dead mount.
+const replaced = "the volume's client died while the pod was running, and the volume is mounted anew; containers whose " +
+	"volumeMount does not have mountPropagation: HostToContainer still have the dead mount: delete the pod to have them started again"
+
 func inaccessible(id, reason, message string) *csi.VolumeHealth {
-	return &csi.VolumeHealth{VolumeId: id, HealthStatuses: []*csi.VolumeHealth_VolumeHealthEntry{
-		{Status: csi.VolumeHealthErrorType_INACCESSIBLE, Reason: reason, Message: message},
-	}}
+	return unwell(id, csi.VolumeHealthErrorType_INACCESSIBLE, reason, message)
+}
+
+func unwell(id string, status csi.VolumeHealthErrorType, reason, message string) *csi.VolumeHealth {
+	return &csi.VolumeHealth{VolumeId: id, HealthStatuses: []*csi.VolumeHealth_VolumeHealthEntry{{Status: status, Reason: reason, Message: message}}}
 }
 
 // ask asks a mounted volume for its root and its space, within the limit. A call

@@ -28,26 +28,21 @@ const sweepEvery = 10 * time.Minute
 
 func newSweeper(d *Driver) *sweeper { return &sweeper{d: d, work: make(chan target, 100)} }
 
-// start works until the context ends; the channel is closed when it has stopped.
-func (s *sweeper) start(ctx context.Context) <-chan struct{} {
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		again := time.NewTicker(sweepEvery)
-		defer again.Stop()
-		s.all()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case t := <-s.work:
-				s.sweep(ctx, t)
-			case <-again.C:
-				s.all()
-			}
+// run works until the context ends.
+func (s *sweeper) run(ctx context.Context) {
+	again := time.NewTicker(sweepEvery)
+	defer again.Stop()
+	s.all()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-s.work:
+			s.sweep(ctx, t)
+		case <-again.C:
+			s.all()
 		}
-	}()
-	return stopped
+	}
 }
 
 // wake asks for a pool's turn; when many wait already, a later call will ask again.

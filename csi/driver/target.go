@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 )
 
@@ -61,56 +62,50 @@ func isDead(err error) bool {
 // name in the file system, through the open parent.
 func (p *place) at() string { return p.parent.Path() + "/" + p.name }
 
-// bind mounts a folder here with these flags. If it is mounted here already, only
-// the flags are set; what else is mounted here is taken away first.
-func (p *place) bind(folder *beneath.Dir, flags uintptr) error {
+// bind mounts a folder here with these flags, if it is not mounted so already. What
+// else is mounted here is taken away first, but for a mount whose client has gone:
+// who has taken a mount from it sees only what covers it.
+func (p *place) bind(folder *beneath.Dir, flags bind.Flags) error {
 	mounted, found, err := mountinfo.At(p.path)
 	if err != nil {
 		return err
 	}
 	if found {
-		there, err := p.parent.Dir(p.name)
-		if err == nil {
-			isIt := there.Same(folder) // false when either does not answer
-			there.Close()
-			if isIt && readOnly(mounted) == (flags&msReadOnly != 0) {
-				return nil
+		has := bind.Of(mounted.Flags)
+		asked := has&flags == flags && has&bind.ReadOnly == flags&bind.ReadOnly
+		switch same, err := p.shows(folder); {
+		case same && asked:
+			return nil
+		case !isDead(err):
+			if err := p.unmountAll(); err != nil {
+				return err
 			}
 		}
-		if err := p.unmountAll(); err != nil {
-			return err
-		}
 	}
-	if err := p.mount(folder.Path(), unix.MS_BIND); err != nil {
+	return p.cover(folder, flags)
+}
+
+// shows tells whether a folder is what is mounted here, or how that failed.
+func (p *place) shows(folder *beneath.Dir) (bool, error) {
+	there, err := p.parent.Dir(p.name)
+	if err != nil {
+		return false, err
+	}
+	defer there.Close()
+	return there.Same(folder)
+}
+
+// cover mounts a folder over whatever is at the place now.
+func (p *place) cover(folder *beneath.Dir, flags bind.Flags) error {
+	at, err := p.parent.Dir(p.name) // without following a link
+	if err == nil {
+		err = bind.At(folder.File(), at.File(), flags)
+		at.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("mounting the volume at %s: %w", p.path, err)
 	}
-	if flags == 0 {
-		return nil
-	}
-	if err := p.mount("", unix.MS_REMOUNT|unix.MS_BIND|flags); err != nil {
-		return errors.Join(fmt.Errorf("setting the mount flags of %s: %w", p.path, err), p.unmountAll())
-	}
 	return nil
-}
-
-// mount calls mount(2) on what is at the place now, opened without following a
-// link: the system call itself would follow one.
-func (p *place) mount(source string, flags uintptr) error {
-	at, err := p.parent.Dir(p.name)
-	if err != nil {
-		return err
-	}
-	defer at.Close()
-	return unix.Mount(source, at.Path(), "", flags, "")
-}
-
-func readOnly(m mountinfo.Mount) bool {
-	for flag := range strings.SplitSeq(m.Flags, ",") {
-		if flag == "ro" {
-			return true
-		}
-	}
-	return false
 }
 
 // unmount takes away all that is mounted here and, if asked, the empty folder.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +42,7 @@ type Clients struct {
 	dir      string
 	log      logr.Logger
 	uncached bool
+	metrics  *metrics
 
 	mu      sync.Mutex
 	clients map[string]*client // by key
@@ -53,6 +55,7 @@ type client struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
 	target string
+	runs   atomic.Bool // for those who do not hold the lock
 }
 
 // New keeps clients below a folder, which is for them alone. Mounts that a former
@@ -61,7 +64,9 @@ func New(dir string, log logr.Logger) (*Clients, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of mounts: %w", err)
 	}
-	return &Clients{dir: dir, log: log, clients: map[string]*client{}}, nil
+	c := &Clients{dir: dir, log: log, clients: map[string]*client{}}
+	c.metrics = newMetrics(c.running)
+	return c, nil
 }
 
 // NewUncached is New for a controller: its clients remember no names, so that what
@@ -96,8 +101,10 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 		return one.target, nil
 	}
 	if err := one.start(ctx, c, p, layout, key); err != nil {
+		c.metrics.failures.WithLabelValues(p.Pool).Inc()
 		return "", fmt.Errorf("%w: pool %s: %w", ErrUnreachable, p.Pool, err)
 	}
+	c.metrics.starts.WithLabelValues(p.Pool).Inc()
 	return one.target, nil
 }
 
@@ -159,8 +166,10 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 		return fmt.Errorf("starting glusterfs: %w", err)
 	}
 	o.cmd, o.done = cmd, make(chan struct{})
+	o.runs.Store(true)
 	go func(done chan struct{}) {
 		_ = cmd.Wait() // how it ended is in its log
+		o.runs.Store(false)
 		close(done)
 	}(o.done)
 	ctx, cancel := context.WithTimeout(ctx, startLimit)

@@ -89,11 +89,11 @@ func WaitMounted(ctx context.Context, target string) error {
 		answers <- err
 	}
 	go ask()
+	last := errors.New("no answer")
 	for {
-		var last error
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the mount at %s: no answer: %w", target, ctx.Err())
+			return fmt.Errorf("waiting for the mount at %s: %w (%w)", target, last, ctx.Err())
 		case last = <-answers:
 		}
 		if last == nil {

@@ -17,6 +17,8 @@ import (
 const (
 	Label      = "atoll.storage/catalog"
 	LabelValue = "pool"
+	// LabelPool is on every object of a pool; its value is the pool's name.
+	LabelPool = "atoll.storage/pool"
 )
 
 // Keys of a catalog entry's ConfigMap.

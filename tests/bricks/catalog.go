@@ -30,7 +30,7 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if err := folder.Write(c.Pool.Name, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: files}); err != nil {
+	if _, err := folder.Write(c.Pool.Name, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: files}); err != nil {
 		c.t.Fatal(err)
 	}
 }

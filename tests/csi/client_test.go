@@ -51,10 +51,7 @@ func TestClientDies(t *testing.T) {
 	create := func(name string) error {
 		_, err := client.CreateVolume(ctx, &csi.CreateVolumeRequest{
 			Name: name, Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 20},
-			VolumeCapabilities: []*csi.VolumeCapability{{
-				AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-				AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
-			}},
+			VolumeCapabilities: []*csi.VolumeCapability{anyWriter()},
 		})
 		return err
 	}
@@ -137,10 +134,7 @@ func TestPodComesBack(t *testing.T) {
 	publish := func(path string) error {
 		_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
 			VolumeId: id, StagingTargetPath: h.path("kubelet/staging"), TargetPath: path,
-			VolumeCapability: &csi.VolumeCapability{
-				AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-				AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
-			},
+			VolumeCapability: anyWriter(),
 		})
 		return err
 	}

@@ -59,10 +59,7 @@ func (o *tenant) work(ctx context.Context, name string) {
 		o.until(ctx, func(ctx context.Context, c csi.ControllerClient) error {
 			_, err := c.CreateVolume(ctx, &csi.CreateVolumeRequest{
 				Name: name, Parameters: map[string]string{"pool": "p", "overcommit": "100"}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-				VolumeCapabilities: []*csi.VolumeCapability{{
-					AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-					AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
-				}},
+				VolumeCapabilities: []*csi.VolumeCapability{anyWriter()},
 			})
 			return err
 		})

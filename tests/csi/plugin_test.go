@@ -114,28 +114,47 @@ func (h *host) logs() string {
 	return b.String()
 }
 
-// volume makes a volume and brings it to a pod's path.
-func (h *host) volume(controller, node *grpc.ClientConn) (id, target string) {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	capability := &csi.VolumeCapability{
+// anyWriter is the capability of a volume that many pods write.
+func anyWriter() *csi.VolumeCapability {
+	return &csi.VolumeCapability{
 		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
 		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
 	}
+}
+
+// create makes a volume of 10 MiB.
+func (h *host) create(controller *grpc.ClientConn) (id string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
 	made, err := csi.NewControllerClient(controller).CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{capability}, CapacityRange: &csi.CapacityRange{RequiredBytes: 10 << 20}, Parameters: map[string]string{"pool": "p"},
+		Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{anyWriter()}, CapacityRange: &csi.CapacityRange{RequiredBytes: 10 << 20}, Parameters: map[string]string{"pool": "p"},
 	})
 	if err != nil {
 		h.t.Fatalf("creating: %v\n%s", err, h.logs())
 	}
-	id = made.GetVolume().GetVolumeId()
-	staging, target := h.path("kubelet/staging"), h.path("kubelet/pod")
-	n := csi.NewNodeClient(node)
-	if _, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: capability}); err != nil {
+	return made.GetVolume().GetVolumeId()
+}
+
+func (h *host) stage(n csi.NodeClient, id, staging string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: anyWriter()}); err != nil {
 		h.t.Fatalf("staging: %v\n%s", err, h.logs())
 	}
-	if _, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: capability}); err != nil {
+}
+
+// volume makes a volume and brings it to a pod's path.
+func (h *host) volume(controller, node *grpc.ClientConn) (id, target string) {
+	h.t.Helper()
+	n := csi.NewNodeClient(node)
+	id = h.create(controller)
+	staging, target := h.path("kubelet/staging"), h.path("kubelet/pod")
+	h.stage(n, id, staging)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: anyWriter()}); err != nil {
 		h.t.Fatalf("publishing: %v\n%s", err, h.logs())
 	}
 	return id, target

@@ -136,7 +136,7 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Write("ext", map[string]string{catalog.KeyEntry: string(text)}); err != nil {
+		if _, err := f.Write("ext", map[string]string{catalog.KeyEntry: string(text)}); err != nil {
 			t.Fatal(err)
 		}
 		return map[string]string{"pool": "ext"}

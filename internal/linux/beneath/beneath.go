@@ -6,6 +6,7 @@ package beneath
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -158,6 +159,20 @@ func (d *Dir) unlink(name string, flags int) error {
 	return nil
 }
 
+// ReadFile reads a file below that has at most limit bytes.
+func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // no waiting for the other end of a pipe
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = &fs.PathError{Op: "read", Path: name, Err: unix.EFBIG}
+	}
+	return text, err
+}
+
 // Names lists the folder, in no order.
 func (d *Dir) Names() ([]string, error) {
 	listing, err := d.open(".", unix.O_DIRECTORY|unix.O_RDONLY)
@@ -218,9 +233,12 @@ func (d *Dir) RemoveAttribute(name string) error {
 
 // Same reports whether two are the same folder, by file system and inode; false
 // when one of them does not answer.
-func (d *Dir) Same(other *Dir) bool {
+func (d *Dir) Same(other *Dir) (bool, error) {
 	var a, b unix.Stat_t
-	return unix.Fstat(int(d.f.Fd()), &a) == nil && unix.Fstat(int(other.f.Fd()), &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+	if err := errors.Join(unix.Fstat(int(d.f.Fd()), &a), unix.Fstat(int(other.f.Fd()), &b)); err != nil {
+		return false, fmt.Errorf("asking a folder what it is: %w", err)
+	}
+	return a.Dev == b.Dev && a.Ino == b.Ino, nil
 }
 
 // Permissions gives the folder's mode bits.

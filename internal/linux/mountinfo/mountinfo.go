@@ -42,6 +42,17 @@ func At(target string) (m Mount, found bool, err error) {
 	return m, found, err
 }
 
+// Stacked counts the mounts at exactly this path, one over the other.
+func Stacked(target string) (n int, err error) {
+	all, err := All()
+	for _, m := range all {
+		if m.Target == target {
+			n++
+		}
+	}
+	return n, err
+}
+
 func parse(r io.Reader) ([]Mount, error) {
 	var all []Mount
 	lines := bufio.NewScanner(r)

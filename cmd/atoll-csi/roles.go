@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/atoll-storage/atoll/csi/catalog/follow"
+	"github.com/atoll-storage/atoll/csi/driver"
+	"github.com/atoll-storage/atoll/csi/events"
+	"github.com/atoll-storage/atoll/csi/kubelet"
+	"github.com/atoll-storage/atoll/csi/mounts"
+)
+
+func newController(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := f.log()
+			clients, err := mounts.NewUncached(f.mounts, log)
+			if err != nil {
+				return err
+			}
+			defer clients.Close()
+			d := &driver.Driver{Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true}
+			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
+				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) })
+		},
+	}
+}
+
+func newNode(f *flags) *cobra.Command {
+	var root, holder, socket string
+	var tell bool
+	d := &driver.Driver{Version: version(), Node: true}
+	cmd := &cobra.Command{
+		Use: "node", Short: "Bring volumes to the pods of a node", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.Log, d.Catalog, d.KubeletRoot = f.log(), f.folder(), filepath.Clean(root)
+			remote, err := mounts.Dial(holder)
+			if err != nil {
+				return err
+			}
+			defer remote.Close()
+			d.Mounts = remote
+			if tell {
+				client, err := f.cluster()
+				if err != nil {
+					return err
+				}
+				r := events.New(client, d.NodeID, d.Log)
+				defer r.Close()
+				d.Events = r
+			}
+			services := []func(context.Context) error{func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) }}
+			if socket != "" {
+				r := &kubelet.Registration{Folder: filepath.Join(root, "plugins_registry"), Socket: socket, Log: d.Log}
+				services = append(services, r.Serve)
+			}
+			return serve(cmd.Context(), f, f.withMetrics(d.Metrics()), services...)
+		},
+	}
+	cmd.Flags().StringVar(&d.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
+	cmd.Flags().StringVar(&root, "kubelet-root", "/var/lib/kubelet", "folder below which all of the kubelet's paths are")
+	cmd.Flags().StringVar(&holder, "mounter", "/csi/mounter.sock", "socket of the mounter")
+	cmd.Flags().StringVar(&socket, "register", "", "register with the kubelet: the driver's socket as the kubelet sees it")
+	cmd.Flags().BoolVar(&tell, "events", false, "write events of pods whose volume's client has died")
+	return cmd
+}
+
+func newMounter(f *flags) *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use: "mounter", Short: "Keep the mounts of a node, whatever becomes of the plugin", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			clients, err := mounts.New(f.mounts, f.log())
+			if err != nil {
+				return err
+			}
+			defer clients.Close()
+			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
+			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()), func(ctx context.Context) error { return h.Serve(ctx, socket) })
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")
+	return cmd
+}
+
+func newCatalog(f *flags) *cobra.Command {
+	follower := &follow.Follower{}
+	cmd := &cobra.Command{
+		Use: "catalog", Short: "Keep the catalog's folder like the cluster's ConfigMaps", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := f.cluster()
+			if err != nil {
+				return err
+			}
+			follower.Client, follower.Folder, follower.Log = client, f.folder(), f.log()
+			h := health{metrics: prometheus.NewRegistry(), check: func() error {
+				if !follower.Following() {
+					return errors.New("the cluster's catalog has not been read yet")
+				}
+				return nil
+			}}
+			return serve(cmd.Context(), f, h, follower.Run)
+		},
+	}
+	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{"atoll-system"}, "namespaces whose ConfigMaps count: who may write them rules the nodes")
+	return cmd
+}
+
+// cluster connects to the cluster.
+func (f *flags) cluster() (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading how to reach the cluster: %w", err)
+	}
+	config.UserAgent = "atoll-csi/" + version()
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	return client, nil
+}

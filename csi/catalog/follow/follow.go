@@ -1,0 +1,153 @@
+// Package follow keeps a catalog folder like the catalog's ConfigMaps of a cluster.
+package follow
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/atoll-storage/atoll/csi/catalog"
+	entry "github.com/atoll-storage/atoll/schema/catalog"
+)
+
+// resync is how often everything is compared, whatever was heard.
+const resync = 10 * time.Minute
+
+// Follower writes the ConfigMaps with the label of the catalog into a folder. Only
+// those of its namespaces count: a graph decides what a node's clients open, as root,
+// so that who may write one rules the nodes.
+type Follower struct {
+	Client     kubernetes.Interface
+	Namespaces []string // of two pools with one name, the one of the first counts
+	Folder     catalog.Folder
+	Log        logr.Logger
+
+	following atomic.Bool
+}
+
+// Following reports whether the folder has been like the cluster since the start.
+func (f *Follower) Following() bool { return f.following.Load() }
+
+// Run follows until the context ends. Before it has heard everything, and while the
+// cluster cannot be reached, the folder stays as it is.
+func (f *Follower) Run(ctx context.Context) error {
+	if err := os.MkdirAll(f.Folder.Dir, 0o755); err != nil {
+		return fmt.Errorf("making the catalog's folder: %w", err)
+	}
+	changed := make(chan struct{}, 1)
+	changed <- struct{}{}
+	notice := func() {
+		select {
+		case changed <- struct{}{}:
+		default: // it will be looked at anyway
+		}
+	}
+	var sources []listers.ConfigMapLister
+	for _, namespace := range f.Namespaces {
+		l, err := f.watch(ctx, namespace, notice)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, l)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		if err := f.write(sources); err != nil {
+			f.Log.Error(err, "writing the catalog; it is tried again")
+			time.AfterFunc(time.Second, notice)
+			continue
+		}
+		f.following.Store(true)
+	}
+}
+
+// watch starts an informer for a namespace and waits until it has heard everything.
+func (f *Follower) watch(ctx context.Context, namespace string, notice func()) (listers.ConfigMapLister, error) {
+	factory := informers.NewSharedInformerFactoryWithOptions(f.Client, resync, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.LabelSelector = labels.Set{entry.Label: entry.LabelValue}.String()
+		}))
+	maps := factory.Core().V1().ConfigMaps()
+	if _, err := maps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { notice() },
+		UpdateFunc: func(any, any) { notice() },
+		DeleteFunc: func(any) { notice() },
+	}); err != nil {
+		return nil, fmt.Errorf("watching the catalog's ConfigMaps: %w", err)
+	}
+	factory.Start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), maps.Informer().HasSynced) && ctx.Err() == nil {
+		return nil, errors.New("the catalog's ConfigMaps cannot be listed")
+	}
+	return maps.Lister(), nil
+}
+
+// write makes the folder like the ConfigMaps.
+func (f *Follower) write(sources []listers.ConfigMapLister) error {
+	wanted := map[string]bool{}
+	var errs []error
+	for _, source := range sources {
+		all, err := source.List(labels.Everything())
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(all, older)
+		for _, m := range all {
+			pool := m.Labels[entry.LabelPool]
+			if wanted[pool] {
+				f.Log.Info("a pool of this name is served from elsewhere already", "pool", pool, "namespace", m.Namespace, "configMap", m.Name)
+				continue
+			}
+			changed, err := f.Folder.Write(pool, m.Data)
+			if errors.Is(err, catalog.ErrNoPool) {
+				f.Log.Info("a ConfigMap of the catalog names no pool", "label", entry.LabelPool, "namespace", m.Namespace, "configMap", m.Name)
+				continue
+			}
+			wanted[pool] = true
+			if changed {
+				f.Log.Info("the catalog has changed", "pool", pool)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, f.drop(wanted))...)
+}
+
+// older sorts by time of creation, and by name.
+func older(a, b *corev1.ConfigMap) int {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+}
+
+// drop takes out the pools that are no longer wanted.
+func (f *Follower) drop(wanted map[string]bool) error {
+	names, err := f.Folder.Names()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if !wanted[name] {
+			f.Log.Info("a pool has gone from the catalog", "pool", name)
+			errs = append(errs, f.Folder.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}

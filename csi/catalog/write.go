@@ -1,0 +1,105 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/atoll-storage/atoll/csi/volumeid"
+)
+
+// Write puts a pool's entry into a catalog folder: what a ConfigMap's files are. The
+// pool's name is a link to a folder with these contents, and changes at once. It
+// reports whether anything changed.
+func (f Folder) Write(name string, data map[string]string) (changed bool, err error) {
+	if !volumeid.IsPart(name) {
+		return false, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
+	}
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return false, err
+	}
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	version := versionOf(name, data)
+	before, err := root.Readlink(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("looking at pool %s in the catalog: %w", name, err)
+	}
+	if before == version {
+		return false, nil
+	}
+	if err := fill(root, version, data); err != nil {
+		return false, fmt.Errorf("writing pool %s into the catalog: %w", name, err)
+	}
+	pending := version + ".link"
+	if err := root.Remove(pending); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := root.Symlink(version, pending); err != nil {
+		return false, err
+	}
+	if err := root.Rename(pending, name); err != nil {
+		return false, err
+	}
+	return true, f.clean(root, name, version, before) // who reads the former now can finish
+}
+
+// versionOf names the folder of a pool's contents.
+func versionOf(name string, data map[string]string) string {
+	h := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(h, "%q %q\n", key, data[key])
+	}
+	return "." + name + "." + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+func fill(root *os.Root, folder string, data map[string]string) error {
+	if err := root.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for key, text := range data {
+		if err := root.WriteFile(folder+"/"+key, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove takes a pool out; one that is not there is no error.
+func (f Folder) Remove(name string) error {
+	if !volumeid.IsPart(name) {
+		return fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
+	}
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("taking pool %s out of the catalog: %w", name, err)
+	}
+	return f.clean(root, name)
+}
+
+// clean removes the contents of a pool that are no longer linked.
+func (f Folder) clean(root *os.Root, name string, keep ...string) error {
+	all, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), "."+name+".") && !slices.Contains(keep, e.Name()) {
+			err = errors.Join(err, root.RemoveAll(e.Name()))
+		}
+	}
+	return err
+}
