@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
@@ -64,13 +65,13 @@ func (n *node) watch(ctx context.Context) {
 // look repairs the dead mounts below the kubelet's root. Pools do not wait for each
 // other.
 func (w *watcher) look(ctx context.Context) {
-	mounts, err := w.dead(ctx)
+	found, err := w.dead(ctx)
 	if err != nil {
 		w.n.d.Log.Error(err, "looking at the node's mounts")
 		return
 	}
 	dead := map[string][]volumeMount{} // by pool
-	for _, m := range mounts {
+	for _, m := range found {
 		v, err := w.n.known(m.Target)
 		if err != nil {
 			w.n.d.Log.V(1).Info("a dead mount is not of a volume of ours", "target", m.Target, "reason", err.Error())
@@ -79,12 +80,8 @@ func (w *watcher) look(ctx context.Context) {
 		dead[v.id.Pool] = append(dead[v.id.Pool], volumeMount{m, v})
 	}
 	var pools sync.WaitGroup
-	for _, mounts := range dead {
-		pools.Go(func() {
-			for _, m := range mounts {
-				w.repair(ctx, m)
-			}
-		})
+	for _, ofPool := range dead {
+		pools.Go(func() { w.repairPool(ctx, ofPool) })
 	}
 	pools.Wait()
 }
@@ -153,11 +150,26 @@ func (w *watcher) isDead(ctx context.Context, target string) bool {
 	return false
 }
 
-// repair mounts a dead volume anew, over what is there.
-func (w *watcher) repair(ctx context.Context, m volumeMount) {
+// repairPool mounts dead volumes of one pool anew. When it cannot be reached, which
+// takes a while to find out, it is asked once.
+func (w *watcher) repairPool(ctx context.Context, dead []volumeMount) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	err := w.n.restore(ctx, m.id, m.Mount)
+	var unreachable error
+	for _, m := range dead {
+		err := unreachable
+		if err == nil {
+			err = w.n.restore(ctx, m.id, m.Mount)
+		}
+		if errors.Is(err, mounts.ErrUnreachable) {
+			unreachable = err
+		}
+		w.tell(ctx, m, err)
+	}
+}
+
+// tell says what became of a volume whose client has died.
+func (w *watcher) tell(ctx context.Context, m volumeMount, err error) {
 	if errors.Is(err, errBusy) || !w.isNews(m.Target, err) {
 		return
 	}

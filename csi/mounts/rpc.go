@@ -123,9 +123,18 @@ func (r *Remote) Root(ctx context.Context, p catalog.Pool, layout schema.Layout)
 	case codes.OK:
 		return answer.Path, nil
 	case codes.NotFound:
-		return "", fmt.Errorf("%w: %s", catalog.ErrNoPool, status.Convert(err).Message())
+		return "", answered{catalog.ErrNoPool, status.Convert(err).Message()}
 	case codes.DeadlineExceeded:
 		return "", fmt.Errorf("%w: the mount holder does not answer; is the pod of DaemonSet atoll-csi-mounter running on this node? %w", ErrUnreachable, err)
 	}
-	return "", fmt.Errorf("%w: %s", ErrUnreachable, status.Convert(err).Message())
+	return "", answered{ErrUnreachable, status.Convert(err).Message()}
 }
+
+// answered is an error of the holder's, whose text is whole.
+type answered struct {
+	is   error
+	text string
+}
+
+func (a answered) Error() string { return a.text }
+func (a answered) Unwrap() error { return a.is }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,50 +15,32 @@ import (
 
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
 )
-
-// clients gives the processes of glusterfs that mount below a folder.
-func clients(t *testing.T, dir string) []int {
-	t.Helper()
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pids []int
-	for _, line := range lines {
-		text, err := os.ReadFile(line)
-		if err != nil || !strings.HasPrefix(string(text), "glusterfs\x00") || !strings.Contains(string(text), dir+"/") {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(line))); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
 
 // TestClientDies kills the client of the controller's pool: the next call finds it
 // dead and has another one; there is never more than one.
 func TestClientDies(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := newHost(t, c)
-	mounts := h.path("controller-mounts")
-	h.start("controller", "--endpoint", "unix://"+h.path("controller.sock"), "--mounts", mounts)
-	client := csi.NewControllerClient(h.dial("controller.sock"))
+	h := host.New(t, c)
+	mounts := h.Path("controller-mounts")
+	address := host.Address(t)
+	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", mounts, "--health", address)
+	client := csi.NewControllerClient(h.Dial("controller.sock"))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	create := func(name string) error {
 		_, err := client.CreateVolume(ctx, &csi.CreateVolumeRequest{
 			Name: name, Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 20},
-			VolumeCapabilities: []*csi.VolumeCapability{anyWriter()},
+			VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 		})
 		return err
 	}
 	if err := create("before"); err != nil {
-		t.Fatalf("%v\n%s", err, h.logs())
+		t.Fatalf("%v\n%s", err, h.Logs())
 	}
 	for range 3 {
-		pids := clients(t, mounts)
+		pids := host.Clients(t, mounts)
 		if len(pids) != 1 {
 			t.Fatalf("clients %v", pids)
 		}
@@ -71,12 +52,23 @@ func TestClientDies(t *testing.T) {
 			err = create("after")
 		}
 		if err != nil {
-			t.Fatalf("after the client's end: %v\n%s", err, h.logs())
+			t.Fatalf("after the client's end: %v\n%s", err, h.Logs())
 		}
 	}
 	listed, err := client.ListVolumes(ctx, &csi.ListVolumesRequest{})
 	if err != nil || len(listed.GetEntries()) != 2 {
 		t.Errorf("listed %v, %v", listed, err)
+	}
+	for _, want := range []string{
+		`atoll_client_starts_total{pool="p"} 4`, "atoll_clients_running 1",
+		`atoll_csi_call_duration_seconds_count{code="OK",method="/csi.v1.Controller/CreateVolume"}`,
+	} {
+		if text := host.Get(t, address, "/metrics"); !strings.Contains(text, want) {
+			t.Errorf("the metrics do not tell %s:\n%s", want, text)
+		}
+	}
+	if text := host.Get(t, address, "/healthz"); text != "ok\n" {
+		t.Errorf("health: %s", text)
 	}
 	// A pool whose bricks are away says so, in time, and is found again.
 	bricks.Stop(c.Bricks[0])
@@ -93,7 +85,7 @@ func TestClientDies(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("with the brick back: %v\n%s", err, h.logs())
+			t.Fatalf("with the brick back: %v\n%s", err, h.Logs())
 		}
 	}
 }
@@ -103,16 +95,16 @@ func TestClientDies(t *testing.T) {
 // the kubelet believes it staged.
 func TestPodComesBack(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := newHost(t, c)
-	h.start("mounter", "--socket", h.path("mounter.sock"))
-	h.start("controller", "--endpoint", "unix://"+h.path("controller.sock"), "--mounts", h.path("controller-mounts"))
-	h.startNode()
-	plugin := h.dial("node.sock")
-	id, target := h.volume(h.dial("controller.sock"), plugin)
+	h := host.New(t, c)
+	h.Start("mounter", "--socket", h.Path("mounter.sock"))
+	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
+	h.StartNode()
+	plugin := h.Dial("node.sock")
+	id, target := h.Volume(h.Dial("controller.sock"), plugin)
 	if err := os.WriteFile(filepath.Join(target, "file"), []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pids := clients(t, h.path("mounts"))
+	pids := host.Clients(t, h.Path("mounts"))
 	if len(pids) != 1 {
 		t.Fatalf("clients %v", pids)
 	}
@@ -133,20 +125,20 @@ func TestPodComesBack(t *testing.T) {
 	}
 	publish := func(path string) error {
 		_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-			VolumeId: id, StagingTargetPath: h.path("kubelet/staging"), TargetPath: path,
-			VolumeCapability: anyWriter(),
+			VolumeId: id, StagingTargetPath: h.Path("kubelet/staging"), TargetPath: path,
+			VolumeCapability: host.AnyWriter(),
 		})
 		return err
 	}
-	for _, path := range []string{h.path("kubelet/other"), target} { // a new pod, and the old one's path
+	for _, path := range []string{h.Path("kubelet/other"), target} { // a new pod, and the old one's path
 		if err := publish(path); err != nil {
-			t.Fatalf("publishing at %s: %v\n%s", path, err, h.logs())
+			t.Fatalf("publishing at %s: %v\n%s", path, err, h.Logs())
 		}
 		if text, err := os.ReadFile(filepath.Join(path, "file")); err != nil || string(text) != "text" {
 			t.Errorf("%s: %q, %v", path, text, err)
 		}
 	}
-	for _, path := range []string{h.path("kubelet/other"), target} {
+	for _, path := range []string{h.Path("kubelet/other"), target} {
 		if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path}); err != nil {
 			t.Error(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
 )
 
 // tenant owns some names and knows what became of each: it repeats every call
@@ -59,7 +60,7 @@ func (o *tenant) work(ctx context.Context, name string) {
 		o.until(ctx, func(ctx context.Context, c csi.ControllerClient) error {
 			_, err := c.CreateVolume(ctx, &csi.CreateVolumeRequest{
 				Name: name, Parameters: map[string]string{"pool": "p", "overcommit": "100"}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-				VolumeCapabilities: []*csi.VolumeCapability{anyWriter()},
+				VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 			})
 			return err
 		})
@@ -85,15 +86,15 @@ func (o *tenant) work(ctx context.Context, name string) {
 // their sizes, and so do the folders on the brick.
 func TestTwoControllersKilled(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := newHost(t, c)
+	h := host.New(t, c)
 	arguments := func(i int) []string {
-		return []string{"--endpoint", fmt.Sprintf("unix://%s", h.path(fmt.Sprintf("c%d.sock", i))), "--mounts", h.path(fmt.Sprintf("mounts-%d", i))}
+		return []string{"--endpoint", fmt.Sprintf("unix://%s", h.Path(fmt.Sprintf("c%d.sock", i))), "--mounts", h.Path(fmt.Sprintf("mounts-%d", i))}
 	}
 	var processes [2]*exec.Cmd
 	var clients []csi.ControllerClient
 	for i := range processes {
-		processes[i] = h.start("controller", arguments(i)...)
-		clients = append(clients, csi.NewControllerClient(h.dial(fmt.Sprintf("c%d.sock", i))))
+		processes[i] = h.Start("controller", arguments(i)...)
+		clients = append(clients, csi.NewControllerClient(h.Dial(fmt.Sprintf("c%d.sock", i))))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
@@ -121,7 +122,7 @@ func TestTwoControllersKilled(t *testing.T) {
 		case <-time.After(150 * time.Millisecond):
 			i := kills % 2
 			bricks.Stop(processes[i]) // SIGKILL
-			processes[i] = h.start("controller", arguments(i)...)
+			processes[i] = h.Start("controller", arguments(i)...)
 			kills++
 		}
 	}

@@ -1,0 +1,181 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/kubernetes/pkg/kubelet/config"
+	"k8s.io/kubernetes/pkg/kubelet/pluginmanager"
+
+	"github.com/atoll-storage/atoll/csi/events"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
+)
+
+// registered is what a kubelet was told of a driver. A real kubelet, which also has
+// it mount, is in tests of a whole cluster: the code of 1.36 that mounts cannot be
+// built with version 1.13 of the CSI specification.
+type registered struct {
+	endpoint chan string
+	gone     chan string
+}
+
+func (r registered) ValidatePlugin(name, endpoint string, versions []string) error {
+	if name != schema.DriverName || !slices.Contains(versions, "1.0.0") {
+		return fmt.Errorf("driver %s at %s with versions %v", name, endpoint, versions)
+	}
+	return nil
+}
+
+func (r registered) RegisterPlugin(_, endpoint string, _ []string, _ *time.Duration) error {
+	r.endpoint <- endpoint
+	return nil
+}
+
+func (r registered) DeRegisterPlugin(name, _ string) { r.gone <- name }
+
+// TestRegistration has the driver found by the kubelet's own plugin manager, also
+// after it was killed, and forgotten when it ends.
+func TestRegistration(t *testing.T) {
+	h := host.Bare(t)
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	r := registered{make(chan string, 10), make(chan string, 10)}
+	m := pluginmanager.NewPluginManager(h.Path("kubelet/plugins_registry"), record.NewFakeRecorder(100))
+	m.AddHandler("CSIPlugin", r)
+	go m.Run(t.Context(), config.NewSourcesReady(func(sets.Set[string]) bool { return true }), stop)
+	heard := func(from chan string, want string) {
+		t.Helper()
+		select {
+		case got := <-from:
+			if got != want {
+				t.Errorf("the kubelet was told %q, want %q", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("the kubelet does not hear of %s\n%s", want, h.Logs())
+		}
+	}
+	process := h.StartNode("--register", h.Path("node.sock"))
+	heard(r.endpoint, h.Path("node.sock"))
+	bricks.Stop(process) // SIGKILL: the socket stays, and the next process replaces it
+	process = h.StartNode("--register", h.Path("node.sock"))
+	heard(r.gone, schema.DriverName)
+	heard(r.endpoint, h.Path("node.sock"))
+	if err := process.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	heard(r.gone, schema.DriverName)
+}
+
+// TestEvents kills the client of a running pod's volume and looks for the events of
+// the pod.
+func TestEvents(t *testing.T) {
+	config := start(t)
+	c := connect(t, config)
+	b := bricks.Start(t, schema.Replica1, 1, nil)
+	h := host.New(t, b)
+	h.Share()
+	h.Start("mounter", "--socket", h.Path("mounter.sock"))
+	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
+	h.StartNode("--events", "--kubeconfig", kubeconfig(t, config))
+	n := csi.NewNodeClient(h.Dial("node.sock"))
+	id := h.Create(h.Dial("controller.sock"))
+	h.Note(filepath.Dir(h.Staging()), id)
+	h.Stage(n, id, h.Staging())
+	pods := map[string]*corev1.Pod{}
+	for _, name := range []string{"hears", "deaf"} {
+		pods[name] = c.pod(name, name == "hears")
+		h.StartPod(n, id, string(pods[name].UID), "rslave", false)
+	}
+	kill := func() {
+		t.Helper()
+		for _, pid := range host.Clients(t, h.Path("mounts")) {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kill()
+	c.hasEvent(pods["hears"], corev1.EventTypeNormal, events.ReasonRestored, "it is mounted again")
+	c.hasEvent(pods["deaf"], corev1.EventTypeWarning, events.ReasonLost, "container second cannot see that: delete the pod")
+	bricks.Stop(b.Bricks[0])
+	kill()
+	c.hasEvent(pods["hears"], corev1.EventTypeWarning, events.ReasonLost, "cannot be mounted again yet: the pool cannot be reached: pool p")
+	b.StartBrick(0)
+	for _, pod := range pods {
+		target := h.Path("kubelet/pods/" + string(pod.UID) + "/volumes/kubernetes.io~csi/pv-1/mount")
+		eventually(t, "the volume is back", func() bool { _, err := os.ReadDir(target); return err == nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target}); err != nil {
+			t.Errorf("unpublishing: %v\n%s", err, h.Logs())
+		}
+		cancel()
+	}
+}
+
+// pod makes a pod on the node that has the volume pv-1 in its second container,
+// which sees later mounts or does not.
+func (c *cluster) pod(name string, sees bool) *corev1.Pod {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	claim := corev1.PersistentVolumeClaimSpec{
+		VolumeName: "pv-1", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+		Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Mi")}},
+	}
+	if _, err := c.typed.CoreV1().PersistentVolumeClaims("default").Create(ctx,
+		&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: claim}, metav1.CreateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	propagation := corev1.MountPropagationNone
+	if sees {
+		propagation = corev1.MountPropagationHostToContainer
+	}
+	pod, err := c.typed.CoreV1().Pods("default").Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{
+			NodeName: "host", // as tests/host names it
+			Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name},
+			}}},
+			Containers: []corev1.Container{
+				{Name: "first", Image: "i"},
+				{Name: "second", Image: "i", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v", MountPropagation: &propagation}}},
+			},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return pod
+}
+
+// hasEvent waits for an event of a pod.
+func (c *cluster) hasEvent(pod *corev1.Pod, kind, reason, says string) {
+	c.t.Helper()
+	eventually(c.t, "the pod "+pod.Name+" has the event "+reason+": "+says, func() bool {
+		all, err := c.typed.CoreV1().Events(pod.Namespace).List(c.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return false
+		}
+		for _, e := range all.Items {
+			if e.InvolvedObject.UID == pod.UID && e.Type == kind && e.Reason == reason && strings.Contains(e.Message, says) {
+				return true
+			}
+		}
+		return false
+	})
+}
