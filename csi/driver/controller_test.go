@@ -67,7 +67,13 @@ func TestRequests(t *testing.T) {
 		"crossed":       {func(r *csi.CreateVolumeRequest) { r.CapacityRange.LimitBytes = 1 }, codes.OutOfRange},
 		"endless":       {func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 1 << 62 }, codes.OutOfRange},
 		"from a source": {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, codes.InvalidArgument},
-		"too large":     {func(r *csi.CreateVolumeRequest) { r.Name = "large"; r.CapacityRange.RequiredBytes = 1 << 59 }, codes.ResourceExhausted},
+		"elsewhere": {func(r *csi.CreateVolumeRequest) {
+			r.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: map[string]string{topologyKey: "absent"}}}}
+		}, codes.ResourceExhausted},
+		"here": {func(r *csi.CreateVolumeRequest) {
+			r.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{everywhere()}}
+		}, codes.OK},
+		"too large": {func(r *csi.CreateVolumeRequest) { r.Name = "large"; r.CapacityRange.RequiredBytes = 1 << 59 }, codes.ResourceExhausted},
 	} {
 		r := good()
 		test.change(r)

@@ -103,6 +103,9 @@ func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
 	if r.GetVolumeContentSource() != nil {
 		return class{}, claim, invalid("volumes of this layout cannot be made from snapshots or other volumes")
 	}
+	if err := reachable(r.GetAccessibilityRequirements()); err != nil {
+		return class{}, claim, err
+	}
 	k, err := readClass(r.GetParameters())
 	if err != nil {
 		return k, claim, err
@@ -227,7 +230,7 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 // created answers with a volume that has its record, once it is held to its size.
 func (c *controller) created(ctx context.Context, o *opened, v backend.Volume) (*csi.CreateVolumeResponse, error) {
 	id := volumeid.ID{Pool: o.Pool.Pool, Layout: o.layout, Name: v.Name}
-	answer := &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}
+	answer := &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size, AccessibleTopology: []*csi.Topology{everywhere()}}
 	mode, err := c.limit(ctx, o, v)
 	if err != nil {
 		return nil, err

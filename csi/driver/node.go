@@ -33,10 +33,9 @@ func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	return answer, nil
 }
 
-// NodeGetInfo names the node. Every node reaches every pool, so there is no
-// topology, and no limit to the number of volumes.
+// NodeGetInfo names the node and its place. There is no limit to the number of volumes.
 func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.d.NodeID}, nil
+	return &csi.NodeGetInfoResponse{NodeId: n.d.NodeID, AccessibleTopology: everywhere()}, nil
 }
 
 // NodeStageVolume binds the volume's folder to the staging path.

@@ -23,7 +23,6 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -91,7 +90,7 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 	c.mu.Lock()
 	one := c.clients[key]
 	if one == nil {
-		one = &client{target: filepath.Join(c.dir, key)}
+		one = &client{target: filepath.Join(c.dir, key, "root")}
 		c.clients[key] = one
 	}
 	c.mu.Unlock()
@@ -156,22 +155,23 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 	if err := os.MkdirAll(o.target, 0o700); err != nil {
 		return err
 	}
-	logFile := o.target + ".log"
+	logFile := filepath.Join(c.dir, key+".log")
 	if c.uncached {
 		args = append(slices.Clone(uncachedArguments), args...)
 	}
 	cmd := exec.Command("glusterfs", append([]string{"-l", logFile, "--process-name", "fuse"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := spawn.Start(cmd); err != nil {
+	done := make(chan struct{})
+	if err := o.spawn(cmd, p, done); err != nil {
 		return fmt.Errorf("starting glusterfs: %w", err)
 	}
-	o.cmd, o.done = cmd, make(chan struct{})
+	o.cmd, o.done = cmd, done
 	o.runs.Store(true)
-	go func(done chan struct{}) {
+	go func() {
 		_ = cmd.Wait() // how it ended is in its log
 		o.runs.Store(false)
 		close(done)
-	}(o.done)
+	}()
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	answered := make(chan error, 1)
@@ -191,7 +191,7 @@ func (o *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout s
 
 func server(p catalog.Pool) gluster.Server {
 	x := p.External
-	return gluster.Server{Hosts: x.Hosts, Port: x.Port, Volume: x.Volume, Options: x.Options}
+	return gluster.Server{Hosts: x.Hosts, Port: x.Port, Volume: x.Volume, Options: x.Options, Aliases: aliasesOf(x)}
 }
 
 // probe asks an External volume before it is mounted: a client that is started on
@@ -221,8 +221,10 @@ func (o *client) arguments(c *Clients, p catalog.Pool, layout schema.Layout, key
 
 // stop unmounts, ends the client and waits for it.
 func (o *client) stop() {
-	for unix.Unmount(o.target, unix.MNT_DETACH) == nil {
-		continue // also what a former process left
+	for _, at := range []string{o.target, filepath.Dir(o.target)} { // see spawn
+		for unix.Unmount(at, unix.MNT_DETACH) == nil {
+			continue // also what a former process left
+		}
 	}
 	if o.cmd == nil {
 		return

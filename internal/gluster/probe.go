@@ -137,7 +137,7 @@ func dictionary(pairs ...string) []byte {
 func (s Server) specOf(ctx context.Context, host string) (string, error) {
 	arguments := append(onc.Numbers(0), onc.Bytes([]byte(s.Volume))...)
 	arguments = append(arguments, onc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)
-	r, err := onc.Call(ctx, net.JoinHostPort(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
+	r, err := onc.Call(ctx, s.address(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
 	if err != nil {
 		return "", err
 	}
@@ -160,7 +160,7 @@ func (s Server) brick(ctx context.Context, b *volume) string {
 	host, port := b.options["remote-host"], b.options["remote-port"]
 	if port == "" {
 		arguments := onc.Bytes([]byte(b.options["remote-subvolume"]))
-		r, err := onc.Call(ctx, net.JoinHostPort(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
+		r, err := onc.Call(ctx, s.address(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
 		if err != nil {
 			return plain(err)
 		}
@@ -174,7 +174,7 @@ func (s Server) brick(ctx context.Context, b *volume) string {
 		port = strconv.Itoa(int(number))
 	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	conn, err := d.DialContext(ctx, "tcp", s.address(host, port))
 	if err != nil {
 		return plain(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,16 @@ type Server struct {
 	Port    int      // 0 is ManagementPort
 	Volume  string
 	Options []string // such as log-level=INFO, names of ClientOptions
+	// Aliases are addresses by name, which count before what DNS says.
+	Aliases map[string]string
+}
+
+// address is where to connect for a host and port.
+func (s Server) address(host, port string) string {
+	if ip, known := s.Aliases[host]; known {
+		host = ip
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // ErrOption is wrapped by what Args says of an option.

@@ -5,12 +5,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/spawn"
 )
 
 // Glusterd is a real management daemon on a loopback address of its own, with
@@ -19,11 +23,13 @@ type Glusterd struct {
 	Dir      string // of all of its files
 	t        testing.TB
 	address  string
-	*Cluster // for processes and waiting
+	names    string // file with names that only its processes know, or ""
+	*Cluster        // for processes and waiting
 }
 
-// StartGlusterd starts it on an address such as 127.1.1.1.
-func StartGlusterd(t testing.TB, address string) *Glusterd {
+// StartGlusterd starts it on an address such as 127.1.1.1. It and its bricks know
+// the names, which are of that address; nobody else does.
+func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("starts a real glusterd: needs root, and no -short")
@@ -38,6 +44,12 @@ func StartGlusterd(t testing.TB, address string) *Glusterd {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	g := &Glusterd{t: t, Dir: dir, address: address, Cluster: Bare(t, dir)}
+	if len(names) > 0 {
+		g.names = filepath.Join(dir, "hosts")
+		if err := os.WriteFile(g.names, []byte("127.0.0.1 localhost\n"+address+" "+strings.Join(names, " ")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, name := range []string{"work", "run", "log"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
@@ -50,21 +62,61 @@ func StartGlusterd(t testing.TB, address string) *Glusterd {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.stopBricks) // after glusterd itself has ended
-	g.Run("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l", filepath.Join(dir, "log/glusterd.log"))
+	g.daemon("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l", filepath.Join(dir, "log/glusterd.log"))
 	g.Eventually(20*time.Second, "glusterd answers", func() bool { return g.try("volume", "list") == nil })
 	return g
+}
+
+// daemon is Run with the names.
+func (g *Glusterd) daemon(name string, args ...string) {
+	g.t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := g.start(cmd); err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { Stop(cmd) })
+}
+
+// start starts a command that knows the names.
+func (g *Glusterd) start(cmd *exec.Cmd) error {
+	if g.names == "" {
+		return spawn.Start(cmd)
+	}
+	done := make(chan struct{})
+	g.t.Cleanup(func() { close(done) })
+	prepare, err := spawn.Hosts(g.names, g.Dir)
+	if err != nil {
+		return err
+	}
+	g.t.Cleanup(func() { unix.Unmount(g.Dir, unix.MNT_DETACH) })
+	return spawn.StartAside(cmd, prepare, done)
 }
 
 func (g *Glusterd) command(args ...string) *exec.Cmd {
 	return exec.Command("gluster", append([]string{"--mode=script", "--glusterd-sock=" + filepath.Join(g.Dir, "run/glusterd.socket"), "--log-file=" + filepath.Join(g.Dir, "log/cli.log")}, args...)...)
 }
 
-func (g *Glusterd) try(args ...string) error { return g.command(args...).Run() }
+func (g *Glusterd) try(args ...string) error {
+	_, err := g.output(args...)
+	return err
+}
+
+func (g *Glusterd) output(args ...string) (string, error) {
+	cmd := g.command(args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := g.start(cmd); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
+}
 
 // Do runs a command of the gluster CLI.
 func (g *Glusterd) Do(args ...string) {
 	g.t.Helper()
-	if out, err := g.command(args...).CombinedOutput(); err != nil {
+	if out, err := g.output(args...); err != nil {
 		g.t.Fatalf("gluster %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
@@ -72,9 +124,15 @@ func (g *Glusterd) Do(args ...string) {
 // Create makes a volume of n bricks; shape is such as "replica 3".
 func (g *Glusterd) Create(name string, n int, shape ...string) {
 	g.t.Helper()
+	g.CreateAt(slices.Repeat([]string{g.address}, n), name, shape...)
+}
+
+// CreateAt makes a volume of bricks whose hosts are named so.
+func (g *Glusterd) CreateAt(hosts []string, name string, shape ...string) {
+	g.t.Helper()
 	args := append([]string{"volume", "create", name}, shape...)
-	for i := range n {
-		args = append(args, fmt.Sprintf("%s:%s/brick-%s-%d", g.address, g.Dir, name, i))
+	for i, host := range hosts {
+		args = append(args, fmt.Sprintf("%s:%s/brick-%s-%d", host, g.Dir, name, i))
 	}
 	g.Do(append(args, "force")...)
 }

@@ -17,6 +17,7 @@ type Mount struct {
 	Root   string // of the mount within its file system
 	Target string // where it is mounted
 	Flags  string // of the mount, such as rw,nosuid
+	Shared bool   // what is mounted below it is seen by its peers
 	Type   string // of the file system, such as fuse.glusterfs
 	Source string
 }
@@ -42,6 +43,18 @@ func At(target string) (m Mount, found bool, err error) {
 	return m, found, err
 }
 
+// Holding gives the mount that a path, which is absolute and clean, lies in.
+func Holding(path string) (m Mount, err error) {
+	all, err := All()
+	for _, candidate := range all {
+		at := strings.TrimSuffix(candidate.Target, "/")
+		if (path == at || strings.HasPrefix(path, at+"/")) && len(candidate.Target) >= len(m.Target) {
+			m = candidate
+		}
+	}
+	return m, err
+}
+
 // Stacked counts the mounts at exactly this path, one over the other.
 func Stacked(target string) (n int, err error) {
 	all, err := All()
@@ -63,7 +76,11 @@ func parse(r io.Reader) ([]Mount, error) {
 		if !found || len(f) < 6 || len(b) < 2 {
 			return nil, fmt.Errorf("reading mountinfo: unexpected line %q", lines.Text())
 		}
-		all = append(all, Mount{Device: f[2], Root: plain(f[3]), Target: plain(f[4]), Flags: f[5], Type: b[0], Source: plain(b[1])})
+		m := Mount{Device: f[2], Root: plain(f[3]), Target: plain(f[4]), Flags: f[5], Type: b[0], Source: plain(b[1])}
+		for _, optional := range f[6:] {
+			m.Shared = m.Shared || strings.HasPrefix(optional, "shared:")
+		}
+		all = append(all, m)
 	}
 	return all, lines.Err()
 }

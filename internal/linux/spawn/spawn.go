@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Start is cmd.Start for commands with a Pdeathsig: the kernel sends that signal
@@ -13,6 +15,28 @@ import (
 func Start(cmd *exec.Cmd) error {
 	started := make(chan error)
 	starter() <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+// StartAside is Start in a mount namespace of the command's own, after prepare has
+// changed there what it wants. done must be closed when the command has ended: the
+// thread that started it lasts until then.
+func StartAside(cmd *exec.Cmd, prepare func() error, done <-chan struct{}) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: a thread that is not like the others ends with its goroutine
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = prepare()
+		}
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			<-done
+		}
+	}()
 	return <-started
 }
 

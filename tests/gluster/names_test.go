@@ -1,0 +1,75 @@
+package gluster
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/schema"
+	entry "github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// TestNames mounts a volume of a real glusterd whose bricks have names that this
+// machine does not know: what the users of the Kadalu operator met. Without aliases
+// it says which brick has which name, at once; with them it is mounted, and nobody
+// else sees the names.
+func TestNames(t *testing.T) {
+	names := []string{"brick0.atoll.test", "brick1.atoll.test", "brick2.atoll.test"}
+	g := bricks.StartGlusterd(t, "127.1.1.7", names...)
+	g.CreateAt(names, "vol", "replica", "3")
+	g.Do("volume", "start", "vol")
+	dir := filepath.Join(g.Dir, "clients")
+	clients, err := mounts.New(dir, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		clients.Close()
+		if err := bricks.UnmountBelow(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	pool := func(aliases ...schema.HostAlias) catalog.Pool {
+		return catalog.Pool{Entry: entry.Entry{Pool: "ext", Type: schema.External, External: &schema.ExternalSpec{
+			Hosts: []string{"127.1.1.7"}, Volume: "vol", HostAliases: aliases,
+		}}}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begin := time.Now()
+	_, err = clients.Root(ctx, pool(), schema.Subdirectory)
+	if !errors.Is(err, gluster.ErrNoQuorum) || !strings.Contains(err.Error(), "brick 2 (brick2.atoll.test:") ||
+		!strings.Contains(err.Error(), "the name brick2.atoll.test does not resolve here; add it to DNS, or to hostAliases") {
+		t.Errorf("without aliases: %v", err)
+	}
+	if took := time.Since(begin); took > gluster.ProbeLimit+time.Second {
+		t.Errorf("that took %s", took)
+	}
+	// Two of three names are enough to write, and the third is told in the log.
+	two, err := clients.Root(ctx, pool(schema.HostAlias{IP: "127.1.1.7", Hostnames: names[:2]}), schema.Subdirectory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bricks.Write(t, two, "two", 3)
+	all, err := clients.Root(ctx, pool(schema.HostAlias{IP: "127.1.1.7", Hostnames: names}), schema.Subdirectory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bricks.Write(t, all, "all", 3).Verify(t, all)
+	if _, err := os.Stat(filepath.Join(g.Dir, "brick-vol-2", "all-1")); err != nil {
+		t.Errorf("the third brick does not have what was written: %v", err)
+	}
+	if text, err := os.ReadFile("/etc/hosts"); err != nil || strings.Contains(string(text), "atoll.test") {
+		t.Errorf("the machine's names have changed: %v\n%s", err, text)
+	}
+}
