@@ -1,13 +1,16 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/schema"
@@ -231,21 +234,49 @@ func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
 	return errors.Join(ErrChanged, err, s.Root.Rename(to, place))
 }
 
+// readers is how many folders List reads at once: a pool answers in parallel.
+const readers = 16
+
 // List walks the two levels above the volumes.
 func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
+	var mu sync.Mutex
 	var all []Volume
-	err := eachBelow(ctx, s.Root, volumes, func(first *beneath.Dir, name string) error {
-		return eachBelow(ctx, first, name, func(second *beneath.Dir, name string) error {
-			return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
-				v, err := s.listed(parent, name)
-				if err == nil {
-					all = append(all, v)
-				}
-				if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
-					return nil // not a volume, or not one that this program understands
-				}
-				return err
-			})
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	top, err := s.Root.Dir(volumes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	err = eachBelow(ctx, top, ".", func(_ *beneath.Dir, first string) error {
+		group.Go(func() error {
+			found, err := s.listBelow(ctx, top, first)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, found...)
+			return err
+		})
+		return nil
+	})
+	// The first error ends the others with one of its own.
+	return all, cmp.Or(group.Wait(), err)
+}
+
+// listBelow lists the volumes below one of the first folders.
+func (s Subdirectory) listBelow(ctx context.Context, top *beneath.Dir, first string) (all []Volume, err error) {
+	err = eachBelow(ctx, top, first, func(second *beneath.Dir, name string) error {
+		return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
+			v, err := s.listed(parent, name)
+			if err == nil {
+				all = append(all, v)
+			}
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
+				return nil // not a volume, or not one that this program understands
+			}
+			return err
 		})
 	})
 	return all, err

@@ -26,7 +26,7 @@ type controller struct {
 }
 
 func newController(d *Driver) *controller {
-	return &controller{d: d, sweeper: newSweeper(d)}
+	return &controller{d: d, ledgers: ledgers{d: d}, sweeper: newSweeper(d)}
 }
 
 // controllerCapabilities are the calls of the service that are answered.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -135,6 +136,26 @@ func TestRetryFindsItsVolume(t *testing.T) {
 	b.create("filler", 1<<30, map[string]string{"pool": strings.Split(first, ".")[2]})
 	if again := b.create("v", 1<<20, class); again != first {
 		t.Errorf("first %s, then %s", first, again)
+	}
+}
+
+// TestReadingOutlivesTheCall: reading the records of a large pool takes longer than a
+// sidecar waits, and must not begin anew with every call.
+func TestReadingOutlivesTheCall(t *testing.T) {
+	b := newBed(t, entry.Entry{Pool: "p"})
+	b.pools.hold = make(chan struct{})
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	_, err := b.controller.CreateVolume(short, createRequest("v", 1<<20, map[string]string{"pool": "p"}))
+	if codeOf(err) != codes.Unavailable || !strings.Contains(err.Error(), "still being read") {
+		t.Errorf("while the records are read: %v", err)
+	}
+	close(b.pools.hold)
+	b.create("v", 1<<20, map[string]string{"pool": "p"})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := strings.Count(b.log.String(), "read the records"); n != 1 {
+		t.Errorf("read %d times", n)
 	}
 }
 

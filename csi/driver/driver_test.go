@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -28,11 +29,16 @@ type folders struct {
 	dir  string
 	err  error            // that Root gives
 	down map[string]error // that Root gives for a pool
+	hold chan struct{}    // if not nil, Root waits for it but for the first call
+	held atomic.Bool
 }
 
 func (f *folders) Root(_ context.Context, p catalog.Pool, _ schema.Layout) (string, error) {
 	if err := cmp.Or(f.err, f.down[p.Pool]); err != nil {
 		return "", err
+	}
+	if f.hold != nil && f.held.Swap(true) {
+		<-f.hold
 	}
 	dir := filepath.Join(f.dir, p.Pool)
 	return dir, os.MkdirAll(dir, 0o700)

@@ -63,6 +63,7 @@ func codeOf(err error) codes.Code {
 		{mounts.ErrUnreachable, codes.Unavailable},
 		{errSilent, codes.Unavailable},
 		{errUnlimited, codes.Unavailable},
+		{errReading, codes.Unavailable},
 		// The pool's client has ended under the call; the next one has another.
 		{unix.ENOTCONN, codes.Unavailable},
 		{unix.ECONNABORTED, codes.Unavailable},

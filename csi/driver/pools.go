@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -66,40 +65,4 @@ func (o *opened) space() (backend.Space, error) {
 	}
 	size := st.Frsize
 	return backend.Space{Total: int64(st.Blocks) * size, Used: int64(st.Blocks-st.Bavail) * size}, nil
-}
-
-// ledgers are the promises of pools, read from the records when first needed.
-type ledgers struct {
-	mu   sync.Mutex
-	each map[string]*ledger
-}
-
-type ledger struct {
-	mu sync.Mutex // held while the records are read
-	l  *backend.Ledger
-}
-
-// of gives the ledger of a pool; while it is read, other pools go on.
-func (s *ledgers) of(ctx context.Context, o *opened) (*backend.Ledger, error) {
-	s.mu.Lock()
-	if s.each == nil {
-		s.each = map[string]*ledger{}
-	}
-	one := s.each[o.Pool.Pool]
-	if one == nil {
-		one = &ledger{}
-		s.each[o.Pool.Pool] = one
-	}
-	s.mu.Unlock()
-	one.mu.Lock()
-	defer one.mu.Unlock()
-	if one.l != nil {
-		return one.l, nil
-	}
-	volumes, err := o.backend.List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the volumes of pool %s: %w", o.Pool.Pool, err)
-	}
-	one.l = backend.NewLedger(volumes)
-	return one.l, nil
 }

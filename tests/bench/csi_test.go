@@ -26,7 +26,7 @@ import (
 
 // controller starts the driver on real bricks and gives a client of it, and the
 // folder where it has mounted the pool.
-func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient, string) {
+func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient, csicatalog.Folder, string) {
 	b.Helper()
 	unix.Umask(0) // as the program does
 	c := bricks.Start(b, kind, count, nil)
@@ -64,7 +64,7 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	if err != nil {
 		b.Fatal(err)
 	}
-	return csi.NewControllerClient(conn), root
+	return csi.NewControllerClient(conn), folder, root
 }
 
 var created atomic.Int64
@@ -124,7 +124,8 @@ func BenchmarkVolumes(b *testing.B) {
 		count int
 	}{{schema.Replica1, 1}, {schema.Replica3, 3}} {
 		b.Run(string(pool.kind), func(b *testing.B) {
-			client, root := controller(b, pool.kind, pool.count)
+			client, folder, root := controller(b, pool.kind, pool.count)
+			path := program(b)
 			have := 0
 			for _, existing := range []int{0, 1000, 10000} {
 				times(16, existing-have, func(int) { create(b, client) })
@@ -137,6 +138,11 @@ func BenchmarkVolumes(b *testing.B) {
 					})
 				}
 			}
+			b.Run(fmt.Sprintf("existing=%d/restart", have), func(b *testing.B) {
+				for b.Loop() {
+					restart(b, path, folder, root)
+				}
+			})
 		})
 	}
 }
