@@ -20,6 +20,7 @@ func (c *checker) pool() {
 	c.layouts(s)
 	c.classes(s)
 	c.tolerations(s)
+	c.clientOptions(s)
 	if s.Type == External {
 		return
 	}
@@ -149,7 +150,7 @@ func (c *checker) layouts(s *Spec) {
 }
 
 // reserved are parameters of a class that the renderer sets.
-var reserved = []string{ParameterPool, ParameterPoolSelector, ParameterLayout}
+var reserved = []string{ParameterPool, ParameterPoolSelector, ParameterLayout, ParameterReclaim}
 
 func (c *checker) classes(s *Spec) {
 	for i, class := range s.StorageClasses {

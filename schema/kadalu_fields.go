@@ -154,9 +154,9 @@ func (k *kadalu) mountOptions(list, path string) {
 		if fixed != name {
 			k.warn(path, "kadalu-option-spelling", fmt.Sprintf("option %q is taken for %q", name, fixed), "write "+fixed)
 		}
-		if !knownMountOption(fixed) {
-			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("option %q is not one that the glusterfs client is known to take; it is passed on", fixed),
-				strings.Join(mountOptionNames, ", "))
+		if _, known := ClientOptions[fixed]; !known {
+			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("option %q is not one for a volume's client, and is left out", fixed), clientOptionNames())
+			continue
 		}
 		if valued {
 			fixed += "=" + value
@@ -164,17 +164,6 @@ func (k *kadalu) mountOptions(list, path string) {
 		e.Options = append(e.Options, fixed)
 	}
 }
-
-// mountOptionNames are options of `glusterfs --help`, version 10, that make
-// sense for a volume's client.
-var mountOptionNames = []string{
-	"acl", "attribute-timeout", "background-qlen", "backup-volfile-servers", "congestion-threshold",
-	"direct-io-mode", "entry-timeout", "event-history", "fopen-keep-cache", "gid-timeout", "log-file",
-	"log-level", "lru-limit", "negative-timeout", "reader-thread-count", "read-only", "resolve-gids",
-	"selinux", "use-readdirp", "volfile-max-fetch-attempts", "xlator-option",
-}
-
-func knownMountOption(name string) bool { return slices.Contains(mountOptionNames, name) }
 
 // format reads kadalu_format, the inverse of single_pv_per_pool in older files.
 func (k *kadalu) format(n *yaml.Node, path string) {

@@ -31,7 +31,8 @@ func newController(f *flags) *cobra.Command {
 			defer clients.Close()
 			d := &driver.Driver{Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
-				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) })
+				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
+				func(ctx context.Context) error { return clients.ReapLoop(ctx, f.folder()) })
 		},
 	}
 }
@@ -86,7 +87,9 @@ func newMounter(f *flags) *cobra.Command {
 			}
 			defer clients.Close()
 			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
-			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()), func(ctx context.Context) error { return h.Serve(ctx, socket) })
+			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()),
+				func(ctx context.Context) error { return h.Serve(ctx, socket) },
+				func(ctx context.Context) error { return clients.ReapLoop(ctx, f.folder()) })
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")

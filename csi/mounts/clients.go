@@ -54,6 +54,9 @@ type client struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
 	target string
+	pool   string
+	used   time.Time   // when it was last asked for
+	gone   bool        // it was reaped: another one is in its place
 	runs   atomic.Bool // for those who do not hold the lock
 }
 
@@ -87,15 +90,9 @@ var uncachedArguments = []string{"--entry-timeout=0", "--xlator-option=*md-cache
 // has answered just now.
 func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error) {
 	key := keyOf(p, layout)
-	c.mu.Lock()
-	one := c.clients[key]
-	if one == nil {
-		one = &client{target: filepath.Join(c.dir, key, "root")}
-		c.clients[key] = one
-	}
-	c.mu.Unlock()
-	one.mu.Lock()
+	one := c.locked(key, p.Pool)
 	defer one.mu.Unlock()
+	one.used = time.Now()
 	if one.alive(ctx) {
 		return one.target, nil
 	}
@@ -105,6 +102,24 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 	}
 	c.metrics.starts.WithLabelValues(p.Pool).Inc()
 	return one.target, nil
+}
+
+// locked gives the client of a key, with its lock held.
+func (c *Clients) locked(key, pool string) *client {
+	for {
+		c.mu.Lock()
+		one := c.clients[key]
+		if one == nil {
+			one = &client{target: filepath.Join(c.dir, key, "root"), pool: pool}
+			c.clients[key] = one
+		}
+		c.mu.Unlock()
+		one.mu.Lock()
+		if !one.gone {
+			return one
+		}
+		one.mu.Unlock()
+	}
 }
 
 // keyOf names a client: another volfile is another client.

@@ -24,7 +24,16 @@ func Start(cmd *exec.Cmd) error {
 func StartAside(cmd *exec.Cmd, prepare func() error, done <-chan struct{}) error {
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for ever: a thread that is not like the others ends with its goroutine
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread's namespace is what /proc/self shows of the
+			// program: it stays as it is. While it is held here, another has
+			// the work.
+			defer runtime.UnlockOSThread()
+			started <- StartAside(cmd, prepare, done)
+			return
+		}
+		// Locked for ever: a thread that is not like the others ends with its goroutine.
 		err := unix.Unshare(unix.CLONE_NEWNS)
 		if err == nil {
 			err = prepare()
