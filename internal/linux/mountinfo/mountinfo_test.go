@@ -10,7 +10,7 @@ func TestParse(t *testing.T) {
 90 22 0:50 /subvol/a\040b /mnt/with\040space\134 ro,nosuid shared:7 master:2 - fuse.glusterfs fast rw,user_id=0
 `
 	all, err := parse(strings.NewReader(text))
-	want := Mount{Device: "0:50", Root: "/subvol/a b", Target: `/mnt/with space\`, Flags: "ro,nosuid", Type: "fuse.glusterfs", Source: "fast"}
+	want := Mount{Device: "0:50", Root: "/subvol/a b", Target: `/mnt/with space\`, Flags: "ro,nosuid", Shared: true, Type: "fuse.glusterfs", Source: "fast"}
 	if err != nil || len(all) != 2 || all[1] != want {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -25,6 +25,14 @@ func TestAt(t *testing.T) {
 	}
 	if _, found, err := At("/nothing is mounted here"); err != nil || found {
 		t.Errorf("%t, %v", found, err)
+	}
+}
+
+func TestHolding(t *testing.T) {
+	for path, want := range map[string]string{"/proc": "/proc", "/proc/self": "/proc", "/procedure": "/", "/": "/"} {
+		if m, err := Holding(path); err != nil || m.Target != want {
+			t.Errorf("%s lies in %+v, %v", path, m, err)
+		}
 	}
 }
 
