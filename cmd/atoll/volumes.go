@@ -24,9 +24,9 @@ func newVolumes() *cobra.Command {
 	var folder string
 	cmd := &cobra.Command{
 		Use:   "volumes",
-		Short: "List the volumes of a pool, and keep, restore or purge deleted ones",
+		Short: "List the volumes of a pool, keep, restore or purge deleted ones, adopt data",
 		Long: `volumes mounts a pool, where its bricks can be reached, and works on the volumes in
-it (layout Subdirectory). It needs root, and the pool's catalog entry: a folder with
+it. It needs root, and the pool's catalog entry: a folder with
 a folder for each pool, as the driver has it.`,
 	}
 	cmd.PersistentFlags().StringVar(&folder, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
@@ -34,7 +34,9 @@ a folder for each pool, as the driver has it.`,
 	list := &cobra.Command{
 		Use: "list POOL", Short: "List the volumes of a pool, and what its archive keeps", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return onPool(cmd, folder, args[0], func(ctx context.Context, root *beneath.Dir) error { return listVolumes(ctx, cmd, root, output) })
+			return onPool(cmd, folder, args[0], subdirectories, func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error {
+				return listVolumes(ctx, cmd, root, output)
+			})
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
@@ -42,7 +44,7 @@ a folder for each pool, as the driver has it.`,
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return onPool(cmd, folder, args[0], func(ctx context.Context, root *beneath.Dir) error {
+				return onPool(cmd, folder, args[0], subdirectories, func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error {
 					done, err := work(ctx, root, args[1])
 					if err == nil {
 						fmt.Fprintln(cmd.OutOrStdout(), done)
@@ -52,7 +54,7 @@ a folder for each pool, as the driver has it.`,
 			},
 		}
 	}
-	cmd.AddCommand(list,
+	cmd.AddCommand(list, newAdopt(&folder),
 		do("archive POOL VOLUME", "Keep a volume's data when its claim is deleted", archiveVolume),
 		do("restore POOL PLACE", "Bring a deleted volume back from the archive", restoreVolume),
 		do("purge POOL PLACE", "Remove a deleted volume's data from the archive for ever", purgeVolume))
@@ -62,8 +64,12 @@ a folder for each pool, as the driver has it.`,
 // poolLimit is how long one command may work on a pool.
 const poolLimit = time.Hour
 
-// onPool mounts a pool for as long as work takes.
-func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, *beneath.Dir) error) (err error) {
+// subdirectories is the layout of most commands.
+var subdirectories = []schema.Layout{schema.Subdirectory}
+
+// onPool mounts a pool with the first of these layouts that it serves, for as long as
+// work takes.
+func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *beneath.Dir) error) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("mounting a pool needs root")
 	}
@@ -73,8 +79,9 @@ func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, 
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(p.Layouts, schema.Subdirectory) {
-		return fmt.Errorf("pool %s has no volumes in folders: it serves %v", name, p.Layouts)
+	i := slices.IndexFunc(layouts, func(l schema.Layout) bool { return slices.Contains(p.Layouts, l) })
+	if i < 0 {
+		return fmt.Errorf("pool %s serves %v; this is for %v", name, p.Layouts, layouts)
 	}
 	dir, err := os.MkdirTemp("", "atoll-volumes-")
 	if err != nil {
@@ -88,7 +95,7 @@ func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, 
 		clients.Close()
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	path, err := clients.Root(ctx, p, schema.Subdirectory)
+	path, err := clients.Root(ctx, p, layouts[i])
 	if err != nil {
 		return err
 	}
@@ -97,7 +104,7 @@ func onPool(cmd *cobra.Command, folder, name string, work func(context.Context, 
 		return err
 	}
 	defer root.Close()
-	return work(ctx, root)
+	return work(ctx, layouts[i], root)
 }
 
 // volumeList is what list prints.

@@ -109,7 +109,7 @@ func (s Subdirectory) existing(d *beneath.Dir, c Claim) (Volume, error) {
 			return Volume{}, fmt.Errorf("listing volume %s: %w", c.Name, err)
 		}
 		if len(names) > 0 {
-			return Volume{}, fmt.Errorf("%w: %s has files and no record; adopt it or move it away", ErrForeign, c.Name)
+			return Volume{}, fmt.Errorf("%w: %s has files and no record; make it a volume with 'atoll volumes adopt', or move it away", ErrForeign, c.Name)
 		}
 		return Volume{}, ErrNotFound
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
 	"github.com/atoll-storage/atoll/tests/host"
@@ -144,6 +146,33 @@ func TestVolumesCommand(t *testing.T) {
 	atoll("purge", "p", listed.Archived[0].Place)
 	if out := atoll("list", "p"); strings.Contains(out, "pvc-1") {
 		t.Errorf("purged:\n%s", out)
+	}
+}
+
+// TestAdopted makes a volume of what the Kadalu operator has left on a pool, and
+// brings it to a pod by a PersistentVolume written by hand.
+func TestAdopted(t *testing.T) {
+	c := bricks.Start(t, schema.Replica1, 1, nil)
+	h := host.New(t, c)
+	program := h.Build("atoll")
+	mounted := c.Mount("before", volfile.Client)
+	folder := filepath.Join(mounted, backend.Subdirectory{}.Folder("pvc-old"))
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "file"), []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program, "volumes", "--catalog", h.Path("catalog"), "adopt", "p", "pvc-old", "--size=10Mi").CombinedOutput()
+	if err != nil || string(out) != "driver csi.atoll.storage, volumeHandle v1.dir.p.pvc-old, 10485760 bytes\n" {
+		t.Fatalf("adopting: %v\n%s", err, out)
+	}
+	h.Start("mounter", "--socket", h.Path("mounter.sock"))
+	h.StartNode()
+	n := csi.NewNodeClient(h.Dial("node.sock"))
+	h.Stage(n, "v1.dir.p.pvc-old", h.Staging())
+	if text, err := os.ReadFile(filepath.Join(h.Staging(), "file")); err != nil || string(text) != "text" {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 
