@@ -1,70 +1,133 @@
 package prepare
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/loop"
 )
 
-// signatures are the file systems that a brick can use, and where their magic
-// numbers stand (xfs_fs.h and ext4.h of Linux).
-var signatures = []struct {
-	name   string
-	offset int64
-	magic  []byte
-}{
-	{"xfs", 0, []byte("XFSB")},
-	{"ext4", 1024 + 0x38, []byte{0x53, 0xef}},
+// device is a brick's disk while it is made ready.
+type device struct {
+	path string // of the block device
+	// held keeps a loop device attached until it is mounted.
+	held *os.File
 }
 
-// mount mounts the device at target, unless it is mounted there already.
-func mount(device, target string, log logr.Logger) error {
-	kind, err := fileSystem(device)
+func (d *device) close() {
+	if d.held != nil {
+		d.held.Close()
+	}
+}
+
+// open finds the block device of the brick: the device itself, or the one of a file.
+func open(path string) (*device, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the brick's device: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("looking at %s: %w", path, err)
+	case info.Mode().IsRegular():
+		return ofFile(f)
+	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
+		return &device{path: path}, nil
+	}
+	return nil, fmt.Errorf("%w: %s is neither a block device nor a file", ErrForeign, path)
+}
+
+func ofFile(f *os.File) (*device, error) {
+	attached, err := loop.Find(f)
+	if err != nil || attached != "" {
+		return &device{path: attached}, err
+	}
+	d, err := loop.Attach(f, loop.AutoClear|loop.DirectIO)
+	if err != nil {
+		return nil, err
+	}
+	return &device{d.Name(), d}, nil
+}
+
+// mount mounts the brick's device at target, unless it is mounted there already. A
+// blank device gets a file system first; what is on any other is never overwritten.
+func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error {
+	d, err := open(b.Device)
 	if err != nil {
 		return err
 	}
+	defer d.close()
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
-	mounted, err := isMountedAt(device, target)
+	mounted, err := isMountedAt(d.path, target)
 	if err != nil {
 		return err
 	}
 	if mounted {
-		log.Info("the device is mounted", "device", device, "target", target)
+		log.Info("the device is mounted", "device", b.Device, "target", target)
 		return nil
 	}
-	if err := unix.Mount(device, target, kind, unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return fmt.Errorf("mounting %s (%s) at %s: %w", device, kind, target, err)
+	kind, err := b.fileSystem(ctx, d.path, log)
+	if err != nil {
+		return err
 	}
-	log.Info("mounted the device", "device", device, "target", target, "fileSystem", kind)
+	quota, err := mountQuota(d.path, target, kind)
+	if err != nil {
+		return fmt.Errorf("mounting %s (%s) at %s: %w", b.Device, kind, target, err)
+	}
+	log.Info("mounted the device", "device", b.Device, "target", target, "fileSystem", kind, "quota", quota)
+	if err := b.ours(target); err != nil {
+		return errors.Join(err, unix.Unmount(target, 0))
+	}
 	return nil
 }
 
-// fileSystem reads which file system a device has.
-func fileSystem(device string) (string, error) {
-	f, err := os.Open(device)
+// Words for whether a brick's file system can hold volumes to their sizes.
+const (
+	quotaEnforced = "enforced"
+	quotaAdvisory = "advisory"
+)
+
+// mountQuota mounts with project quotas where kernel and file system have them.
+func mountQuota(device, target, kind string) (quota string, err error) {
+	const flags = unix.MS_NOATIME | unix.MS_NODEV | unix.MS_NOSUID
+	if unix.Mount(device, target, kind, flags, "prjquota") == nil {
+		return quotaEnforced, nil
+	}
+	// Why not is not told apart: a real trouble comes back here.
+	return quotaAdvisory, unix.Mount(device, target, kind, flags, "")
+}
+
+// ours holds that a file system on a device of its own has a brick or nothing: a disk
+// with other people's files is the wrong disk.
+func (b Brick) ours(target string) error {
+	names, err := os.ReadDir(target)
 	if err != nil {
-		return "", fmt.Errorf("opening the brick's device: %w", err)
+		return fmt.Errorf("listing the brick's device: %w", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
-		return "", errors.Join(err, fmt.Errorf("%s is not a block device", device))
-	}
-	for _, s := range signatures {
-		found := make([]byte, len(s.magic))
-		if _, err := f.ReadAt(found, s.offset); err != nil {
-			return "", fmt.Errorf("reading %s: %w", device, err)
-		}
-		if bytes.Equal(found, s.magic) {
-			return s.name, nil
+	var others []string
+	for _, e := range names {
+		if !slices.Contains([]string{filepath.Base(b.Directory), staging, "lost+found"}, e.Name()) {
+			others = append(others, e.Name())
 		}
 	}
-	return "", fmt.Errorf("%w: %s; nothing is formatted by itself: run mkfs.xfs if nobody misses what is on it", ErrNoFileSystem, device)
+	_, err = os.Lstat(b.Directory)
+	if errors.Is(err, fs.ErrNotExist) && len(others) > 0 {
+		return fmt.Errorf("%w: the file system on %s has %s and no brick: is it the right disk?", ErrForeign, b.Device, strings.Join(others[:min(3, len(others))], ", "))
+	}
+	return nil
 }
 
 // isMountedAt compares the device of the target's file system with the device.

@@ -1,6 +1,6 @@
 // Package prepare makes a brick ready before glusterfsd starts: it finds the
 // brick's folder, proves that it is this pool's, and makes it when the place is
-// empty. It never formats a device and never empties a folder.
+// empty. It formats blank devices only, and never empties a folder.
 package prepare
 
 import (
@@ -35,14 +35,14 @@ type Brick struct {
 	Position  string // index, or ta
 	VolumeID  uuid.UUID
 	Directory string // absolute; its parent is the mounted place
-	Device    string // block device to mount at the parent; "" when it is mounted already
+	Device    string // block device, or file, to mount at the parent; "" when it is mounted already
 }
 
 // Errors of Run. What they wrap tells what to do.
 var (
 	ErrForeign      = errors.New("the place holds something else")
 	ErrNotEmpty     = errors.New("the folder has files and no mark of a brick")
-	ErrNoFileSystem = errors.New("the device has no file system that a brick can use")
+	ErrNoFileSystem = errors.New("the device has no file system that a brick can use, and is not blank")
 )
 
 // Run prepares the brick. It can be repeated, and be cut off anywhere: a new
@@ -56,7 +56,7 @@ func Run(ctx context.Context, b Brick, log logr.Logger) error {
 	}
 	parent := filepath.Dir(b.Directory)
 	if b.Device != "" {
-		if err := mount(b.Device, parent, log); err != nil {
+		if err := b.mount(ctx, parent, log); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,270 @@
+package prepare
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+)
+
+// diskSize is the least that mkfs.xfs takes, and a little more.
+const diskSize = 320 << 20
+
+// onDisk gives a brick on a disk of its own: a file, which is made a device.
+func onDisk(t *testing.T) Brick {
+	t.Helper()
+	if testing.Short() || os.Getuid() != 0 {
+		t.Skip("makes file systems on loop devices: needs root, and no -short")
+	}
+	for _, tool := range []string{"mkfs.xfs", "blkid"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed: run make deps", tool)
+		}
+	}
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	must(t, os.WriteFile(disk, nil, 0o600))
+	must(t, os.Truncate(disk, diskSize))
+	b := Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: filepath.Join(dir, "mount/brick"), Device: disk}
+	t.Cleanup(func() { unmount(t, b) })
+	return b
+}
+
+func unmount(t *testing.T, b Brick) {
+	t.Helper()
+	for target := filepath.Dir(b.Directory); ; {
+		n, err := mountinfo.Stacked(target)
+		must(t, err)
+		if n == 0 {
+			return
+		}
+		must(t, unix.Unmount(target, 0))
+	}
+}
+
+// isBrick holds that the brick is there, on a file system of its own.
+func isBrick(t *testing.T, b Brick) {
+	t.Helper()
+	id := make([]byte, 16)
+	if _, err := unix.Getxattr(b.Directory, xattrVolumeID, id); err != nil || uuid.UUID(id) != b.VolumeID {
+		t.Errorf("the brick has the volume ID %x: %v", id, err)
+	}
+	if n, err := mountinfo.Stacked(filepath.Dir(b.Directory)); err != nil || n != 1 {
+		t.Errorf("mounted %d times: %v", n, err)
+	}
+}
+
+// TestBlankDisk makes a brick on a blank disk, and finds it with its data again: when
+// it is mounted, and after a restart of the machine.
+func TestBlankDisk(t *testing.T) {
+	b := onDisk(t)
+	must(t, run(b))
+	isBrick(t, b)
+	must(t, os.WriteFile(filepath.Join(b.Directory, "file"), []byte("text"), 0o600))
+	must(t, run(b))
+	unmount(t, b)
+	must(t, run(b))
+	isBrick(t, b)
+	if text, err := os.ReadFile(filepath.Join(b.Directory, "file")); err != nil || string(text) != "text" {
+		t.Errorf("%q, %v", text, err)
+	}
+	unmount(t, b)
+	other := b
+	other.Position = "1"
+	if err := run(other); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "brick p/0, here it would be p/1") {
+		t.Errorf("as another brick: %v", err)
+	}
+}
+
+// TestDiskOfOthers: what is not blank is refused with the name of what it is, and not
+// one byte of it changes.
+func TestDiskOfOthers(t *testing.T) {
+	tool := func(name string, args ...string) func(t *testing.T, disk string) {
+		return func(t *testing.T, disk string) {
+			t.Helper()
+			if _, err := exec.LookPath(name); err != nil {
+				t.Skipf("%s is not installed", name)
+			}
+			if out, err := exec.Command(name, append(args, disk)...).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, out)
+			}
+		}
+	}
+	write := func(at int64, data []byte) func(t *testing.T, disk string) {
+		return func(t *testing.T, disk string) {
+			t.Helper()
+			f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+			must(t, err)
+			defer f.Close()
+			_, err = f.WriteAt(data, at)
+			must(t, err)
+		}
+	}
+	noise := make([]byte, 64<<10)
+	_, _ = rand.Read(noise) // never fails
+	for name, test := range map[string]struct {
+		before func(t *testing.T, disk string)
+		want   error
+		says   string
+	}{
+		"swap":             {tool("mkswap"), ErrNoFileSystem, "swap"},
+		"LVM":              {write(512, lvmLabel()), ErrNoFileSystem, "LVM2_member"},
+		"partition table":  {write(0, partitionTable()), ErrNoFileSystem, "a partition table (dos)"},
+		"encrypted":        {write(0, append([]byte("LUKS\xba\xbe\x00\x01"), make([]byte, 584)...)), ErrNoFileSystem, "crypto_LUKS"},
+		"noise":            {write(0, noise), ErrNoFileSystem, "data at byte 0"},
+		"noise at the end": {write(diskSize-4096, noise[:4096]), ErrNoFileSystem, "data at byte"},
+		"noise within":     {write(diskSize/blankSamples*100, noise[:4096]), ErrNoFileSystem, "data at byte"},
+		"another's mkfs": {func(t *testing.T, disk string) {
+			tool("mkfs.xfs", "-q")(t, disk)
+			write(xfsInProgress, []byte{1})(t, disk)
+		}, ErrNoFileSystem, "somebody else began"},
+		"files": {func(t *testing.T, disk string) {
+			tool("mkfs.xfs", "-q")(t, disk)
+			at := t.TempDir()
+			tool("mount", "-o", "loop", disk)(t, at)
+			must(t, os.WriteFile(filepath.Join(at, "letter"), []byte("text"), 0o600))
+			must(t, unix.Unmount(at, 0))
+		}, ErrForeign, "has letter and no brick"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := onDisk(t)
+			test.before(t, b.Device)
+			before := sum(t, b.Device)
+			err := run(b)
+			if !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) {
+				t.Errorf("error %v, want %v with %q", err, test.want, test.says)
+			}
+			// Mounting an XFS writes to its log.
+			if name != "files" && sum(t, b.Device) != before {
+				t.Error("the disk has changed")
+			}
+		})
+	}
+}
+
+// lvmLabel is what pvcreate writes into the second sector: LABELONE, the sector, a
+// checksum of what follows it, where the header begins, and the type.
+func lvmLabel() []byte {
+	label := make([]byte, 512)
+	copy(label, "LABELONE")
+	binary.LittleEndian.PutUint64(label[8:], 1)
+	binary.LittleEndian.PutUint32(label[20:], 32)
+	copy(label[24:], "LVM2 001abcdefghijklmnopqrstuvwxyz012345")
+	const begin = uint32(0xf597a6cf) // INITIAL_CRC of LVM2
+	binary.LittleEndian.PutUint32(label[16:], ^crc32.Update(^begin, crc32.IEEETable, label[20:]))
+	return label
+}
+
+// partitionTable is an MBR with one Linux partition.
+func partitionTable() []byte {
+	mbr := make([]byte, 512)
+	copy(mbr[446:], []byte{0, 0x20, 0x21, 0, 0x83, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 0, 8, 0})
+	mbr[510], mbr[511] = 0x55, 0xaa
+	return mbr
+}
+
+func sum(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	must(t, err)
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// TestEmptyFileSystem takes one that somebody has made for the brick.
+func TestEmptyFileSystem(t *testing.T) {
+	for _, mkfs := range []string{"mkfs.xfs", "mkfs.ext4"} {
+		t.Run(mkfs, func(t *testing.T) {
+			b := onDisk(t)
+			if out, err := exec.Command(mkfs, "-q", b.Device).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			must(t, run(b))
+			isBrick(t, b)
+		})
+	}
+}
+
+// crashVariable makes a copy of the test prepare a brick and end.
+const crashVariable = "ATOLL_CRASH_TEST"
+
+func TestMain(m *testing.M) {
+	if disk := os.Getenv(crashVariable); disk != "" {
+		b := Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: os.Args[1], Device: disk}
+		if err := run(b); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestPowerCut kills prepare, or the mkfs.xfs that it has started, at system calls of
+// every kind that changes something, and lets it begin again: there is a brick in the
+// end, and never a disk that nobody dares to touch.
+func TestPowerCut(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed: run make deps")
+	}
+	kills := 0
+	for _, call := range []string{"pwrite64", "fallocate", "fsync", "mount", "mkdirat", "fsetxattr", "renameat", "ioctl"} {
+		for n := 1; ; n += 1 + n/4 { // mkfs.xfs writes some hundred times
+			b := onDisk(t)
+			killed := runKilled(t, b, call, n)
+			unmount(t, b) // what a power cut does
+			if err := run(b); err != nil {
+				t.Fatalf("killed at %s %d, then: %v", call, n, err)
+			}
+			isBrick(t, b)
+			unmount(t, b)
+			if !killed {
+				break
+			}
+			kills++
+		}
+	}
+	t.Logf("killed at %d system calls", kills)
+	if kills < 20 {
+		t.Error("too few to prove anything")
+	}
+}
+
+// runKilled prepares in processes of their own, of which the one that comes to the
+// n-th system call of a kind is killed; false when none comes there.
+func runKilled(t *testing.T, b Brick, call string, n int) bool {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+		"-e", fmt.Sprintf("inject=%s:error=EINTR:signal=SIGKILL:when=%d", call, n), self, b.Directory)
+	cmd.Env = append(os.Environ(), crashVariable+"="+b.Device, "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return false
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL || bytes.Contains(out, []byte("signal: killed")) {
+		return true
+	}
+	t.Fatalf("%s %d: %v\n%s", call, n, err, out)
+	return false
+}

@@ -1,0 +1,87 @@
+// Package loop makes block devices of files (loop(4)), by Linux 5.8's LOOP_CONFIGURE.
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flags of a device, LO_FLAGS_* of <linux/loop.h>.
+const (
+	// AutoClear detaches the file when nobody has the device open any more, such as
+	// after an unmount.
+	AutoClear = unix.LO_FLAGS_AUTOCLEAR
+	// DirectIO passes by the page cache of the file's own file system.
+	DirectIO = unix.LO_FLAGS_DIRECT_IO
+)
+
+const (
+	control  = "/dev/loop-control"
+	attempts = 100 // others may take the device that was free
+)
+
+// Attach makes a device of an open file and gives it open: with AutoClear the file is
+// detached when it and all mounts of it are closed.
+func Attach(file *os.File, flags uint32) (*os.File, error) {
+	c, err := os.OpenFile(control, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("asking for a loop device: %w", err)
+	}
+	defer c.Close()
+	for range attempts {
+		n, err := unix.IoctlRetInt(int(c.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("asking for a loop device: %w", os.NewSyscallError("ioctl", err))
+		}
+		d, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("opening a loop device: %w", err)
+		}
+		err = unix.IoctlLoopConfigure(int(d.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Flags: flags}})
+		if err == nil {
+			return d, nil
+		}
+		d.Close()
+		if !errors.Is(err, unix.EBUSY) {
+			return nil, fmt.Errorf("making a device of %s: %w", file.Name(), os.NewSyscallError("ioctl", err))
+		}
+	}
+	return nil, fmt.Errorf("making a device of %s: all loop devices were taken by others", file.Name())
+}
+
+// Find gives the device that a file is attached to, by the file's inode and not by its
+// name; "" when there is none.
+func Find(file *os.File) (string, error) {
+	var want unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &want); err != nil {
+		return "", err
+	}
+	attached, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return "", err
+	}
+	for _, path := range attached {
+		device := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(path)))
+		d, err := os.Open(device)
+		if err != nil {
+			continue // it has gone
+		}
+		info, err := unix.IoctlLoopGetStatus64(int(d.Fd()))
+		d.Close()
+		if err == nil && info.Inode == want.Ino && info.Device == kernelDevice(want.Dev) {
+			return device, nil
+		}
+	}
+	return "", nil
+}
+
+// kernelDevice is how the kernel writes a device number within a loop_info64: what
+// stat(2) calls st_dev, encoded by new_encode_dev in <linux/kdev_t.h>.
+func kernelDevice(dev uint64) uint64 {
+	major, minor := uint64(unix.Major(dev)), uint64(unix.Minor(dev))
+	return minor&0xff | major<<8 | (minor&^0xff)<<12
+}
