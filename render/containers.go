@@ -1,7 +1,10 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -17,15 +20,24 @@ const (
 	volumeTmp      = "tmp"
 	volumeBrick    = "brick"
 	volumeDevices  = "devices"
+	volumeState    = "state"
+	volumeDisk     = "disk" // a file that is used as a device
 
 	volfilesPath = "/etc/atoll"
 	runPath      = "/run/gluster" // glusterfs puts its sockets and state dumps there
 	tmpPath      = "/tmp"         // it copies a volfile there to read it
+	statePath    = "/var/lib/atoll/state"
+	diskPath     = "/var/lib/atoll/disk"
+	devices      = "/dev"
 )
 
 // hostBricks is the folder of a node below which prepare mounts devices. It is
 // not a folder of the pod's: kubelet removes those with all that is in them.
 const hostBricks = "/var/lib/atoll/bricks"
+
+// hostState is the folder of a node that remembers which bricks were made on it, so
+// that a disk that is missing is not taken for a new one.
+const hostState = "/var/lib/atoll/state"
 
 func volumes(b *builder, one brick) []corev1.Volume {
 	all := []corev1.Volume{
@@ -37,20 +49,30 @@ func volumes(b *builder, one brick) []corev1.Volume {
 	host := func(name, path string, kind corev1.HostPathType) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}}
 	}
+	own := fmt.Sprintf("/%s.%s.%s", b.namespace, b.name, one.suffix)
+	if one.PVC == "" {
+		all = append(all, host(volumeState, hostState+own, corev1.HostPathDirectoryOrCreate))
+	}
 	switch {
 	case one.PVC != "":
 		return append(all, corev1.Volume{Name: volumeBrick, VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: one.PVC},
 		}})
 	case one.Device != "":
-		folder := fmt.Sprintf("%s/%s.%s.%s", hostBricks, b.namespace, b.name, one.suffix)
-		return append(all, host(volumeBrick, folder, corev1.HostPathDirectoryOrCreate), host(volumeDevices, "/dev", corev1.HostPathDirectory))
+		all = append(all, host(volumeBrick, hostBricks+own, corev1.HostPathDirectoryOrCreate), host(volumeDevices, devices, corev1.HostPathDirectory))
+		if isFile(one.Device) {
+			all = append(all, host(volumeDisk, one.Device, corev1.HostPathFile))
+		}
+		return all
 	case one.suffix == tiebreakerSuffix:
 		return append(all, host(volumeBrick, one.Path, corev1.HostPathDirectoryOrCreate))
 	}
 	// Not created: a path that is missing is a disk that is not mounted.
 	return append(all, host(volumeBrick, one.Path, corev1.HostPathDirectory))
 }
+
+// isFile tells whether a brick's device is a file, which becomes one.
+func isFile(device string) bool { return !strings.HasPrefix(device, devices+"/") }
 
 func memory(name string) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}
@@ -80,9 +102,21 @@ func (b *builder) prepare(one brick) corev1.Container {
 		// Marks are trusted.* attributes, which need CAP_SYS_ADMIN.
 		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "FOWNER"),
 	}
+	if one.Generation > 1 {
+		c.Command = append(c.Command, "--generation="+strconv.Itoa(one.Generation))
+	}
+	if one.PVC == "" {
+		c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(one.Device, one.Path))
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath})
+	}
 	if one.Device != "" {
-		c.Command = append(c.Command, "--device="+one.Device)
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeDevices, MountPath: "/dev"})
+		device := one.Device
+		if isFile(device) {
+			device = diskPath
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeDisk, MountPath: diskPath})
+		}
+		c.Command = append(c.Command, "--device="+device)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeDevices, MountPath: devices})
 		// Mounting a block device for the host needs all of it.
 		c.SecurityContext = &corev1.SecurityContext{Privileged: &yes, ReadOnlyRootFilesystem: &yes}
 	}

@@ -54,7 +54,7 @@ func objects(t *testing.T, p *schema.Pool) []render.Object {
 func TestGolden(t *testing.T) {
 	files, _ := filepath.Glob("../examples/pools/*.yaml")
 	former, _ := filepath.Glob("../schema/testdata/kadalu/*.yaml")
-	if len(files) != 10 || len(former) == 0 {
+	if len(files) != 11 || len(former) == 0 {
 		t.Fatalf("%d examples, %d former documents", len(files), len(former))
 	}
 	overlays, _ := filepath.Glob("../examples/overlays/*")

@@ -89,6 +89,7 @@ type Brick struct {
 	Device         string `json:"device,omitempty" yaml:"device,omitempty"`
 	Path           string `json:"path,omitempty" yaml:"path,omitempty"`
 	PVC            string `json:"pvc,omitempty" yaml:"pvc,omitempty"`
+	Generation     int    `json:"generation,omitempty" yaml:"generation,omitempty"`
 	Decommissioned bool   `json:"decommissioned,omitempty" yaml:"decommissioned,omitempty"`
 }
 

@@ -91,6 +91,26 @@ func TestBlankDisk(t *testing.T) {
 	}
 }
 
+// TestDiskAway: a blank disk under the name of the brick's is not formatted.
+func TestDiskAway(t *testing.T) {
+	b := onDisk(t)
+	b.State, b.Place = t.TempDir(), "/dev/sdb"
+	must(t, run(b))
+	unmount(t, b)
+	must(t, os.Truncate(b.Device, 0))
+	must(t, os.Truncate(b.Device, diskSize))
+	before := sum(t, b.Device)
+	if err := run(b); !errors.Is(err, ErrMissing) {
+		t.Errorf("error %v", err)
+	}
+	if sum(t, b.Device) != before {
+		t.Error("the disk has changed")
+	}
+	b.Generation = 2
+	must(t, run(b))
+	isBrick(t, b)
+}
+
 // TestDiskOfOthers: what is not blank is refused with the name of what it is, and not
 // one byte of it changes.
 func TestDiskOfOthers(t *testing.T) {

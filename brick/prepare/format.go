@@ -32,7 +32,7 @@ func (b Brick) fileSystem(ctx context.Context, path string, log logr.Logger) (st
 	}
 	switch found {
 	case "":
-		if err := blank(path); err != nil {
+		if err := errors.Join(blank(path), b.mayBeNew()); err != nil {
 			return "", err
 		}
 		log.Info("the device is blank: making a file system", "device", b.Device)

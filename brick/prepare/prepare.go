@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/go-logr/logr"
 	"github.com/google/uuid"
@@ -24,6 +25,8 @@ const (
 	xattrVolumeID = "trusted.glusterfs.volume-id"
 	// xattrPosition is ours: pool and position, such as fast/0.
 	xattrPosition = "trusted.atoll.brick"
+	// xattrGeneration is ours: a number in decimal; none is 1.
+	xattrGeneration = "trusted.atoll.generation"
 )
 
 // staging is where a new brick is made, beside the brick's folder.
@@ -36,11 +39,20 @@ type Brick struct {
 	VolumeID  uuid.UUID
 	Directory string // absolute; its parent is the mounted place
 	Device    string // block device, or file, to mount at the parent; "" when it is mounted already
+
+	// Generation counts the bricks that have been in this position; 0 is 1. A former
+	// one has old data, and is refused.
+	Generation int
+	// State is a folder of the node's own, which remembers what was made on it; ""
+	// remembers nothing. Place is what the document calls the brick's place.
+	State, Place string
 }
 
 // Errors of Run. What they wrap tells what to do.
 var (
 	ErrForeign      = errors.New("the place holds something else")
+	ErrMissing      = errors.New("the brick is not here, and was here before")
+	ErrFormer       = errors.New("this is a former brick of this position")
 	ErrNotEmpty     = errors.New("the folder has files and no mark of a brick")
 	ErrNoFileSystem = errors.New("the device has no file system that a brick can use, and is not blank")
 )
@@ -51,9 +63,17 @@ func Run(ctx context.Context, b Brick, log logr.Logger) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	b.Generation = max(1, b.Generation)
 	if !filepath.IsAbs(b.Directory) || filepath.Clean(b.Directory) != b.Directory {
 		return fmt.Errorf("the brick's directory %q is not a clean absolute path", b.Directory)
 	}
+	if err := b.run(ctx, log); err != nil {
+		return err
+	}
+	return b.remember()
+}
+
+func (b Brick) run(ctx context.Context, log logr.Logger) error {
 	parent := filepath.Dir(b.Directory)
 	if b.Device != "" {
 		if err := b.mount(ctx, parent, log); err != nil {
@@ -69,6 +89,9 @@ func Run(ctx context.Context, b Brick, log logr.Logger) error {
 	info, err := root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := b.mayBeNew(); err != nil {
+			return err
+		}
 		log.Info("making the brick", "directory", b.Directory)
 		return b.create(root, name)
 	case err != nil:
@@ -107,7 +130,9 @@ func (b Brick) mark(root *os.Root, name string) error {
 		return err
 	}
 	defer d.Close()
-	for attribute, value := range map[string][]byte{xattrVolumeID: b.VolumeID[:], xattrPosition: []byte(b.position())} {
+	for attribute, value := range map[string][]byte{
+		xattrVolumeID: b.VolumeID[:], xattrPosition: []byte(b.position()), xattrGeneration: []byte(strconv.Itoa(b.Generation)),
+	} {
 		if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
 			return fmt.Errorf("marking the brick with %s: %w; the file system must take trusted attributes, and the process needs CAP_SYS_ADMIN", attribute, err)
 		}
@@ -127,6 +152,9 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		if empty, err := isEmpty(root, name); err != nil || !empty {
 			return errors.Join(err, fmt.Errorf("%w: %s; if it is to become a brick, move the files away, else correct the pool's document", ErrNotEmpty, b.Directory))
 		}
+		if err := b.mayBeNew(); err != nil {
+			return err
+		}
 		return b.mark(root, name)
 	}
 	if id != string(b.VolumeID[:]) {
@@ -141,7 +169,32 @@ func (b Brick) adopt(root *os.Root, name string) error {
 	if at != "" && at != b.position() {
 		return fmt.Errorf("%w: %s is brick %s, here it would be %s; bricks of the document have changed places: put them back", ErrForeign, b.Directory, at, b.position())
 	}
+	if err := b.current(root, name); err != nil {
+		return err
+	}
 	return b.mark(root, name)
+}
+
+// current holds that a brick is of the generation that is asked for.
+func (b Brick) current(root *os.Root, name string) error {
+	text, err := attribute(root, name, xattrGeneration)
+	if err != nil {
+		return err
+	}
+	found := 1
+	if text != "" {
+		if found, err = strconv.Atoi(text); err != nil {
+			return fmt.Errorf("%w: its %s is %q", ErrForeign, xattrGeneration, text)
+		}
+	}
+	switch {
+	case found < b.Generation:
+		return fmt.Errorf("%w: %s is generation %d, the document asks for %d; its data is old: take the disk away or empty it, so that a new brick can be made",
+			ErrFormer, b.Directory, found, b.Generation)
+	case found > b.Generation:
+		return fmt.Errorf("%w: %s is generation %d, the document asks for %d; is the document an old one?", ErrForeign, b.Directory, found, b.Generation)
+	}
+	return nil
 }
 
 // attribute reads an extended attribute, "" when there is none.

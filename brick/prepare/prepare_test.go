@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -105,5 +106,38 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMissingBrick: a brick that was made and is not there is not made anew, unless
+// the document says so.
+func TestMissingBrick(t *testing.T) {
+	b := brickIn(t)
+	b.State, b.Place = t.TempDir(), "/srv/gluster"
+	for range 2 {
+		must(t, run(b))
+	}
+	must(t, os.RemoveAll(b.Directory)) // the disk is not mounted
+	for range 2 {
+		if err := run(b); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "generation: 2") {
+			t.Errorf("missing: %v", err)
+		}
+		must(t, os.MkdirAll(b.Directory, 0o755)) // nor is an empty folder a brick
+	}
+	b.Generation = 2
+	must(t, run(b))
+	must(t, run(b))
+	b.Generation = 1
+	if err := run(b); !errors.Is(err, ErrForeign) {
+		t.Errorf("with the document of before: %v", err)
+	}
+	// Another place is another disk.
+	must(t, os.RemoveAll(b.Directory))
+	b.Generation, b.Place = 2, "/srv/other"
+	must(t, run(b))
+	// The former disk comes back.
+	b.Generation = 3
+	if err := run(b); !errors.Is(err, ErrFormer) || !strings.Contains(err.Error(), "its data is old") {
+		t.Errorf("the former brick: %v", err)
 	}
 }

@@ -55,7 +55,10 @@ func newPrepare() *cobra.Command {
 	f.StringVar(&b.Position, "brick", "", "index of the brick, or ta")
 	f.StringVar(&id, "volume-id", "", "volume ID of the pool")
 	f.StringVar(&b.Directory, "directory", "", "the brick's folder")
-	f.StringVar(&b.Device, "device", "", "block device to mount at the folder's parent")
+	f.StringVar(&b.Device, "device", "", "block device, or file, to mount at the folder's parent; a blank one gets a file system")
+	f.IntVar(&b.Generation, "generation", 1, "how many bricks have been in this position, this one included")
+	f.StringVar(&b.State, "state", "", "folder that remembers what was made on this node")
+	f.StringVar(&b.Place, "place", "", "device or folder of the pool's document, for the memory")
 	for _, name := range []string{"pool", "brick", "volume-id", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists
 	}

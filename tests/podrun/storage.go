@@ -3,13 +3,14 @@ package podrun
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/atoll-storage/atoll/internal/linux/loop"
 	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
@@ -31,8 +32,8 @@ func (c *Cluster) shareMounts() error {
 	return unix.Mount("", c.Dir, "", unix.MS_SHARED, "")
 }
 
-// AddDevice gives a node a disk of this size with an empty XFS: a sparse file
-// behind a loop device. It returns the loop device.
+// AddDevice gives a node a blank disk of this size: a sparse file behind a loop
+// device. It returns the loop device.
 func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
 	f, err := os.OpenFile(image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -43,64 +44,40 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	if err := f.Truncate(size); err != nil {
 		return "", err
 	}
-	loop, err := attach(f, image)
+	d, err := loop.Attach(f, 0)
 	if err != nil {
 		return "", err
 	}
-	c.undo = append(c.undo, func() error { return detach(loop) })
+	defer d.Close()
 	// The device must not be on the mount that is unmounted after it is detached.
-	if out, err := exec.Command("mkfs.xfs", "-q", loop).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("mkfs.xfs %s: %w: %s", loop, err, out)
-	}
+	c.undo = append(c.undo, func() error { return detach(d.Name()) })
 	var st unix.Stat_t
-	if err := unix.Stat(loop, &st); err != nil {
+	if err := unix.Stat(d.Name(), &st); err != nil {
 		return "", err
 	}
 	place := c.NodePath(node, path)
 	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
 		return "", err
 	}
-	return loop, unix.Mknod(place, unix.S_IFBLK|0o600, int(st.Rdev))
+	if err := unix.Mknod(place, unix.S_IFBLK|0o600, int(st.Rdev)); err != nil {
+		return "", fmt.Errorf("making the device file %s: %w", place, err)
+	}
+	// What every node has there: major 1, minor 3 (null(4)).
+	err = unix.Mknod(c.NodePath(node, "/dev/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return d.Name(), err
 }
 
-// attach puts a file behind a free loop device.
-func attach(f *os.File, name string) (string, error) {
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		return "", fmt.Errorf("opening loop-control: %w", err)
-	}
-	defer control.Close()
-	for range 20 {
-		index, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return "", fmt.Errorf("finding a free loop device: %w", err)
-		}
-		path := fmt.Sprintf("/dev/loop%d", index)
-		loop, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return "", err
-		}
-		config := unix.LoopConfig{Fd: uint32(f.Fd())}
-		copy(config.Info.File_name[:], name)
-		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
-		loop.Close()
-		if err == nil {
-			return path, nil
-		}
-		if !errors.Is(err, unix.EBUSY) { // somebody else took it
-			return "", fmt.Errorf("configuring %s: %w", path, err)
-		}
-	}
-	return "", errors.New("no loop device stays free")
-}
-
+// detach frees a loop device.
 func detach(path string) error {
-	loop, err := os.Open(path)
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer loop.Close()
-	if err := unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
+	defer d.Close()
+	if err := unix.IoctlSetInt(int(d.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
 		return fmt.Errorf("detaching %s: %w", path, err)
 	}
 	return nil

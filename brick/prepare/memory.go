@@ -1,0 +1,84 @@
+package prepare
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/google/uuid"
+)
+
+// memoryFile is what a node remembers of a brick, in the folder that is given for it.
+const memoryFile = "brick.json"
+
+// memory says that a brick was made: if it is missing later, its disk is.
+type memory struct {
+	VolumeID   uuid.UUID `json:"volumeID"`
+	Place      string    `json:"place"` // device or folder of the document
+	Generation int       `json:"generation"`
+}
+
+func (b Brick) memory() memory { return memory{b.VolumeID, b.Place, b.Generation} }
+
+// mayBeNew holds that a brick that is not there was never made here, or is to be made
+// anew: by a higher generation, or at another place.
+func (b Brick) mayBeNew() error {
+	if b.State == "" {
+		return nil
+	}
+	root, err := os.OpenRoot(b.State)
+	if err != nil {
+		return fmt.Errorf("opening the node's memory of the brick: %w", err)
+	}
+	defer root.Close()
+	text, err := root.ReadFile(memoryFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var m memory
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the node's memory of the brick, %s/%s: %w", b.State, memoryFile, err)
+	}
+	if m.VolumeID != b.VolumeID || m.Place != b.Place || m.Generation < b.Generation {
+		return nil
+	}
+	return fmt.Errorf("%w: generation %d of it was made at %s; is the disk away, not mounted, or under another name? If its data is lost for good, "+
+		"set generation: %d for this brick in the pool's document: a new one is made and healed from the others of its set", ErrMissing, m.Generation, m.Place, m.Generation+1)
+}
+
+// remember notes that the brick is there.
+func (b Brick) remember() error {
+	if b.State == "" {
+		return nil
+	}
+	root, err := os.OpenRoot(b.State)
+	if err != nil {
+		return fmt.Errorf("opening the node's memory of the brick: %w", err)
+	}
+	defer root.Close()
+	text, err := json.Marshal(b.memory())
+	if err != nil {
+		return err
+	}
+	if before, err := root.ReadFile(memoryFile); err == nil && string(before) == string(text) {
+		return nil
+	}
+	pending := memoryFile + ".new"
+	f, err := root.Create(pending)
+	if err != nil {
+		return fmt.Errorf("remembering the brick: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("remembering the brick: %w", err)
+	}
+	if err := root.Rename(pending, memoryFile); err != nil {
+		return fmt.Errorf("remembering the brick: %w", err)
+	}
+	return sync(root, ".")
+}
