@@ -89,7 +89,7 @@ func said(t *testing.T, r *Result) string {
 
 func TestExamplesAreClean(t *testing.T) {
 	r := load(t, "../examples")
-	if len(r.Documents) != 13 || len(r.Diagnostics) != 0 {
+	if len(r.Documents) != 14 || len(r.Diagnostics) != 0 {
 		t.Errorf("examples: %s", said(t, r))
 	}
 }
