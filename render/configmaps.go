@@ -103,7 +103,7 @@ func (b *builder) catalog() (map[string]string, error) {
 			at := b.volume.Bricks[i]
 			e.Bricks = append(e.Bricks, catalog.Brick{
 				Host: at.Host, Port: at.Port, Directory: at.Directory,
-				Node: brick.Node, Claim: brick.PVC, Decommissioned: brick.Decommissioned,
+				Node: brick.Node, Claim: brick.PVC, Decommissioned: brick.Decommissioned, Agent: AgentPort,
 			})
 		}
 		if err := b.clientVolfiles(data); err != nil {

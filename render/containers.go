@@ -22,12 +22,14 @@ const (
 	volumeDevices  = "devices"
 	volumeState    = "state"
 	volumeDisk     = "disk" // a file that is used as a device
+	volumeKeys     = "agent-keys"
 
 	volfilesPath = "/etc/atoll"
 	runPath      = "/run/gluster" // glusterfs puts its sockets and state dumps there
 	tmpPath      = "/tmp"         // it copies a volfile there to read it
 	statePath    = "/var/lib/atoll/state"
 	diskPath     = "/var/lib/atoll/disk"
+	keysPath     = "/etc/atoll-agent-keys"
 	devices      = "/dev"
 )
 
@@ -45,6 +47,12 @@ func volumes(b *builder, one brick) []corev1.Volume {
 			LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
 		}}},
 		memory(volumeRun), memory(volumeTmp),
+	}
+	if one.suffix != tiebreakerSuffix {
+		optional := true // without keys, sizes are advisory
+		all = append(all, corev1.Volume{Name: volumeKeys, VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: AgentKeys, Optional: &optional},
+		}})
 	}
 	host := func(name, path string, kind corev1.HostPathType) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}}
@@ -166,6 +174,37 @@ func (b *builder) selfHeal() corev1.Container {
 		},
 		VolumeMounts: daemonMounts(), Resources: fixed("50m", "64Mi"), SecurityContext: security,
 	}
+}
+
+// agent holds the brick's volumes to their sizes, and tells how the brick is.
+func (b *builder) agent(one brick) corev1.Container {
+	answers := func(path string) corev1.ProbeHandler {
+		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("agent")}}
+	}
+	c := corev1.Container{
+		Name: "agent", Image: b.options.Images.Brick,
+		Command: []string{
+			"atoll-brick", "agent", "--namespace=" + b.namespace, "--pool=" + b.name, "--brick=" + one.suffix, "--directory=" + b.directory(),
+			"--port=" + strconv.Itoa(BrickPort), "--listen=:" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
+		},
+		Ports: []corev1.ContainerPort{{Name: "agent", ContainerPort: AgentPort, Protocol: corev1.ProtocolTCP}},
+		VolumeMounts: []corev1.VolumeMount{
+			b.brickMount(one, corev1.MountPropagationHostToContainer), {Name: volumeKeys, MountPath: keysPath, ReadOnly: true},
+		},
+		Resources: fixed("20m", "32Mi"),
+		// Limits and trusted.* attributes (SYS_ADMIN), of tenants' files too (the others).
+		SecurityContext: confined("SYS_ADMIN", "DAC_READ_SEARCH", "FOWNER"),
+		// The pod is ready when its brick answers as GlusterFS does.
+		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+	}
+	switch b.pool.Spec.Type {
+	case schema.Disperse:
+		c.Command = append(c.Command, "--parts="+strconv.Itoa(dataBricks(&b.pool.Spec)))
+	case schema.Arbiter:
+		c.Command = append(c.Command, "--advisory")
+	}
+	return c
 }
 
 func daemonMounts() []corev1.VolumeMount {

@@ -43,6 +43,13 @@ const (
 	DefaultGlusterImage = "atoll-gluster:10.3"
 )
 
+// AgentPort is the TCP port of the agent beside every brick, and AgentKeys the Secret, in
+// the pool's namespace, with the keys by which it knows the driver.
+const (
+	AgentPort = 24010
+	AgentKeys = "atoll-agent-keys"
+)
+
 // BrickPort is the TCP port of every brick; each has an address of its own.
 const BrickPort = 24007
 

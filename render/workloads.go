@@ -105,9 +105,13 @@ func (b *builder) pod(one brick) (corev1.PodSpec, error) {
 		return pod, err
 	}
 	pod.Containers = append(pod.Containers, server)
-	if _, heals := b.bricksMap[keyHeal]; heals && one.suffix != tiebreakerSuffix {
+	if one.suffix == tiebreakerSuffix {
+		return pod, nil
+	}
+	if _, heals := b.bricksMap[keyHeal]; heals {
 		pod.Containers = append(pod.Containers, b.selfHeal())
 	}
+	pod.Containers = append(pod.Containers, b.agent(one))
 	return pod, nil
 }
 

@@ -3,13 +3,21 @@
 package quota
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/linux/project"
 )
+
+// joining marks a folder whose files are not all in its project yet: it had files
+// when it got its limit, as on a brick that is healed.
+const joining = "trusted.atoll.joining"
 
 // Brick is a brick's folder on a file system that enforces project quotas.
 type Brick struct {
@@ -45,16 +53,91 @@ func (b *Brick) Close() {
 	b.root.Close()
 }
 
-// Limit bounds a volume's folder, a path below the brick's.
-func (b *Brick) Limit(folder string, bytes uint64) error {
-	f, err := b.root.Read(folder)
+// Limit bounds a volume's folder, a path below the brick's, with all that is in it. It
+// can be repeated, and be cut off anywhere.
+func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
+	d, err := b.root.Dir(folder)
+	if err != nil {
+		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
+	}
+	defer d.Close()
+	f, err := d.Read(".")
 	if err != nil {
 		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
 	}
 	defer f.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.fs.Limit(f, folder, bytes)
+	half, err := b.begin(d, f)
+	if err != nil {
+		return err
+	}
+	if err := b.fs.Limit(f, folder, bytes); err != nil {
+		return err
+	}
+	if !half {
+		return nil
+	}
+	if err := b.join(ctx, d, f); err != nil {
+		return fmt.Errorf("counting what is in %s already: %w", folder, err)
+	}
+	return d.RemoveAttribute(joining)
+}
+
+// begin tells whether files of the folder are not in its project, and marks it before
+// that becomes so.
+func (b *Brick) begin(d *beneath.Dir, f *os.File) (half bool, err error) {
+	if _, err := d.Attribute(joining); !errors.Is(err, beneath.ErrNoAttribute) {
+		return true, err
+	}
+	if _, err := b.fs.Usage(f); !errors.Is(err, project.ErrNone) {
+		return false, err
+	}
+	names, err := d.Names()
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	return true, d.NewAttribute(joining, []byte("1"))
+}
+
+// join puts all below a folder into its project. Links and special files have no data.
+func (b *Brick) join(ctx context.Context, d *beneath.Dir, folder *os.File) error {
+	names, err := d.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		mode, err := d.Mode(name)
+		kind := mode & unix.S_IFMT
+		if err == nil && (kind == unix.S_IFDIR || kind == unix.S_IFREG) {
+			err = b.joinOne(ctx, d, name, folder, kind == unix.S_IFDIR)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may go while we look
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Brick) joinOne(ctx context.Context, d *beneath.Dir, name string, folder *os.File, isDir bool) error {
+	f, err := d.ReadAny(name)
+	if err != nil {
+		return err
+	}
+	err = b.fs.Join(f, folder)
+	f.Close()
+	if err != nil || !isDir {
+		return err
+	}
+	below, err := d.Dir(name)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	return b.join(ctx, below, folder)
 }
 
 // Usage tells what a volume has of its limit; project.ErrNone when it has none.
@@ -65,4 +148,18 @@ func (b *Brick) Usage(folder string) (project.Usage, error) {
 	}
 	defer f.Close()
 	return b.fs.Usage(f)
+}
+
+// Complete tells whether all of a volume is counted.
+func (b *Brick) Complete(folder string) (bool, error) {
+	d, err := b.root.Dir(folder)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	_, err = d.Attribute(joining)
+	if errors.Is(err, beneath.ErrNoAttribute) {
+		return true, nil
+	}
+	return false, err
 }

@@ -17,10 +17,13 @@ import (
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/csi/kubelet"
 	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/csi/quota"
+	"github.com/atoll-storage/atoll/internal/agent"
 )
 
 func newController(f *flags) *cobra.Command {
-	return &cobra.Command{
+	var keys string
+	cmd := &cobra.Command{
 		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.log()
@@ -29,12 +32,17 @@ func newController(f *flags) *cobra.Command {
 				return err
 			}
 			defer clients.Close()
-			d := &driver.Driver{Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true}
+			d := &driver.Driver{
+				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true,
+				Quota: &quota.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }},
+			}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
 				func(ctx context.Context) error { return clients.ReapLoop(ctx, f.folder()) })
 		},
 	}
+	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that bricks' agents know the driver by; without any, sizes are advisory")
+	return cmd
 }
 
 func newNode(f *flags) *cobra.Command {

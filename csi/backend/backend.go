@@ -82,7 +82,7 @@ const ownMode = 0o700
 // that nothing else has.
 func (r record) aside(name string, now time.Time) (folder, place string) {
 	folder = trash
-	if r.Reclaim == schema.ReclaimArchive {
+	if r.reclaim() == schema.ReclaimArchive {
 		folder = archive
 	}
 	return folder, folder + "/" + name + "." + now.UTC().Format("20060102T150405.000000000Z")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -172,7 +173,7 @@ func TestNewerRecord(t *testing.T) {
 	must(t, err)
 	defer d.Close()
 	for _, text := range []string{`{"v":2}`, `{"v":1,"extra":1}`, `{"v":1,"size":-1}`, `{`, `{"v":1}{}`} {
-		must(t, d.ReplaceAttribute(recordAttribute, []byte(text)))
+		must(t, d.ReplaceAttribute(volume.Attribute, []byte(text)))
 		if _, err := b.Get(ctx, "a"); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: get: %v", text, err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -120,7 +121,7 @@ func (s Single) Delete(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return s.Root.RemoveAttribute(recordAttribute)
+	return s.Root.RemoveAttribute(volume.Attribute)
 }
 
 // trashOfGluster is a folder that GlusterFS itself keeps at a volume's root.

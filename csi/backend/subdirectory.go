@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -25,7 +26,6 @@ type Subdirectory struct {
 }
 
 const (
-	volumes = "subvol"
 	// hashedMode is of the two folders above volumes.
 	hashedMode = 0o755
 	// volumeMode lets a pod of any user write; a pod's fsGroup may narrow it.
@@ -36,7 +36,7 @@ const (
 // hashed is the folder that a volume is in.
 func hashed(name string) string {
 	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
-	return volumes + "/" + h[0:2] + "/" + h[2:4]
+	return volume.Folder + "/" + h[0:2] + "/" + h[2:4]
 }
 
 // Create makes the folder and then its record. A folder without a record is the
@@ -243,7 +243,7 @@ func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
 	var all []Volume
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	top, err := s.Root.Dir(volumes)
+	top, err := s.Root.Dir(volume.Folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

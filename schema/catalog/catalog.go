@@ -56,6 +56,7 @@ type Brick struct {
 	Host           string `json:"host"`
 	Port           int    `json:"port"`
 	Directory      string `json:"directory"`
+	Agent          int    `json:"agent,omitempty"` // port of the brick's agent; 0 is none
 	Node           string `json:"node,omitempty"`
 	Claim          string `json:"claim,omitempty"`
 	Decommissioned bool   `json:"decommissioned,omitempty"`

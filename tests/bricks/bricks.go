@@ -27,6 +27,7 @@ type Cluster struct {
 	dir    string
 	Pool   volfile.Pool
 	Bricks []*exec.Cmd // by brick index, the tiebreaker last
+	agents []int
 }
 
 // Bare is a cluster without bricks, for processes of a test whose files are in dir.

@@ -7,6 +7,9 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
+// Agents, if not nil, are the ports of the bricks' agents for Catalog.
+func (c *Cluster) Agents(ports []int) { c.agents = ports }
+
 // Catalog writes the pool's entry, as the renderer would have it for these bricks,
 // into a catalog folder.
 func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
@@ -23,8 +26,12 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
 		VolumeID: c.Pool.VolumeID, SetSize: len(c.Pool.Bricks), Data: max(1, c.Pool.Data),
 	}
-	for _, b := range c.Pool.Bricks {
-		e.Bricks = append(e.Bricks, entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory})
+	for i, b := range c.Pool.Bricks {
+		one := entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory}
+		if c.agents != nil {
+			one.Agent = c.agents[i]
+		}
+		e.Bricks = append(e.Bricks, one)
 	}
 	text, err := entry.Encode(e)
 	if err != nil {

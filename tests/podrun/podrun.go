@@ -171,19 +171,14 @@ func (c *Cluster) StartContainer(ctx context.Context, pod, container string) err
 
 // ready polls the container's readiness probe.
 func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container) error {
-	if spec.ReadinessProbe == nil || spec.ReadinessProbe.TCPSocket == nil {
+	probe := probeOf(spec)
+	if probe == nil {
 		return nil
-	}
-	port := int32(0)
-	for _, named := range spec.Ports {
-		if named.Name == spec.ReadinessProbe.TCPSocket.Port.StrVal {
-			port = named.ContainerPort
-		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	for {
-		err := inNamespace(p.namespace, func() error { return dial(p.IP, int(port)) })
+		err := inNamespace(p.namespace, func() error { return probe(p.IP) })
 		if err == nil {
 			return nil
 		}
@@ -196,6 +191,26 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container) erro
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// probeOf gives the readiness probe of a container, nil when it has none.
+func probeOf(spec corev1.Container) func(ip string) error {
+	r := spec.ReadinessProbe
+	port := func(name string) int {
+		for _, named := range spec.Ports {
+			if named.Name == name {
+				return int(named.ContainerPort)
+			}
+		}
+		return 0
+	}
+	switch {
+	case r != nil && r.TCPSocket != nil:
+		return func(ip string) error { return dial(ip, port(r.TCPSocket.Port.StrVal)) }
+	case r != nil && r.HTTPGet != nil:
+		return func(ip string) error { return get(ip, port(r.HTTPGet.Port.StrVal), r.HTTPGet.Path) }
+	}
+	return nil
 }
 
 // Kill ends a container with SIGKILL.

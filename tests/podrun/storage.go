@@ -91,6 +91,8 @@ func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
 		return own, c.writeConfigMap(v.ConfigMap.Name, own)
 	case v.EmptyDir != nil:
 		return own, os.MkdirAll(own, 0o755)
+	case v.Secret != nil && v.Secret.Optional != nil && *v.Secret.Optional:
+		return own, os.MkdirAll(own, 0o755) // nobody has made it
 	case v.PersistentVolumeClaim != nil:
 		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
 		return place, os.MkdirAll(place, 0o755)

@@ -1,57 +1,78 @@
 package uml
 
 import (
+	"bytes"
 	"context"
-	"fmt"
+	"net"
+	"net/http"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/brick/quota"
+	agents "github.com/atoll-storage/atoll/brick/agent"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	limiter "github.com/atoll-storage/atoll/csi/quota"
+	"github.com/atoll-storage/atoll/csi/quota"
+	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
-// here limits volumes of pools whose bricks are folders of this machine.
-type here struct{}
+var key = bytes.Repeat([]byte("k"), 32)
 
-func (here) Limit(_ context.Context, p catalog.Pool, folder string, bytes int64) (limiter.Mode, error) {
-	for _, b := range p.Bricks {
-		brick, err := quota.Open(b.Directory)
-		if err != nil {
-			return "", err
-		}
-		err = brick.Limit(folder, uint64(bytes))
-		brick.Close()
-		if err != nil {
-			return "", err
-		}
+// startAgent runs the agent of a brick, and gives its port.
+func startAgent(t *testing.T, c *bricks.Cluster, index int, parts int64) int {
+	t.Helper()
+	a, err := agents.New(agents.Brick{
+		Namespace: "atoll-system", Pool: "p", Position: strconv.Itoa(index), Directory: c.Pool.Bricks[index].Directory, Parts: parts,
+	}, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return limiter.ModeEnforced, nil
+	t.Cleanup(a.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &agents.Server{Agent: a, Keys: func() (agent.Keys, error) { return agent.Keys{key}, nil }}
+	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
+	go func() { _ = h.Serve(l) }() // until it is closed
+	t.Cleanup(func() { h.Close() })
+	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestVolumeQuota makes a volume on three replicas, writes it full, makes it larger
-// and writes it full again, all through the driver and a mount.
-func TestVolumeQuota(t *testing.T) {
-	disks, isInside := Run(t, 512*mib, 512*mib, 512*mib)
-	if !isInside {
-		return
-	}
-	c := bricks.Start(t, schema.Replica3, 3, func(p *volfile.Pool) {
+// pool starts bricks, each on a disk with project quotas, and their agents.
+func pool(t *testing.T, kind schema.Type, disks []string, shape func(*volfile.Pool), parts int64) *bricks.Cluster {
+	t.Helper()
+	c := bricks.Start(t, kind, len(disks), func(p *volfile.Pool) {
 		for i := range p.Bricks {
 			p.Bricks[i].Directory = filepath.Join(xfs(t, disks[i], "prjquota"), "brick")
 		}
+		if shape != nil {
+			shape(p)
+		}
 	})
+	var ports []int
+	for i := range disks {
+		ports = append(ports, startAgent(t, c, i, parts))
+	}
+	c.Agents(ports)
+	return c
+}
+
+// controller serves the pool, with these keys for the agents.
+func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agent.Keys) csi.ControllerClient {
+	t.Helper()
 	dir := t.TempDir()
 	pools := catalog.Folder{Dir: filepath.Join(dir, "catalog")}
 	c.Catalog(pools, schema.Subdirectory)
@@ -59,42 +80,70 @@ func TestVolumeQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer clients.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	d := &driver.Driver{Catalog: pools, Mounts: clients, Log: logr.Discard(), Controller: true, Quota: here{}}
+	t.Cleanup(clients.Close)
+	d := &driver.Driver{
+		Catalog: pools, Mounts: clients, Log: logr.Discard(), Controller: true,
+		Quota: &quota.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }},
+	}
+	socket := "unix://" + filepath.Join(dir, "csi.sock")
 	served := make(chan error, 1)
-	serving, stop := context.WithCancel(ctx)
-	defer func() {
+	ctx, stop := context.WithCancel(ctx)
+	go func() { served <- d.Serve(ctx, socket) }()
+	t.Cleanup(func() {
 		stop()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-	}()
-	socket := "unix://" + filepath.Join(dir, "csi.sock")
-	go func() { served <- d.Serve(serving, socket) }()
+	})
 	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	lifeOfAVolume(ctx, t, csi.NewControllerClient(conn), c.Mount("tenant", volfile.Client))
+	t.Cleanup(func() { conn.Close() })
+	return csi.NewControllerClient(conn)
 }
 
-func lifeOfAVolume(ctx context.Context, t *testing.T, client csi.ControllerClient, mounted string) {
-	t.Helper()
+func create(ctx context.Context, client csi.ControllerClient, name string, size int64) (*csi.Volume, error) {
 	made, err := client.CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: "v", Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: 16 * mib},
+		Name: name, Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
 		VolumeCapabilities: []*csi.VolumeCapability{{
 			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
 			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
 		}},
 	})
+	return made.GetVolume(), err
+}
+
+// TestReplica3Quota makes a volume on three replicas, writes it full, makes it larger
+// and writes it full again, all through the driver, the bricks' agents and a mount.
+func TestReplica3Quota(t *testing.T) {
+	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
+		c := pool(t, schema.Replica3, disks, nil, 1)
+		lifeOfAVolume(t, c)
+	}
+}
+
+// TestDisperseQuota does so on two data bricks and one of redundancy, each of which has
+// half of the volume.
+func TestDisperseQuota(t *testing.T) {
+	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
+		c := pool(t, schema.Disperse, disks, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }, 2)
+		lifeOfAVolume(t, c)
+	}
+}
+
+func lifeOfAVolume(t *testing.T, c *bricks.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	keys := agent.Keys{key}
+	client := controller(ctx, t, c, &keys)
+	mounted := c.Mount("tenant", volfile.Client)
+	volume, err := create(ctx, client, "v", 16*mib)
 	if err != nil {
 		t.Fatal(err)
 	}
-	volume := made.GetVolume()
-	if mode := volume.GetVolumeContext()[limiter.ContextKey]; mode != string(limiter.ModeEnforced) {
+	if mode := volume.GetVolumeContext()[quota.ContextKey]; mode != string(quota.ModeEnforced) {
 		t.Errorf("the volume says its quota is %q", mode)
 	}
 	found, err := filepath.Glob(filepath.Join(mounted, "subvol/*/*/*"))
@@ -103,18 +152,28 @@ func lifeOfAVolume(ctx context.Context, t *testing.T, client csi.ControllerClien
 	}
 	shows(t, found[0], 16*mib)
 	full(t, found[0], 16*mib)
-	if _, err := client.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
-		VolumeId: volume.GetVolumeId(), CapacityRange: &csi.CapacityRange{RequiredBytes: 24 * mib},
-	}); err != nil {
+	expand := &csi.ControllerExpandVolumeRequest{VolumeId: volume.GetVolumeId(), CapacityRange: &csi.CapacityRange{RequiredBytes: 24 * mib}}
+	if _, err := client.ControllerExpandVolume(ctx, expand); err != nil {
 		t.Fatal(err)
 	}
 	shows(t, found[0], 24*mib)
 	full(t, found[0], 24*mib)
-	if _, err := client.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: volume.GetVolumeId()}); err != nil {
-		t.Fatal(err)
-	}
 	// What is beside a volume is not in its project.
-	if _, err := fill(filepath.Join(mounted, "outside"), 64*mib); err != nil {
-		t.Error(fmt.Errorf("beside the volume: %w", err))
+	if _, err := fill(filepath.Join(mounted, "outside"), 48*mib); err != nil {
+		t.Errorf("beside the volume: %v", err)
+	}
+	// Agents that do not know the driver do nothing, and the volume is not handed out.
+	keys = agent.Keys{bytes.Repeat([]byte("x"), 32)}
+	if _, err := create(ctx, client, "w", mib); status.Code(err) != codes.Unavailable {
+		t.Errorf("with a wrong key: %v", err)
+	}
+	keys = agent.Keys{key}
+	if _, err := create(ctx, client, "w", mib); err != nil {
+		t.Errorf("with the right key again: %v", err)
+	}
+	// A brick that is away does not keep volumes from being made.
+	bricks.Stop(c.Bricks[2])
+	if _, err := create(ctx, client, "x", mib); err != nil {
+		t.Errorf("with a brick away: %v", err)
 	}
 }

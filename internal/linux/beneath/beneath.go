@@ -56,6 +56,21 @@ func (d *Dir) Read(name string) (*os.File, error) {
 	return d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
 }
 
+// ReadAny opens a file or folder below for reading. What stands for a device or a
+// pipe must not be opened: look first.
+func (d *Dir) ReadAny(name string) (*os.File, error) {
+	return d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+}
+
+// Mode gives the type and permissions of what is below, without following a link.
+func (d *Dir) Mode(name string) (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(d.f.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, &fs.PathError{Op: "fstatat", Path: name, Err: err}
+	}
+	return st.Mode, nil
+}
+
 func (d *Dir) open(name string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
 	for {

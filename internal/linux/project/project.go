@@ -88,6 +88,32 @@ func (s *FileSystem) join(folder *os.File, seed string) (uint32, error) {
 	return id, setAttributes(folder, a)
 }
 
+// Join puts a file or folder, open for reading, into the project of another, as if it
+// had been made in it.
+func (s *FileSystem) Join(f, folder *os.File) error {
+	a, err := attributes(folder)
+	if err != nil {
+		return err
+	}
+	own, err := attributes(f)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	want := own
+	want.project = a.project
+	if info.IsDir() {
+		want.flags |= flagInherit
+	}
+	if want == own {
+		return nil
+	}
+	return setAttributes(f, want)
+}
+
 // taken tells whether anything is in a project. Zero is the project of what is in
 // none, and the highest is XFS's mark of an invalid one.
 func (s *FileSystem) taken(id uint32) (bool, error) {

@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+)
+
+var key = bytes.Repeat([]byte("k"), 32)
+
+// server is the agent of a brick on this machine's file system, which has no quotas.
+func server(t *testing.T) (*httptest.Server, *Server) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, ".glusterfs/indices/xattrop"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"xattrop-base", "one", "two"} {
+		if err := os.WriteFile(filepath.Join(dir, ".glusterfs/indices/xattrop", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := New(Brick{Namespace: "n", Pool: "p", Position: "0", Directory: dir, Parts: 1, Port: 1}, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	s := &Server{Agent: a, Keys: func() (agent.Keys, error) { return agent.Keys{key}, nil }}
+	h := httptest.NewServer(s.Handler())
+	t.Cleanup(h.Close)
+	return h, s
+}
+
+// TestCallers: who proves nothing changes nothing.
+func TestCallers(t *testing.T) {
+	h, s := server(t)
+	body := []byte(`{"folder":"subvol/aa/bb/v","bytes":1048576}`)
+	sign := func(keys agent.Keys, audience string, body []byte, at time.Time) string {
+		t.Helper()
+		token, err := keys.Sign(audience, body, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + token
+	}
+	good := sign(agent.Keys{key}, "n/p/0", body, time.Now())
+	for name, test := range map[string]struct {
+		authorization string
+		body          []byte
+		code          int
+	}{
+		"good":           {good, body, http.StatusOK},
+		"missing":        {"", body, http.StatusUnauthorized},
+		"wrong key":      {sign(agent.Keys{bytes.Repeat([]byte("x"), 32)}, "n/p/0", body, time.Now()), body, http.StatusUnauthorized},
+		"expired":        {sign(agent.Keys{key}, "n/p/0", body, time.Now().Add(-time.Hour)), body, http.StatusUnauthorized},
+		"other brick":    {sign(agent.Keys{key}, "n/p/1", body, time.Now()), body, http.StatusUnauthorized},
+		"other request":  {good, []byte(`{"folder":"subvol/aa/bb/w","bytes":1048576}`), http.StatusUnauthorized},
+		"outside":        {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"../x","bytes":1}`), time.Now()), []byte(`{"folder":"../x","bytes":1}`), http.StatusBadRequest},
+		"whole brick":    {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":".","bytes":1}`), time.Now()), []byte(`{"folder":".","bytes":1}`), http.StatusBadRequest},
+		"no size":        {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"a"}`), time.Now()), []byte(`{"folder":"a"}`), http.StatusBadRequest},
+		"endless body":   {good, bytes.Repeat([]byte("x"), maxBody+1), http.StatusBadRequest},
+		"garbled header": {"Basic x", body, http.StatusUnauthorized},
+	} {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit, bytes.NewReader(test.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", test.authorization)
+		answer, err := h.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != test.code {
+			t.Errorf("%s: %s, want %d", name, answer.Status, test.code)
+		}
+	}
+	s.Keys = func() (agent.Keys, error) { return nil, nil }
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", good)
+	answer, err := h.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without keys: %s", answer.Status)
+	}
+}
+
+func TestTellsHowTheBrickIs(t *testing.T) {
+	h, _ := server(t)
+	get := func(path string) (int, string) {
+		t.Helper()
+		answer, err := h.Client().Get(h.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		var b bytes.Buffer
+		if _, err := b.ReadFrom(answer.Body); err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, b.String()
+	}
+	_, text := get("/metrics")
+	for _, want := range []string{
+		`atoll_brick_heal_backlog_entries{brick="0",index="xattrop",namespace="n",pool="p"} 2`,
+		`atoll_brick_quota_enforced{brick="0",namespace="n",pool="p"} 0`, "atoll_brick_free_bytes", "atoll_brick_free_inodes",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics do not tell %s:\n%s", want, text)
+		}
+	}
+	if code, text := get("/healthz"); code != http.StatusOK {
+		t.Errorf("health: %d %s", code, text)
+	}
+	if code, text := get("/readyz"); code != http.StatusServiceUnavailable { // nobody serves port 1
+		t.Errorf("ready: %d %s", code, text)
+	}
+}

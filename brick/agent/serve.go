@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/gluster"
+)
+
+// maxBody is the longest request that is read, in bytes.
+const maxBody = 64 << 10
+
+// Server answers the driver, kubelets and Prometheus.
+type Server struct {
+	*Agent
+	// Keys gives the keys of this moment: they may change while the agent runs.
+	Keys func() (agent.Keys, error)
+}
+
+// Handler is the server's: PathLimit for the driver, /healthz, /readyz and /metrics.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+agent.PathLimit, s.limit)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
+	return mux
+}
+
+// Serve answers on an address until the context ends.
+func (s *Server) Serve(ctx context.Context, address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening for the driver: %w", err)
+	}
+	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
+	stopped := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = h.Shutdown(last) // the process ends anyway
+	})
+	defer stopped()
+	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("answering on %s: %w", address, err)
+	}
+	return nil
+}
+
+// limit holds one volume to its size.
+func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, "the request cannot be read", http.StatusBadRequest)
+		return
+	}
+	if err := s.authentic(r, body); err != nil {
+		s.Log.Info("refused a caller", "address", r.RemoteAddr, "error", err.Error())
+		http.Error(w, agent.ErrToken.Error(), http.StatusUnauthorized) // no word of why
+		return
+	}
+	var q agent.LimitRequest
+	if err := json.Unmarshal(body, &q); err != nil || q.Bytes <= 0 || !fs.ValidPath(q.Folder) || q.Folder == "." {
+		http.Error(w, "the request names no folder or no size", http.StatusBadRequest)
+		return
+	}
+	answer := agent.LimitAnswer{Enforced: s.quota != nil}
+	if answer.Enforced {
+		err := s.quota.Limit(r.Context(), q.Folder, s.part(q.Bytes))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			http.Error(w, "the brick has no such folder yet", http.StatusNotFound)
+			return
+		case err != nil:
+			s.Log.Error(err, "holding a volume to its size", "folder", q.Folder)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the caller has gone
+}
+
+func (s *Server) authentic(r *http.Request, body []byte) error {
+	keys, err := s.Keys()
+	if err != nil {
+		return err
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return keys.Verify(token, agent.Audience(s.Namespace, s.Pool, s.Position), body, time.Now())
+}
+
+// ready tells whether the brick answers as GlusterFS does.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if err := gluster.Greet(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"strconv"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atoll-storage/atoll/brick/agent"
+	wire "github.com/atoll-storage/atoll/internal/agent"
+)
+
+func newAgent() *cobra.Command {
+	var b agent.Brick
+	var listen, keys string
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Hold a brick's volumes to their sizes, and tell how the brick is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := agent.New(b, logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)))
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return a.Run(ctx) })
+			g.Go(func() error { return s.Serve(ctx, listen) })
+			return g.Wait()
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&b.Namespace, "namespace", "", "namespace of the pool")
+	f.StringVar(&b.Pool, "pool", "", "name of the pool")
+	f.StringVar(&b.Position, "brick", "", "index of the brick")
+	f.StringVar(&b.Directory, "directory", "", "the brick's folder")
+	f.Int64Var(&b.Parts, "parts", 1, "how many bricks share a volume's data: data bricks of a Disperse set, else 1")
+	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, though the file system has them")
+	f.IntVar(&b.Port, "port", 24007, "where glusterfsd serves the brick on this host")
+	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to answer on")
+	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "folder with the keys that the driver signs its requests with")
+	for _, name := range []string{"namespace", "pool", "brick", "directory"} {
+		_ = cmd.MarkFlagRequired(name) // the flag exists
+	}
+	return cmd
+}

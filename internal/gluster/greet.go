@@ -1,0 +1,42 @@
+package gluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/atoll-storage/atoll/internal/gluster/onc"
+)
+
+// Programs of a brick (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
+const (
+	dumpProgram, dumpVersion, dump = 123451501, 1, 1
+	fopProgram                     = 1298437 // what a client reads and writes by
+	maxPrograms                    = 64      // more than any server has
+)
+
+// ErrNoBrick says that what answers is no brick.
+var ErrNoBrick = errors.New("what answers there is no brick")
+
+// Greet asks a server for its programs, as a client does first of all: a brick that has
+// started answers with that of files. A process that only listens does not.
+func Greet(ctx context.Context, address string) error {
+	r, err := onc.Call(ctx, address, dumpProgram, dumpVersion, dump, onc.Numbers(0, 0))
+	if err != nil {
+		return fmt.Errorf("greeting the brick at %s: %w", address, err)
+	}
+	_, _, result, _ := r.Number(), r.Number(), int32(r.Number()), r.Number() // an ID of 64 bits, result, errno
+	for range maxPrograms {
+		if r.Number() != 1 || r.Err() != nil || result < 0 {
+			break
+		}
+		r.Bytes() // its name
+		high, low := r.Number(), r.Number()
+		if high == 0 && low == fopProgram {
+			return nil
+		}
+		r.Number() // its version, 64 bits
+		r.Number()
+	}
+	return fmt.Errorf("%w: %s", ErrNoBrick, address)
+}

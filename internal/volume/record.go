@@ -1,0 +1,62 @@
+// Package volume is what is written on a volume of a pool: by the driver, through a
+// mount, and read on the bricks too, where every brick with the volume has it.
+package volume
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Attribute holds a volume's record. It is a trusted attribute: a tenant who is root
+// in a container can change user attributes of the volume's folder, but not these.
+const Attribute = "trusted.atoll.volume"
+
+// Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
+const Folder = "subvol"
+
+// Version is that of the records that this program writes and reads.
+const Version = 1
+
+// Record is what is written, in JSON.
+type Record struct {
+	Version int       `json:"v"`
+	Request string    `json:"request"`
+	Size    int64     `json:"size"` // bytes
+	Reclaim string    `json:"reclaim"`
+	Created time.Time `json:"created"`
+	// Overcommit is absent where it is 1.
+	Overcommit float64 `json:"overcommit,omitempty"`
+}
+
+// ErrRecord says that a record cannot be read: nothing is done with the volume.
+var ErrRecord = errors.New("the volume's record cannot be read")
+
+// Decode is strict: a record of a newer program is not guessed at.
+func Decode(text []byte) (Record, error) {
+	var r Record
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return r, fmt.Errorf("%w: there is something after it", ErrRecord)
+	}
+	if r.Version != Version || r.Size < 0 {
+		return r, fmt.Errorf("%w: version %d, size %d; was it written by a newer program?", ErrRecord, r.Version, r.Size)
+	}
+	return r, nil
+}
+
+// Encode writes a record.
+func (r Record) Encode() ([]byte, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("writing a volume's record: %w", err)
+	}
+	return text, nil
+}

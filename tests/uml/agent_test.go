@@ -1,0 +1,80 @@
+package uml
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	agents "github.com/atoll-storage/atoll/brick/agent"
+	"github.com/atoll-storage/atoll/brick/quota"
+	"github.com/atoll-storage/atoll/internal/volume"
+)
+
+// TestLimitsReturn gives an agent a brick as it is after a replacement: folders, records
+// and files are healed onto it, limits are not. It sets them from the records, and what
+// is there already counts.
+func TestLimitsReturn(t *testing.T) {
+	disks, isInside := Run(t, 512*mib)
+	if !isInside {
+		return
+	}
+	brick := xfs(t, disks[0], "prjquota")
+	at := filepath.Join(brick, "subvol/aa/bb/v")
+	deep := filepath.Join(at, "a/b/c")
+	if err := os.MkdirAll(deep, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fill(filepath.Join(deep, "before"), 8*mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(at, "link")); err != nil { // a tenant's
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(at, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	record, err := volume.Record{Version: volume.Version, Request: "v", Size: 16 * mib, Reclaim: "Delete"}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(at, volume.Attribute, record, 0); err != nil {
+		t.Fatal(err)
+	}
+	a, err := agents.New(agents.Brick{Namespace: "n", Pool: "p", Position: "0", Directory: brick, Parts: 1}, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for range 2 {
+		if err := a.Derive(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, err := quota.Open(brick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	u, err := q.Usage("subvol/aa/bb/v")
+	if err != nil || u.Limit != 16*mib || u.Bytes < 8*mib || u.Bytes > 9*mib {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	full(t, at, 8*mib)
+	// Cut off while files joined: the mark is there, and the next derivation goes on.
+	if err := unix.Setxattr(at, "trusted.atoll.joining", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if complete, err := q.Complete("subvol/aa/bb/v"); err != nil || complete {
+		t.Errorf("complete: %t, %v", complete, err)
+	}
+	if err := a.Derive(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if complete, err := q.Complete("subvol/aa/bb/v"); err != nil || !complete {
+		t.Errorf("complete: %t, %v", complete, err)
+	}
+}
