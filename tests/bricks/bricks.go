@@ -175,6 +175,29 @@ func (c *Cluster) Heal() {
 		"-l", c.log("heal"), "-S", filepath.Join(c.dir, "heal.sock"))
 }
 
+// HealSocket is that of the self-heal daemon.
+func (c *Cluster) HealSocket() string { return filepath.Join(c.dir, "heal.sock") }
+
+// HealVolfile is the daemon's volfile.
+func (c *Cluster) HealVolfile() string {
+	c.t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.dir, "heal.vol"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Replace gives a brick that was stopped an empty disk, and starts it.
+func (c *Cluster) Replace(i int) {
+	c.t.Helper()
+	if err := os.RemoveAll(c.at(i).Directory); err != nil {
+		c.t.Fatal(err)
+	}
+	c.prepare(i)
+	c.StartBrick(i)
+}
+
 // Eventually polls until ok, and fails the test with the end of every log.
 func (c *Cluster) Eventually(limit time.Duration, what string, ok func() bool) {
 	c.t.Helper()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 )
 
 // Numbers of RFC 5531.
@@ -33,10 +34,14 @@ const maxFragments = 1024
 var ErrReply = errors.New("the reply cannot be understood")
 
 // Call makes one call on a new connection and gives the results. The context
-// bounds all of it.
+// bounds all of it. The address is host:port, or the absolute path of a unix socket.
 func Call(ctx context.Context, address string, program, version, procedure uint32, arguments []byte) (*Reader, error) {
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
