@@ -30,6 +30,7 @@ const (
 	statePath    = "/var/lib/atoll/state"
 	diskPath     = "/var/lib/atoll/disk"
 	keysPath     = "/etc/atoll-agent-keys"
+	healSocket   = runPath + "/heal.sock"
 	devices      = "/dev"
 )
 
@@ -170,7 +171,7 @@ func (b *builder) selfHeal() corev1.Container {
 		Name: "self-heal", Image: b.options.Images.Gluster,
 		Command: []string{
 			"glusterfs", "-N", "-f", volfilesPath + "/" + keyHeal, "--process-name", "glustershd", "--client-pid=-6",
-			"--volfile-id", "shd/" + b.name, "-l", "/dev/stdout", "-S", runPath + "/heal.sock",
+			"--volfile-id", "shd/" + b.name, "-l", "/dev/stdout", "-S", healSocket,
 		},
 		VolumeMounts: daemonMounts(), Resources: fixed("50m", "64Mi"), SecurityContext: security,
 	}
@@ -197,6 +198,11 @@ func (b *builder) agent(one brick) corev1.Container {
 		// The pod is ready when its brick answers as GlusterFS does.
 		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2},
 		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+	}
+	if _, heals := b.bricksMap[keyHeal]; heals {
+		c.Command = append(c.Command, "--heal-volfile="+volfilesPath+"/"+keyHeal, "--heal-socket="+healSocket)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+			corev1.VolumeMount{Name: volumeRun, MountPath: runPath})
 	}
 	switch b.pool.Spec.Type {
 	case schema.Disperse:

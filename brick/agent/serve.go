@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
@@ -27,12 +28,16 @@ type Server struct {
 	*Agent
 	// Keys gives the keys of this moment: they may change while the agent runs.
 	Keys func() (agent.Keys, error)
+	// Healer is nil where nothing heals: a set of one brick.
+	Healer *Healer
 }
 
 // Handler is the server's: PathLimit for the driver, /healthz, /readyz and /metrics.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+agent.PathLimit, s.limit)
+	mux.HandleFunc("POST "+agent.PathHeal, s.heal)
+	mux.HandleFunc("GET "+agent.PathStatus, s.status)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
@@ -58,16 +63,72 @@ func (s *Server) Serve(ctx context.Context, address string) error {
 	return nil
 }
 
-// limit holds one volume to its size.
-func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
+// request reads the body of a caller who proves who it is; false when it has been
+// answered already.
+func (s *Server) request(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		http.Error(w, "the request cannot be read", http.StatusBadRequest)
-		return
+		return nil, false
 	}
 	if err := s.authentic(r, body); err != nil {
 		s.Log.Info("refused a caller", "address", r.RemoteAddr, "error", err.Error())
 		http.Error(w, agent.ErrToken.Error(), http.StatusUnauthorized) // no word of why
+		return nil, false
+	}
+	return body, true
+}
+
+// heal has the self-heal daemon look now.
+func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
+	body, good := s.request(w, r)
+	if !good {
+		return
+	}
+	var q agent.HealRequest
+	if err := json.Unmarshal(body, &q); err != nil {
+		http.Error(w, "the request cannot be understood", http.StatusBadRequest)
+		return
+	}
+	if s.Healer == nil {
+		http.Error(w, "nothing heals here: a set of this pool is one brick", http.StatusConflict)
+		return
+	}
+	if err := s.Healer.Heal(r.Context(), q.Full); err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+	}
+}
+
+// status tells how the brick is. It is no secret.
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
+	defer cancel()
+	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.isFresh(), Enforced: s.quota != nil}
+	st.Online = s.greet(ctx) == nil
+	for _, index := range []string{"xattrop", "dirty"} {
+		if n, err := backlog(s.Directory, index); err == nil {
+			st.Backlog += n
+		}
+	}
+	if s.Healer != nil {
+		st.Peers = s.Healer.reached()
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(s.Directory, &fs) == nil {
+		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(st) // the caller has gone
+}
+
+func (s *Server) greet(ctx context.Context) error {
+	return gluster.Greet(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
+}
+
+// limit holds one volume to its size.
+func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
+	body, good := s.request(w, r)
+	if !good {
 		return
 	}
 	var q agent.LimitRequest
@@ -105,7 +166,7 @@ func (s *Server) authentic(r *http.Request, body []byte) error {
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if err := gluster.Greet(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))); err != nil {
+	if err := s.greet(ctx); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

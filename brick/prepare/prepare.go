@@ -16,6 +16,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/volume"
 )
 
 // Marks of a brick's folder.
@@ -114,6 +116,9 @@ func (b Brick) create(root *os.Root, name string) error {
 	if err := b.mark(root, staging); err != nil {
 		return err
 	}
+	if err := setAttribute(root, staging, volume.FreshAttribute, []byte("1")); err != nil {
+		return err
+	}
 	if err := root.Rename(staging, name); err != nil {
 		return fmt.Errorf("putting the new brick in place: %w", err)
 	}
@@ -173,6 +178,18 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		return err
 	}
 	return b.mark(root, name)
+}
+
+func setAttribute(root *os.Root, name, attribute string, value []byte) error {
+	d, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
+		return fmt.Errorf("marking the brick with %s: %w", attribute, err)
+	}
+	return nil
 }
 
 // current holds that a brick is of the generation that is asked for.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 
@@ -15,7 +16,7 @@ import (
 
 func newAgent() *cobra.Command {
 	var b agent.Brick
-	var listen, keys string
+	var listen, keys, volfile, socket string
 	cmd := &cobra.Command{
 		Use: "agent", Short: "Hold a brick's volumes to their sizes, and tell how the brick is", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -24,9 +25,14 @@ func newAgent() *cobra.Command {
 				return err
 			}
 			defer a.Close()
+			h := &agent.Healer{Agent: a, Volfile: volfile, Socket: socket, AgentPort: portOf(listen)}
 			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })
+			if volfile != "" {
+				s.Healer = h
+				g.Go(func() error { return h.Run(ctx) })
+			}
 			g.Go(func() error { return s.Serve(ctx, listen) })
 			return g.Wait()
 		},
@@ -40,9 +46,18 @@ func newAgent() *cobra.Command {
 	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, though the file system has them")
 	f.IntVar(&b.Port, "port", 24007, "where glusterfsd serves the brick on this host")
 	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to answer on")
+	f.StringVar(&volfile, "heal-volfile", "", "volfile of the self-heal daemon beside the brick; empty when nothing heals")
+	f.StringVar(&socket, "heal-socket", "/run/gluster/heal.sock", "socket of the self-heal daemon")
 	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "folder with the keys that the driver signs its requests with")
 	for _, name := range []string{"namespace", "pool", "brick", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists
 	}
 	return cmd
+}
+
+// portOf is the port of an address to listen on: the agents of all bricks have the same.
+func portOf(address string) int {
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port) // listening tells what is wrong with it
+	return n
 }

@@ -29,27 +29,36 @@ const (
 // ErrHeal says that a self-heal daemon does not do what it is asked for.
 var ErrHeal = errors.New("the self-heal daemon refuses")
 
-// Healers are the sets of a pool in the graph of its self-heal daemon, and the bricks
-// that they reach.
-type Healers struct {
-	Sets   []string // names of xlators
-	Bricks []string // host:port
+// Healers are the sets of a pool in the graph of its self-heal daemon.
+type Healers []HealSet
+
+// HealSet is one of them: the name of its xlator, and its bricks.
+type HealSet struct {
+	Name   string
+	Bricks []HealBrick
 }
+
+// HealBrick is a brick as the daemon reaches it. Name is that of its client xlator,
+// which ends in -client- and the brick's index.
+type HealBrick struct{ Name, Host, Port string }
 
 // ParseHealers reads the volfile of a self-heal daemon.
 func ParseHealers(volfile string) (Healers, error) {
 	g, err := parseGraph(volfile)
 	if err != nil {
-		return Healers{}, fmt.Errorf("reading the self-heal daemon's volfile: %w", err)
+		return nil, fmt.Errorf("reading the self-heal daemon's volfile: %w", err)
 	}
 	var h Healers
 	for _, v := range g.order {
-		switch v.kind {
-		case "cluster/replicate", "cluster/disperse":
-			h.Sets = append(h.Sets, v.name)
-		case "protocol/client":
-			h.Bricks = append(h.Bricks, v.options["remote-host"]+":"+v.options["remote-port"])
+		if v.kind != "cluster/replicate" && v.kind != "cluster/disperse" {
+			continue
 		}
+		set := HealSet{Name: v.name}
+		for _, name := range v.below {
+			b := g.volumes[name]
+			set.Bricks = append(set.Bricks, HealBrick{name, b.options["remote-host"], b.options["remote-port"]})
+		}
+		h = append(h, set)
 	}
 	return h, nil
 }
@@ -57,9 +66,9 @@ func ParseHealers(volfile string) (Healers, error) {
 // Heal asks the self-heal daemon at a unix socket to heal its own brick's part of these
 // sets. It answers when it has begun.
 func (h Healers) Heal(ctx context.Context, socket string, op HealOp) error {
-	pairs := []string{"xl-op", strconv.Itoa(int(op)), "count", strconv.Itoa(len(h.Sets))}
-	for i, name := range h.Sets {
-		pairs = append(pairs, "xl-"+strconv.Itoa(i), name, name, strconv.Itoa(i))
+	pairs := []string{"xl-op", strconv.Itoa(int(op)), "count", strconv.Itoa(len(h))}
+	for i, set := range h {
+		pairs = append(pairs, "xl-"+strconv.Itoa(i), set.Name, set.Name, strconv.Itoa(i))
 	}
 	arguments := onc.Bytes(nil) // no name: the process has one graph
 	arguments = append(arguments, onc.Numbers(uint32(op))...)

@@ -15,6 +15,9 @@ import (
 // in a container can change user attributes of the volume's folder, but not these.
 const Attribute = "trusted.atoll.volume"
 
+// FreshAttribute is on a brick that was made empty, until what its set has is on it.
+const FreshAttribute = "trusted.atoll.fresh"
+
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
 const Folder = "subvol"
 

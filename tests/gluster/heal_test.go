@@ -37,7 +37,7 @@ func TestHealFull(t *testing.T) {
 			c.Replace(2)
 			c.Heal()
 			h, err := gluster.ParseHealers(c.HealVolfile())
-			if err != nil || len(h.Sets) != 1 || len(h.Bricks) != 3 {
+			if err != nil || len(h) != 1 || len(h[0].Bricks) != 3 {
 				t.Fatalf("%+v, %v", h, err)
 			}
 			c.Eventually(60*time.Second, "all files are on the new brick", func() bool {

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/internal/volume"
+)
+
+// Times of healing.
+const (
+	lookEvery  = 5 * time.Second  // at the other bricks of the set
+	askEvery   = 15 * time.Second // for a heal while there is something to heal
+	fullEvery  = 5 * time.Minute  // for a full heal while another brick is fresh
+	freshLeast = 30 * time.Second // how long a fresh brick is one at least
+	peerLimit  = 2 * time.Second  // for one answer of another brick
+	maxStatus  = 64 << 10         // bytes of an answer that are read
+)
+
+// Healer has the self-heal daemon beside the brick look when there is something to
+// heal: it does not notice the end of a partition, nor that a brick is new and empty,
+// by itself.
+type Healer struct {
+	*Agent
+	Volfile string // of the self-heal daemon
+	Socket  string // of the self-heal daemon
+	// AgentPort is that of the agents of the other bricks.
+	AgentPort int
+
+	mu    sync.Mutex
+	peers map[string]bool      // by host: whether the brick answered last
+	asked time.Time            // for a heal of the index
+	full  map[string]time.Time // by host: when a full heal was asked for
+	begun time.Time            // when this brick, fresh, first saw the others
+}
+
+// Run looks until the context ends.
+func (h *Healer) Run(ctx context.Context) error {
+	for {
+		if err := h.look(ctx); err != nil && ctx.Err() == nil {
+			h.Log.Info("healing waits", "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// set reads the sets of the volfile, and which other bricks this one's has.
+func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
+	text, err := os.ReadFile(h.Volfile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the self-heal daemon's volfile: %w", err)
+	}
+	all, err := gluster.ParseHealers(string(text))
+	if err != nil {
+		return nil, nil, err
+	}
+	own := "-client-" + h.Position
+	for _, set := range all {
+		var others []gluster.HealBrick
+		for _, b := range set.Bricks {
+			if !strings.HasSuffix(b.Name, own) {
+				others = append(others, b)
+			}
+		}
+		if len(others) < len(set.Bricks) {
+			return all, others, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("no set of the self-heal daemon's volfile has the brick %s", h.Position)
+}
+
+// look asks the other bricks how they are, and for a heal when that tells to.
+func (h *Healer) look(ctx context.Context) error {
+	sets, others, err := h.set()
+	if err != nil {
+		return err
+	}
+	states := h.ask(ctx, others)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.full == nil {
+		h.full = map[string]time.Time{}
+	}
+	back, fresh := false, ""
+	for i, b := range others {
+		back = back || states[i].Online && !h.peers[b.Host]
+		if states[i].Fresh && states[i].Online && time.Since(h.full[b.Host]) > fullEvery {
+			fresh = b.Host
+		}
+	}
+	h.peers = map[string]bool{}
+	for i, b := range others {
+		h.peers[b.Host] = states[i].Online
+	}
+	own, err := backlog(h.Directory, "xattrop")
+	if err != nil {
+		return fmt.Errorf("reading what is to be healed: %w", err)
+	}
+	switch {
+	case fresh != "":
+		if err := sets.Heal(ctx, h.Socket, gluster.HealFull); err != nil {
+			return err
+		}
+		h.full[fresh] = time.Now()
+		h.Log.Info("healing all that a new brick lacks", "host", fresh)
+	case back || own > 0 && time.Since(h.asked) > askEvery:
+		if err := sets.Heal(ctx, h.Socket, gluster.HealIndex); err != nil {
+			return err
+		}
+		h.asked = time.Now()
+		h.Log.Info("healing what other bricks lack", "entries", own, "aBrickIsBack", back)
+	}
+	return h.settle(states)
+}
+
+// settle takes the mark off this brick when it is new no longer: the others have seen
+// it for a while and have nothing to heal. From its first folder on, what it lacks is
+// in their indices, so that an interruption loses nothing.
+func (h *Healer) settle(states []agent.Status) error {
+	if !h.isFresh() {
+		return nil
+	}
+	for _, s := range states {
+		if !s.Online || s.Backlog > 0 {
+			h.begun = time.Time{}
+			return nil
+		}
+	}
+	if h.begun.IsZero() {
+		h.begun = time.Now()
+	}
+	if time.Since(h.begun) < freshLeast {
+		return nil
+	}
+	h.Log.Info("the new brick has what its set has")
+	if err := unix.Removexattr(h.Directory, volume.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
+		return fmt.Errorf("taking the mark off a brick that was new: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) isFresh() bool {
+	_, err := unix.Getxattr(a.Directory, volume.FreshAttribute, nil)
+	return err == nil
+}
+
+// ask asks bricks, and their agents, all at once. Who does not answer is not online.
+func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.Status {
+	ctx, cancel := context.WithTimeout(ctx, peerLimit)
+	defer cancel()
+	states := make([]agent.Status, len(others))
+	var wait sync.WaitGroup
+	for i, b := range others {
+		wait.Go(func() {
+			if s, err := status(ctx, net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))); err == nil {
+				states[i] = s
+			}
+			states[i].Online = gluster.Greet(ctx, net.JoinHostPort(b.Host, b.Port)) == nil
+		})
+	}
+	wait.Wait()
+	return states
+}
+
+// status asks another agent.
+func status(ctx context.Context, address string) (agent.Status, error) {
+	var s agent.Status
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+agent.PathStatus, nil)
+	if err != nil {
+		return s, err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return s, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxStatus))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", address, answer.Status)
+	}
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(text, &s)
+}
+
+// Heal asks for a heal now.
+func (h *Healer) Heal(ctx context.Context, full bool) error {
+	sets, _, err := h.set()
+	if err != nil {
+		return err
+	}
+	op := gluster.HealIndex
+	if full {
+		op = gluster.HealFull
+	}
+	return sets.Heal(ctx, h.Socket, op)
+}
+
+// reached are the other bricks of the set, as of the last look.
+func (h *Healer) reached() map[string]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.peers
+}
