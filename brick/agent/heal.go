@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,14 +152,14 @@ func (h *Healer) settle(states []agent.Status) error {
 		return nil
 	}
 	h.Log.Info("the new brick has what its set has")
-	if err := unix.Removexattr(h.Directory, volume.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := unix.Removexattr(filepath.Join(h.Directory, volume.Own), volume.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("taking the mark off a brick that was new: %w", err)
 	}
 	return nil
 }
 
 func (a *Agent) isFresh() bool {
-	_, err := unix.Getxattr(a.Directory, volume.FreshAttribute, nil)
+	_, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), volume.FreshAttribute, nil)
 	return err == nil
 }
 

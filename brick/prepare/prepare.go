@@ -20,14 +20,18 @@ import (
 	"github.com/atoll-storage/atoll/internal/volume"
 )
 
-// Marks of a brick's folder.
+// xattrVolumeID is GlusterFS' own mark of a brick's folder: the 16 bytes of the volume
+// ID. glusterfsd refuses to start without it (posix, message 113064).
+const xattrVolumeID = "trusted.glusterfs.volume-id"
+
+// Our own marks are on the folder within that GlusterFS keeps to itself. Those of the
+// brick's folder are the volume's: healing takes what differs between bricks for damage,
+// and would give one brick the marks of another.
 const (
-	// xattrVolumeID is GlusterFS' own: the 16 bytes of the volume ID. glusterfsd
-	// refuses to start without it (posix, message 113064).
-	xattrVolumeID = "trusted.glusterfs.volume-id"
-	// xattrPosition is ours: pool and position, such as fast/0.
+	marked = volume.Own
+	// xattrPosition is pool and position, such as fast/0.
 	xattrPosition = "trusted.atoll.brick"
-	// xattrGeneration is ours: a number in decimal; none is 1.
+	// xattrGeneration is a number in decimal; none is 1.
 	xattrGeneration = "trusted.atoll.generation"
 )
 
@@ -116,7 +120,7 @@ func (b Brick) create(root *os.Root, name string) error {
 	if err := b.mark(root, staging); err != nil {
 		return err
 	}
-	if err := setAttribute(root, staging, volume.FreshAttribute, []byte("1")); err != nil {
+	if err := setAttribute(root, staging+"/"+marked, volume.FreshAttribute, []byte("1")); err != nil {
 		return err
 	}
 	if err := root.Rename(staging, name); err != nil {
@@ -127,22 +131,24 @@ func (b Brick) create(root *os.Root, name string) error {
 
 // mark writes what makes a folder this pool's brick.
 func (b Brick) mark(root *os.Root, name string) error {
-	if err := root.Mkdir(filepath.Join(name, ".glusterfs"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("making .glusterfs: %w", err)
+	own := name + "/" + marked
+	if err := root.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making %s: %w", marked, err)
 	}
-	d, err := root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	for attribute, value := range map[string][]byte{
-		xattrVolumeID: b.VolumeID[:], xattrPosition: []byte(b.position()), xattrGeneration: []byte(strconv.Itoa(b.Generation)),
+	// The volume ID is the last: with it, the folder is a brick.
+	for _, m := range []struct {
+		at, attribute string
+		value         []byte
+	}{
+		{own, xattrPosition, []byte(b.position())},
+		{own, xattrGeneration, []byte(strconv.Itoa(b.Generation))},
+		{name, xattrVolumeID, b.VolumeID[:]},
 	} {
-		if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
-			return fmt.Errorf("marking the brick with %s: %w; the file system must take trusted attributes, and the process needs CAP_SYS_ADMIN", attribute, err)
+		if err := setAttribute(root, m.at, m.attribute, m.value); err != nil {
+			return err
 		}
 	}
-	return sync(root, name)
+	return errors.Join(sync(root, own), sync(root, name))
 }
 
 func (b Brick) position() string { return b.Pool + "/" + b.Position }
@@ -167,7 +173,7 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		return fmt.Errorf("%w: %s is a brick of the volume %s, this pool is %s; if that is the pool's own data, set volumeID: %s in its document",
 			ErrForeign, b.Directory, found, b.VolumeID, found)
 	}
-	at, err := attribute(root, name, xattrPosition)
+	at, err := attribute(root, name+"/"+marked, xattrPosition)
 	if err != nil {
 		return err
 	}
@@ -187,14 +193,14 @@ func setAttribute(root *os.Root, name, attribute string, value []byte) error {
 	}
 	defer d.Close()
 	if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
-		return fmt.Errorf("marking the brick with %s: %w", attribute, err)
+		return fmt.Errorf("marking the brick with %s: %w; the file system must take trusted attributes, and the process needs CAP_SYS_ADMIN", attribute, err)
 	}
 	return nil
 }
 
 // current holds that a brick is of the generation that is asked for.
 func (b Brick) current(root *os.Root, name string) error {
-	text, err := attribute(root, name, xattrGeneration)
+	text, err := attribute(root, name+"/"+marked, xattrGeneration)
 	if err != nil {
 		return err
 	}
@@ -217,6 +223,9 @@ func (b Brick) current(root *os.Root, name string) error {
 // attribute reads an extended attribute, "" when there is none.
 func attribute(root *os.Root, name, attribute string) (string, error) {
 	d, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("opening the brick: %w", err)
 	}

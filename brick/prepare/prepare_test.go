@@ -86,7 +86,7 @@ func TestAdopts(t *testing.T) {
 	b := brickIn(t)
 	must(t, os.Mkdir(b.Directory, 0o755))
 	must(t, run(b)) // an empty folder
-	must(t, unix.Removexattr(b.Directory, xattrPosition))
+	must(t, unix.Removexattr(filepath.Join(b.Directory, marked), xattrPosition))
 	must(t, run(b)) // the brick of a former operator, which knew no positions
 	b.Position = "1"
 	if err := run(b); !errors.Is(err, ErrForeign) {

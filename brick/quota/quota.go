@@ -4,6 +4,8 @@ package quota
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -13,11 +15,19 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/linux/project"
+	"github.com/atoll-storage/atoll/internal/volume"
 )
 
-// joining marks a folder whose files are not all in its project yet: it had files
-// when it got its limit, as on a brick that is healed.
-const joining = "trusted.atoll.joining"
+// joining has a folder for every folder whose files are not all in its project yet: it
+// had files when it got its limit, as on a brick that is healed. An attribute of the
+// folder itself would be healed onto other bricks.
+const joining = volume.Own + "/atoll/joining"
+
+// joiningOf is that of a folder.
+func joiningOf(folder string) string {
+	sum := sha256.Sum256([]byte(folder))
+	return joining + "/" + hex.EncodeToString(sum[:16])
+}
 
 // Brick is a brick's folder on a file system that enforces project quotas.
 type Brick struct {
@@ -68,7 +78,7 @@ func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
 	defer f.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	half, err := b.begin(d, f)
+	half, err := b.begin(d, f, folder)
 	if err != nil {
 		return err
 	}
@@ -81,13 +91,13 @@ func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
 	if err := b.join(ctx, d, f); err != nil {
 		return fmt.Errorf("counting what is in %s already: %w", folder, err)
 	}
-	return d.RemoveAttribute(joining)
+	return b.root.Rmdir(joiningOf(folder))
 }
 
 // begin tells whether files of the folder are not in its project, and marks it before
 // that becomes so.
-func (b *Brick) begin(d *beneath.Dir, f *os.File) (half bool, err error) {
-	if _, err := d.Attribute(joining); !errors.Is(err, beneath.ErrNoAttribute) {
+func (b *Brick) begin(d *beneath.Dir, f *os.File, folder string) (half bool, err error) {
+	if complete, err := b.Complete(folder); !complete || err != nil {
 		return true, err
 	}
 	if _, err := b.fs.Usage(f); !errors.Is(err, project.ErrNone) {
@@ -97,7 +107,7 @@ func (b *Brick) begin(d *beneath.Dir, f *os.File) (half bool, err error) {
 	if err != nil || len(names) == 0 {
 		return false, err
 	}
-	return true, d.NewAttribute(joining, []byte("1"))
+	return true, b.root.MkdirAll(joiningOf(folder), 0o700)
 }
 
 // join puts all below a folder into its project. Links and special files have no data.
@@ -152,14 +162,12 @@ func (b *Brick) Usage(folder string) (project.Usage, error) {
 
 // Complete tells whether all of a volume is counted.
 func (b *Brick) Complete(folder string) (bool, error) {
-	d, err := b.root.Dir(folder)
+	d, err := b.root.Dir(joiningOf(folder))
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}
-	defer d.Close()
-	_, err = d.Attribute(joining)
-	if errors.Is(err, beneath.ErrNoAttribute) {
-		return true, nil
-	}
-	return false, err
+	return false, d.Close()
 }

@@ -15,7 +15,12 @@ import (
 // in a container can change user attributes of the volume's folder, but not these.
 const Attribute = "trusted.atoll.volume"
 
-// FreshAttribute is on a brick that was made empty, until what its set has is on it.
+// Own is the folder of a brick that GlusterFS keeps to itself: what is on and in it is
+// this brick's alone, and is not healed.
+const Own = ".glusterfs"
+
+// FreshAttribute is on Own of a brick that was made empty, until what its set has is on
+// the brick.
 const FreshAttribute = "trusted.atoll.fresh"
 
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +72,19 @@ func (n *network) add() (address, path string, err error) {
 		}
 	}
 	return address, filepath.Join(namespaceFolder, name), nil
+}
+
+// connect sets the bridge's end of a namespace's link up or down.
+func (n *network) connect(namespace string, up bool) error {
+	i := slices.Index(n.namespaces, filepath.Base(namespace))
+	if i < 0 {
+		return fmt.Errorf("there is no namespace %s", namespace)
+	}
+	state := "down"
+	if up {
+		state = "up"
+	}
+	return ip("-n", n.name(0), "link", "set", "p"+strconv.Itoa(i), state)
 }
 
 func (n *network) close() error {

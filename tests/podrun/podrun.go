@@ -89,6 +89,50 @@ func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
 	return nil
 }
 
+// Apply takes what a changed document is rendered to. Pods that are running stay as they
+// are, as with the update strategy OnDelete.
+func (c *Cluster) Apply(objects []render.Object) error {
+	c.objects = objects
+	for _, o := range objects {
+		set, is := o.(*appsv1.StatefulSet)
+		if !is {
+			continue
+		}
+		if p := c.pods[set.Name+"-0"]; p != nil {
+			p.spec, p.node = set.Spec.Template.Spec, nodeOf(set)
+			continue
+		}
+		if err := c.addPod(set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete ends all containers of a pod.
+func (c *Cluster) Delete(pod string) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	var errs []error
+	for _, run := range p.containers {
+		errs = append(errs, run.kill())
+	}
+	clear(p.containers)
+	return errors.Join(errs...)
+}
+
+// Connect takes a pod off the network, or brings it back. Nothing in it notices but by
+// silence.
+func (c *Cluster) Connect(pod string, connected bool) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	return c.network.connect(p.namespace, connected)
+}
+
 // nodeOf is the node that the pod is bound to; one that is not gets its own.
 func nodeOf(set *appsv1.StatefulSet) string {
 	if a := set.Spec.Template.Spec.Affinity; a != nil && a.NodeAffinity != nil {

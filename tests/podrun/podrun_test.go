@@ -37,17 +37,22 @@ func build(t *testing.T) string {
 // start renders one example and starts all of its pods.
 func start(t *testing.T, example string, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool)) *podrun.Cluster {
 	t.Helper()
+	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools/"+example)
+	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
+		t.Fatalf("loading %s: %v", example, err)
+	}
+	return startPool(t, r.Documents[0].Pool, prepare)
+}
+
+// startPool renders a pool and starts all of its pods.
+func startPool(t *testing.T, pool *schema.Pool, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool)) *podrun.Cluster {
+	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("runs pods as processes: needs root, and no -short")
 	}
 	if _, err := exec.LookPath("glusterfsd"); err != nil {
 		t.Skip("glusterfsd is not installed: run make deps")
 	}
-	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools/"+example)
-	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
-		t.Fatalf("loading %s: %v", example, err)
-	}
-	pool := r.Documents[0].Pool
 	objects, err := render.Render(pool, render.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +106,10 @@ func TestDevicePool(t *testing.T) {
 	}
 	before.Verify(t, dir)
 	during := bricks.Write(t, dir, "during", 20)
+	// What the root has is healed too, and must not be what makes a brick that brick.
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.StartContainer(context.Background(), "atoll-fast-1-0", "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +123,17 @@ func TestDevicePool(t *testing.T) {
 		}
 		return true
 	})
+	eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
+	eventually(t, c, 60*time.Second, "the root is healed too", func() bool {
+		info, err := os.Stat(brick)
+		return err == nil && info.Mode().Perm() == 0o777
+	})
+	if err := c.Delete("atoll-fast-1-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(context.Background(), "atoll-fast-1-0"); err != nil {
+		t.Fatalf("the brick is not taken for itself after a heal: %v", err)
+	}
 	eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
 	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +69,26 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 		err = nil
 	}
 	return d.Name(), err
+}
+
+// BlankDevice makes a node's disk as if it had just been bought.
+func (c *Cluster) BlankDevice(node, path string) error {
+	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
+	info, err := os.Stat(image)
+	if err != nil {
+		return err
+	}
+	d, err := os.OpenFile(c.NodePath(node, path), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// BLKZEROOUT of <linux/fs.h>, through the device: its cache knows of it.
+	part := [2]uint64{0, uint64(info.Size())}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&part))); errno != 0 {
+		return fmt.Errorf("blanking %s: %w", path, errno)
+	}
+	return nil
 }
 
 // detach frees a loop device.

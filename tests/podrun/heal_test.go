@@ -1,0 +1,201 @@
+package podrun_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/podrun"
+)
+
+// document loads one that is written for a test.
+func document(t *testing.T, text string) *schema.Pool {
+	t.Helper()
+	r, err := schema.Load(context.Background(), schema.Options{Stdin: strings.NewReader(text)}, "-")
+	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
+		t.Fatalf("loading the document: %v %v", r.Diagnostics, err)
+	}
+	return r.Documents[0].Pool
+}
+
+func apply(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
+	t.Helper()
+	objects, err := render.Render(p, render.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Apply(objects); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writer appends synced lines until it is stopped.
+type writer struct {
+	stop    chan struct{}
+	done    chan error
+	lines   int
+	longest time.Duration
+}
+
+func startWriter(path string) *writer {
+	w := &writer{stop: make(chan struct{}), done: make(chan error, 1)}
+	go func() { w.done <- w.run(path) }()
+	return w
+}
+
+func (w *writer) run(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-w.stop:
+			return f.Close()
+		default:
+		}
+		begin := time.Now()
+		if _, err := fmt.Fprintf(f, "line %d\n", w.lines); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		w.lines++
+		w.longest = max(w.longest, time.Since(begin))
+	}
+}
+
+// finish stops the writer and holds that every line of it is there.
+func (w *writer) finish(t *testing.T, path string) {
+	t.Helper()
+	close(w.stop)
+	if err := <-w.done; err != nil {
+		t.Errorf("the writer: %v", err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), "\n") != w.lines {
+		t.Errorf("%d lines of %d, %v", strings.Count(string(text), "\n"), w.lines, err)
+	}
+	t.Logf("%d synced lines, the longest took %s", w.lines, w.longest.Round(time.Millisecond))
+}
+
+// TestReplacedDisk replaces the disk of a brick in the document, under a writer. The
+// new brick is made, filled by the others without being asked for, and then is none
+// that is new.
+func TestReplacedDisk(t *testing.T) {
+	const text = `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3, bricks: [
+  {node: kube1, device: /dev/sda}, {node: kube2, device: /dev/%s}, {node: kube3, device: /dev/sda}]}}`
+	c := startPool(t, document(t, fmt.Sprintf(text, "sda")), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := filepath.Join(dir, "a/b")
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, deep, "before", 30)
+	w := startWriter(filepath.Join(dir, "lines"))
+	const pod = "atoll-fast-1-0"
+	if err := c.Delete(pod); err != nil {
+		t.Fatal(err)
+	}
+	// The same disk, suddenly blank, is not taken.
+	brick := filepath.Join(c.NodePath("kube2", "/var/lib/atoll/bricks/atoll-system.fast.1"), "data/brick")
+	if err := bricks.UnmountBelow(filepath.Dir(brick)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.BlankDevice("kube2", "/dev/sda"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(context.Background(), pod); err == nil || !strings.Contains(err.Error(), "was here before") {
+		t.Errorf("with a blank disk: %v", err)
+	}
+	p := document(t, fmt.Sprintf(text, "sdb"))
+	if _, err := c.AddDevice("kube2", "/dev/sdb", 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, p)
+	if err := c.Start(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	eventually(t, c, 60*time.Second, "the new brick has what was there", func() bool {
+		for name, sum := range before {
+			text, err := os.ReadFile(filepath.Join(brick, "a/b", name))
+			if err != nil || bricks.Checksum(text) != sum {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("filled after %s", time.Since(begin).Round(time.Second/10))
+	w.finish(t, filepath.Join(dir, "lines"))
+	eventually(t, c, 90*time.Second, "the new brick is new no longer", func() bool {
+		_, err := unix.Getxattr(filepath.Join(brick, ".glusterfs"), "trusted.atoll.fresh", nil)
+		return err == unix.ENODATA
+	})
+	eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
+	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
+		t.Fatal(err)
+	}
+	before.Verify(t, deep)
+}
+
+// TestPartition takes a brick of a dispersed pool off the network, under a writer, and
+// brings it back: it has what it missed in less than a minute, though the daemon itself
+// looks each minute only.
+func TestPartition(t *testing.T) {
+	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: bulk}, spec: {type: Disperse, disperse: {data: 2, redundancy: 1},
+  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := startWriter(filepath.Join(dir, "lines"))
+	time.Sleep(time.Second)
+	if err := c.Connect("atoll-bulk-2-0", false); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(12 * time.Second)
+	during := bricks.Write(t, dir, "during", 10)
+	if err := c.Connect("atoll-bulk-2-0", true); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	first := c.NodePath("kube1", "/srv/b/brick")
+	eventually(t, c, 60*time.Second, "the brick that was cut off has what it missed", func() bool {
+		for name := range during {
+			a, errA := os.Stat(filepath.Join(first, name))
+			b, errB := os.Stat(filepath.Join(c.NodePath("kube3", "/srv/b/brick"), name))
+			if errA != nil || errB != nil || a.Size() != b.Size() {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("healed after %s", time.Since(begin).Round(time.Second/10))
+	w.finish(t, filepath.Join(dir, "lines"))
+	if w.longest > 15*time.Second {
+		t.Errorf("a write took %s", w.longest)
+	}
+	eventually(t, c, 60*time.Second, "nothing is left to heal", func() bool {
+		return podrun.Backlog(first) == 0 && podrun.Backlog(c.NodePath("kube2", "/srv/b/brick")) == 0
+	})
+	eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
+	if err := c.Kill("atoll-bulk-0-0", "glusterfsd"); err != nil {
+		t.Fatal(err)
+	}
+	during.Verify(t, dir)
+}
