@@ -2,12 +2,9 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,12 +21,14 @@ import (
 
 // Times of healing.
 const (
-	lookEvery  = 5 * time.Second  // at the other bricks of the set
-	askEvery   = 15 * time.Second // for a heal while there is something to heal
-	fullEvery  = 5 * time.Minute  // for a full heal while another brick is fresh
+	lookEvery = 5 * time.Second  // at the other bricks of the set
+	askEvery  = 15 * time.Second // for a heal while there is something to heal
+	fullEvery = 5 * time.Minute  // for a full heal while another brick is fresh
+	// settled is how long a brick must be back before a full heal begins: the daemon
+	// tries to connect each three seconds only, and heals without who is not there.
+	settled    = 8 * time.Second
 	freshLeast = 30 * time.Second // how long a fresh brick is one at least
 	peerLimit  = 2 * time.Second  // for one answer of another brick
-	maxStatus  = 64 << 10         // bytes of an answer that are read
 )
 
 // Healer has the self-heal daemon beside the brick look when there is something to
@@ -42,8 +41,11 @@ type Healer struct {
 	// AgentPort is that of the agents of the other bricks.
 	AgentPort int
 
+	client agent.Client
+
 	mu    sync.Mutex
 	peers map[string]bool      // by host: whether the brick answered last
+	since map[string]time.Time // by host: when a brick came that answered last
 	asked time.Time            // for a heal of the index
 	full  map[string]time.Time // by host: when a full heal was asked for
 	begun time.Time            // when this brick, fresh, first saw the others
@@ -102,15 +104,13 @@ func (h *Healer) look(ctx context.Context) error {
 	}
 	back, fresh := false, ""
 	for i, b := range others {
-		back = back || states[i].Online && !h.peers[b.Host]
-		if states[i].Fresh && states[i].Online && time.Since(h.full[b.Host]) > fullEvery {
+		came, was := h.since[b.Host]
+		back = back || states[i].Online && !was
+		if states[i].Fresh && states[i].Online && was && time.Since(came) > settled && time.Since(h.full[b.Host]) > fullEvery {
 			fresh = b.Host
 		}
 	}
-	h.peers = map[string]bool{}
-	for i, b := range others {
-		h.peers[b.Host] = states[i].Online
-	}
+	h.note(others, states)
 	own, err := backlog(h.Directory, "xattrop")
 	if err != nil {
 		return fmt.Errorf("reading what is to be healed: %w", err)
@@ -130,6 +130,22 @@ func (h *Healer) look(ctx context.Context) error {
 		h.Log.Info("healing what other bricks lack", "entries", own, "aBrickIsBack", back)
 	}
 	return h.settle(states)
+}
+
+// note keeps since when the other bricks are there.
+func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
+	before := h.since
+	h.since, h.peers = map[string]time.Time{}, map[string]bool{}
+	for i, b := range others {
+		h.peers[b.Host] = states[i].Online
+		if !states[i].Online {
+			continue
+		}
+		h.since[b.Host] = time.Now()
+		if came, was := before[b.Host]; was {
+			h.since[b.Host] = came
+		}
+	}
 }
 
 // settle takes the mark off this brick when it is new no longer: the others have seen
@@ -171,7 +187,7 @@ func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.St
 	var wait sync.WaitGroup
 	for i, b := range others {
 		wait.Go(func() {
-			if s, err := status(ctx, net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))); err == nil {
+			if s, err := h.client.Status(ctx, net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))); err == nil {
 				states[i] = s
 			}
 			states[i].Online = gluster.Greet(ctx, net.JoinHostPort(b.Host, b.Port)) == nil
@@ -179,28 +195,6 @@ func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.St
 	}
 	wait.Wait()
 	return states
-}
-
-// status asks another agent.
-func status(ctx context.Context, address string) (agent.Status, error) {
-	var s agent.Status
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+agent.PathStatus, nil)
-	if err != nil {
-		return s, err
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return s, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxStatus))
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", address, answer.Status)
-	}
-	if err != nil {
-		return s, err
-	}
-	return s, json.Unmarshal(text, &s)
 }
 
 // Heal asks for a heal now.

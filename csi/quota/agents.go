@@ -1,16 +1,11 @@
 package quota
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +20,7 @@ type Agents struct {
 	// Keys gives the keys of this moment: they may change while the driver runs.
 	Keys func() (agent.Keys, error)
 
-	client http.Client
+	client agent.Client
 }
 
 // agentLimit is how long one agent may take.
@@ -33,9 +28,6 @@ const agentLimit = 10 * time.Second
 
 // dialLimit is how long it takes to find out that a brick is away.
 const dialLimit = 2 * time.Second
-
-// maxAnswer is the longest answer that is read, in bytes.
-const maxAnswer = 64 << 10
 
 // ModeEachSet is that of a distributed pool: the size holds for each of its sets, so a
 // volume can have as many times its size as there are sets.
@@ -87,40 +79,12 @@ func (a *Agents) Limit(ctx context.Context, p catalog.Pool, folder string, size 
 // one asks the agent of one brick.
 func (a *Agents) one(ctx context.Context, p catalog.Pool, index int, q agent.LimitRequest, keys agent.Keys) (enforced bool, err error) {
 	b := p.Bricks[index]
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("the agent of brick %d (%s:%d): %w", index, b.Host, b.Agent, err)
-		}
-	}()
-	body, err := json.Marshal(q)
+	at := net.JoinHostPort(b.Host, strconv.Itoa(b.Agent))
+	l, err := a.client.Limit(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(index)), q, keys)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("the agent of brick %d (%s): %w", index, at, err)
 	}
-	token, err := keys.Sign(agent.Audience(p.Namespace, p.Pool, strconv.Itoa(index)), body, time.Now())
-	if err != nil {
-		return false, err
-	}
-	url := "http://" + net.JoinHostPort(b.Host, strconv.Itoa(b.Agent)) + agent.PathLimit
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return false, err
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := a.client.Do(r)
-	if err != nil {
-		return false, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil {
-		return false, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("%s: %s", answer.Status, strings.TrimSpace(string(text)))
-	}
-	var l agent.LimitAnswer
-	return l.Enforced, json.Unmarshal(text, &l)
+	return l.Enforced, nil
 }
 
 // away tells whether the brick itself cannot be reached either.

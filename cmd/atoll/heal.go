@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// healFlags are those of all commands below heal.
+type healFlags struct{ catalog, keys, output string }
+
+func newHeal() *cobra.Command {
+	f := &healFlags{}
+	cmd := &cobra.Command{
+		Use:   "heal",
+		Short: "Tell how the bricks of a pool are, and have them healed",
+		Long: `heal asks the agents of a pool's bricks, where they can be reached: in a cluster, such
+as from the pod of the CSI controller. It needs the pool's catalog entry, and the
+agents' keys for what it has them do. Agents have everything healed by themselves;
+start and full are for who cannot wait.`,
+	}
+	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
+	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that agents know us by")
+	status := &cobra.Command{
+		Use: "status POOL", Short: "List the bricks of a pool: online, what is to be healed, free space", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args[0]) },
+	}
+	status.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
+	ask := func(use, short string, full bool) *cobra.Command {
+		return &cobra.Command{
+			Use: use, Short: short, Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return f.heal(cmd, args[0], full) },
+		}
+	}
+	cmd.AddCommand(status,
+		ask("start POOL", "Heal what the bricks know to be missing elsewhere", false),
+		ask("full POOL", "Compare everything: for a brick that is new and empty", true))
+	return cmd
+}
+
+// brickLine is what status tells of a brick.
+type brickLine struct {
+	Index   int           `json:"index"`
+	Host    string        `json:"host"`
+	Node    string        `json:"node,omitempty"`
+	Status  *agent.Status `json:"status,omitempty"`
+	Trouble string        `json:"trouble,omitempty"`
+}
+
+// agentLimit is how long one agent may take.
+const agentLimit = 10 * time.Second
+
+// each asks the agents of all bricks at once.
+func (f *healFlags) each(ctx context.Context, pool string, do func(ctx context.Context, p catalog.Pool, index int, at string) error) (catalog.Pool, []error, error) {
+	p, err := catalog.Folder{Dir: f.catalog}.Pool(pool)
+	if err != nil {
+		return p, nil, err
+	}
+	if p.Type == schema.External {
+		return p, nil, fmt.Errorf("pool %s is External: ask the cluster that serves it, with 'gluster volume heal'", pool)
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	errs := make([]error, len(p.Bricks))
+	var wait sync.WaitGroup
+	for i, b := range p.Bricks {
+		if b.Agent == 0 {
+			errs[i] = errors.New("it has no agent: render and apply the pool anew")
+			continue
+		}
+		wait.Go(func() { errs[i] = do(ctx, p, i, net.JoinHostPort(b.Host, strconv.Itoa(b.Agent))) })
+	}
+	wait.Wait()
+	return p, errs, nil
+}
+
+func (f *healFlags) status(cmd *cobra.Command, pool string) error {
+	var client agent.Client
+	var mu sync.Mutex
+	states := map[int]*agent.Status{}
+	p, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, _ catalog.Pool, i int, at string) error {
+		s, err := client.Status(ctx, at)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			states[i] = &s
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	lines := make([]brickLine, len(p.Bricks))
+	for i, b := range p.Bricks {
+		lines[i] = brickLine{Index: i, Host: b.Host, Node: b.Node, Status: states[i]}
+		if errs[i] != nil {
+			lines[i].Trouble = errs[i].Error()
+		}
+	}
+	if f.output != "table" {
+		return printValue(cmd, f.output, lines, func() {})
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "BRICK\tNODE\tONLINE\tTO HEAL\tFREE\tREMARKS")
+	for _, l := range lines {
+		fmt.Fprintln(w, l.row())
+	}
+	return w.Flush()
+}
+
+func (l brickLine) row() string {
+	if l.Status == nil {
+		return fmt.Sprintf("%d\t%s\tunknown\t\t\t%s", l.Index, l.Node, l.Trouble)
+	}
+	s := l.Status
+	var remarks []string
+	if s.Fresh {
+		remarks = append(remarks, "new, being filled")
+	}
+	if !s.Enforced {
+		remarks = append(remarks, "sizes are advisory")
+	}
+	for host, reached := range s.Peers {
+		if !reached {
+			remarks = append(remarks, "does not reach "+host)
+		}
+	}
+	slices.Sort(remarks)
+	free := "unknown"
+	if s.Size > 0 {
+		free = fmt.Sprintf("%d %%", s.Free*100/s.Size)
+	}
+	return fmt.Sprintf("%d\t%s\t%t\t%d\t%s\t%s", l.Index, l.Node, s.Online, s.Backlog, free, strings.Join(remarks, ", "))
+}
+
+func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
+	keys, err := agent.ReadKeys(f.keys)
+	if err != nil {
+		return err
+	}
+	var client agent.Client
+	p, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
+		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full}, keys)
+	})
+	if err != nil {
+		return err
+	}
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("brick %d: %w", i, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%d bricks heal; atoll heal status %s tells how far they are\n", len(p.Bricks), pool)
+	return nil
+}

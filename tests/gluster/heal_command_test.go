@@ -1,0 +1,100 @@
+package gluster
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/render/volfile"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
+)
+
+// TestHealCommand asks agents as people do: how bricks are, and for a heal of one whose
+// disk was replaced behind everybody's back.
+func TestHealCommand(t *testing.T) {
+	c := bricks.Start(t, schema.Replica3, 3, nil)
+	h := host.Bare(t)
+	atoll, brick := h.Build("atoll"), h.Build("atoll-brick")
+	for dir, text := range map[string]string{"keys": strings.Repeat("k", 32), "others": strings.Repeat("x", 32)} {
+		if err := os.Mkdir(h.Path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(h.Path(dir+"/1"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Heal()
+	var ports []int
+	for i, b := range c.Pool.Bricks {
+		address := host.Address(t)
+		_, port, _ := net.SplitHostPort(address)
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, n)
+		c.Run(brick, "agent", "--namespace=atoll-system", "--pool=p", "--brick="+strconv.Itoa(i), "--directory="+b.Directory, "--port="+strconv.Itoa(b.Port),
+			"--listen="+address, "--keys="+h.Path("keys"), "--heal-volfile="+filepath.Join(filepath.Dir(c.HealSocket()), "heal.vol"), "--heal-socket="+c.HealSocket())
+	}
+	c.Agents(ports)
+	c.Catalog(h.Catalog(), schema.Subdirectory)
+	run := func(keys string, args ...string) (string, error) {
+		out, err := exec.Command(atoll, append([]string{"heal", "--catalog", h.Catalog().Dir, "--agent-keys", h.Path(keys)}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	type line struct {
+		Status  *agent.Status
+		Trouble string
+	}
+	status := func() (lines []line) {
+		t.Helper()
+		out, err := run("keys", "status", "p", "-o", "json")
+		if err != nil || json.Unmarshal([]byte(out), &lines) != nil || len(lines) != 3 {
+			t.Fatalf("status: %v\n%s", err, out)
+		}
+		return lines
+	}
+	c.Eventually(20*time.Second, "all bricks are online", func() bool {
+		for _, l := range status() {
+			if l.Status == nil || !l.Status.Online {
+				return false
+			}
+		}
+		return true
+	})
+	mounted := c.Mount("client", volfile.Client)
+	written := bricks.Write(t, mounted, "file", 20)
+	bricks.Stop(c.Bricks[2])
+	c.Eventually(20*time.Second, "the brick that was stopped is offline", func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
+	c.Replace(2)
+	if out, err := run("others", "full", "p"); err == nil || !strings.Contains(out, "brick 0: the agent refuses: 401") {
+		t.Errorf("with a wrong key: %v\n%s", err, out)
+	}
+	time.Sleep(4 * time.Second) // until the daemon is connected to it, which it tries each three seconds
+	if out, err := run("keys", "full", "p"); err != nil || !strings.Contains(out, "3 bricks heal") {
+		t.Errorf("full: %v\n%s", err, out)
+	}
+	c.Eventually(60*time.Second, "the new disk has all files", func() bool {
+		for name := range written {
+			var st unix.Stat_t
+			if unix.Stat(filepath.Join(c.Pool.Bricks[2].Directory, name), &st) != nil {
+				return false
+			}
+		}
+		return c.PendingHeals() == 0
+	})
+	if out, err := run("keys", "status", "p"); err != nil || !strings.Contains(out, "BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {
+		t.Errorf("the table: %v\n%s", err, out)
+	}
+}
