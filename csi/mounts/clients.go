@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/internal/gluster/specs"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -42,6 +44,9 @@ type Clients struct {
 	log      logr.Logger
 	uncached bool
 	metrics  *metrics
+	specs    *specs.Server // of the graphs of native pools
+	port     int           // where it serves them, on this host only
+	stop     func()        // ends it
 
 	mu      sync.Mutex
 	clients map[string]*client // by key
@@ -66,9 +71,9 @@ func New(dir string, log logr.Logger) (*Clients, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of mounts: %w", err)
 	}
-	c := &Clients{dir: dir, log: log, clients: map[string]*client{}}
+	c := &Clients{dir: dir, log: log, clients: map[string]*client{}, specs: specs.New(log)}
 	c.metrics = newMetrics(c.running)
-	return c, nil
+	return c, c.serveSpecs()
 }
 
 // NewUncached is New for a controller: its clients remember no names, so that what
@@ -93,6 +98,7 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 	one := c.locked(key, p.Pool)
 	defer one.mu.Unlock()
 	one.used = time.Now()
+	c.publish(key, p, layout)
 	if one.alive(ctx) {
 		return one.target, nil
 	}
@@ -122,13 +128,14 @@ func (c *Clients) locked(key, pool string) *client {
 	}
 }
 
-// keyOf names a client: another volfile is another client.
+// keyOf names a client. The graph of a native pool may change under it; another volume
+// is another client, and so is an External pool that is reached otherwise.
 func keyOf(p catalog.Pool, layout schema.Layout) string {
 	h := sha256.New()
 	if p.Type == schema.External {
 		fmt.Fprintf(h, "%+v", *p.External)
 	} else {
-		h.Write([]byte(graph(p, layout)))
+		fmt.Fprintf(h, "%s %s %t", p.Namespace, p.VolumeID, layout == schema.Block)
 	}
 	return p.Pool + "-" + hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -223,15 +230,10 @@ func (o *client) arguments(c *Clients, p catalog.Pool, layout schema.Layout, key
 	if p.Type == schema.External {
 		return server(p).Args(o.target)
 	}
-	text := graph(p, layout)
-	if text == "" {
+	if graph(p, layout) == "" {
 		return nil, fmt.Errorf("its catalog entry has no graph for %s", layout)
 	}
-	volfile := filepath.Join(c.dir, key+".vol")
-	if err := os.WriteFile(volfile, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	return []string{"--no-daemon", "-f", volfile, o.target}, nil
+	return []string{"--no-daemon", "--volfile-server=127.0.0.1", "--volfile-server-port=" + strconv.Itoa(c.port), "--volfile-id=" + key, o.target}, nil
 }
 
 // stop unmounts, ends the client and waits for it.
@@ -264,4 +266,5 @@ func (c *Clients) Close() {
 		o.mu.Unlock()
 	}
 	c.clients = map[string]*client{}
+	c.stop()
 }

@@ -28,7 +28,7 @@ func (c *Clients) ReapLoop(ctx context.Context, pools catalog.Folder) error {
 	}
 }
 
-// Reap ends the clients of graphs that the catalog no longer has, when nothing else
+// Reap ends the clients of pools that the catalog no longer has, when nothing else
 // is mounted from them and nobody has asked for them for a while. A pool that cannot
 // be read keeps its clients.
 func (c *Clients) Reap(pools catalog.Folder, idle time.Duration) {
@@ -97,8 +97,9 @@ func (c *Clients) end(key string, one *client) {
 	c.mu.Lock()
 	delete(c.clients, key)
 	c.mu.Unlock()
-	for _, name := range []string{key + ".vol", filepath.Join(key, "root"), filepath.Join(key, "root.hosts"), key} {
+	c.specs.Remove(key)
+	for _, name := range []string{filepath.Join(key, "root"), filepath.Join(key, "root.hosts"), key} {
 		_ = os.Remove(filepath.Join(c.dir, name)) // what is left is overwritten or empty
 	}
-	c.log.Info("ended the client of a former graph", "pool", one.pool, "key", key)
+	c.log.Info("ended the client of a pool that has gone", "pool", one.pool, "key", key)
 }

@@ -62,6 +62,20 @@ func Start(t testing.TB, kind schema.Type, bricks int, shape func(*volfile.Pool)
 	return c
 }
 
+// Grow adds bricks to the pool and starts them; clients do not know of them.
+func (c *Cluster) Grow(n int) {
+	c.t.Helper()
+	first := len(c.Pool.Bricks)
+	for i := range n {
+		c.Pool.Bricks = append(c.Pool.Bricks, c.endpoint(fmt.Sprintf("brick-%d", first+i)))
+		c.Bricks = append(c.Bricks, nil)
+	}
+	for i := range n {
+		c.prepare(first + i)
+		c.StartBrick(first + i)
+	}
+}
+
 func (c *Cluster) endpoint(name string) volfile.Endpoint {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,6 +7,18 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
+func (c *Cluster) setSize() int {
+	switch c.Pool.Type {
+	case schema.Replica1:
+		return 1
+	case schema.Replica2:
+		return 2
+	case schema.Disperse:
+		return c.Pool.Data + c.Pool.Redundancy
+	}
+	return 3
+}
+
 // Agents, if not nil, are the ports of the bricks' agents for Catalog.
 func (c *Cluster) Agents(ports []int) { c.agents = ports }
 
@@ -24,7 +36,7 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	}
 	e := entry.Entry{
 		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
-		VolumeID: c.Pool.VolumeID, SetSize: len(c.Pool.Bricks), Data: max(1, c.Pool.Data),
+		VolumeID: c.Pool.VolumeID, SetSize: c.setSize(), Data: max(1, c.Pool.Data),
 	}
 	for i, b := range c.Pool.Bricks {
 		one := entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory}

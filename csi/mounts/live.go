@@ -1,0 +1,86 @@
+package mounts
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"time"
+
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// followEvery is how often the catalog is looked at for graphs that have changed.
+const followEvery = 2 * time.Second
+
+// serveSpecs serves graphs to the clients, on an address of this host only, until
+// Close. There are no secrets in them.
+func (c *Clients) serveSpecs() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("serving graphs to clients: %w", err)
+	}
+	c.port = l.Addr().(*net.TCPAddr).Port
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := c.specs.Serve(ctx, l); err != nil {
+			c.log.Error(err, "clients do not hear of changes any more")
+		}
+	}()
+	c.stop = func() {
+		cancel()
+		<-served
+	}
+	return nil
+}
+
+// publish gives the graph of a native pool to its client, which takes a changed one
+// under the files that are open.
+func (c *Clients) publish(key string, p catalog.Pool, layout schema.Layout) {
+	text := graph(p, layout)
+	if p.Type == schema.External || text == "" {
+		return // the cluster that serves it tells its clients itself
+	}
+	if c.specs.Set(key, text) {
+		c.log.Info("a pool has a new graph", "pool", p.Pool, "layout", layout)
+	}
+}
+
+// Follow tells the clients that run of graphs that have changed in the catalog. A pool
+// that has gone or cannot be read keeps its graph.
+func (c *Clients) Follow(pools catalog.Folder) {
+	c.mu.Lock()
+	all := maps.Clone(c.clients)
+	c.mu.Unlock()
+	for key, one := range all {
+		if !one.runs.Load() {
+			continue
+		}
+		p, err := pools.Pool(one.pool)
+		if err != nil {
+			continue
+		}
+		layout := schema.Subdirectory
+		if keyOf(p, schema.Block) == key {
+			layout = schema.Block
+		}
+		if keyOf(p, layout) == key {
+			c.publish(key, p, layout)
+		}
+	}
+}
+
+// FollowLoop follows until the context ends.
+func (c *Clients) FollowLoop(ctx context.Context, pools catalog.Folder) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followEvery):
+			c.Follow(pools)
+		}
+	}
+}
