@@ -127,20 +127,7 @@ func TestReplacedDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, c, p)
-	if err := c.Start(context.Background(), pod); err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	eventually(t, c, 60*time.Second, "the new brick has what was there", func() bool {
-		for name, sum := range before {
-			text, err := os.ReadFile(filepath.Join(brick, "a/b", name))
-			if err != nil || bricks.Checksum(text) != sum {
-				return false
-			}
-		}
-		return true
-	})
-	t.Logf("filled after %s", time.Since(begin).Round(time.Second/10))
+	filled(t, c, pod, filepath.Join(brick, "a/b"), before)
 	w.finish(t, filepath.Join(dir, "lines"))
 	eventually(t, c, 90*time.Second, "the new brick is new no longer", func() bool {
 		_, err := unix.Getxattr(filepath.Join(brick, ".glusterfs"), "trusted.atoll.fresh", nil)
@@ -151,6 +138,92 @@ func TestReplacedDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	before.Verify(t, deep)
+}
+
+// filled starts the pod of a brick that is new, and waits until it has these files.
+func filled(t *testing.T, c *podrun.Cluster, pod, dir string, files bricks.Files) {
+	t.Helper()
+	if err := c.Start(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	eventually(t, c, 60*time.Second, "the new brick has what was there", func() bool {
+		for name, sum := range files {
+			text, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || bricks.Checksum(text) != sum {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("filled after %s", time.Since(begin).Round(time.Second/10))
+}
+
+// TestReplacedNode moves a brick to another node in the document, under a writer: the
+// former one has gone with all that it had.
+func TestReplacedNode(t *testing.T) {
+	const text = `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3, bricks: [
+  {node: kube1, path: /srv/b}, {node: %s, path: /srv/b}, {node: kube3, path: /srv/b}]}}`
+	c := startPool(t, document(t, fmt.Sprintf(text, "kube2")), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, dir, "before", 30)
+	w := startWriter(filepath.Join(dir, "lines"))
+	const pod = "atoll-fast-1-0"
+	if err := c.Delete(pod); err != nil {
+		t.Fatal(err)
+	}
+	p := document(t, fmt.Sprintf(text, "kube4"))
+	if err := os.MkdirAll(c.NodePath("kube4", "/srv/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, p)
+	filled(t, c, pod, c.NodePath("kube4", "/srv/b/brick"), before)
+	w.finish(t, filepath.Join(dir, "lines"))
+	eventually(t, c, 60*time.Second, "nothing is left to heal", func() bool {
+		return podrun.Backlog(c.NodePath("kube1", "/srv/b/brick")) == 0 && podrun.Backlog(c.NodePath("kube3", "/srv/b/brick")) == 0
+	})
+	eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
+	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
+		t.Fatal(err)
+	}
+	before.Verify(t, dir)
+}
+
+// TestAllCutOff takes all bricks off the network: calls end with an error and not never,
+// and all is well again when they are back, with nothing lost that was synced.
+func TestAllCutOff(t *testing.T) {
+	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
+  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, dir, "before", 10)
+	unix.Sync()
+	connect := func(connected bool) {
+		t.Helper()
+		for _, pod := range c.Pods() {
+			if err := c.Connect(pod, connected); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	connect(false)
+	begin := time.Now()
+	if err := os.WriteFile(filepath.Join(dir, "during"), []byte("text"), 0o600); err == nil || time.Since(begin) > 20*time.Second {
+		t.Errorf("a write without any brick: %v after %s", err, time.Since(begin))
+	}
+	t.Logf("a write without any brick ends after %s", time.Since(begin).Round(time.Second/10))
+	connect(true)
+	begin = time.Now()
+	eventually(t, c, 60*time.Second, "the mount works again", func() bool {
+		return os.WriteFile(filepath.Join(dir, "after"), []byte("text"), 0o600) == nil
+	})
+	t.Logf("it works again after %s", time.Since(begin).Round(time.Second/10))
+	before.Verify(t, dir)
 }
 
 // TestPartition takes a brick of a dispersed pool off the network, under a writer, and
