@@ -28,6 +28,8 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 		c.danger("disperse-changed", fmt.Sprintf("the coding changes from %d+%d to %d+%d: what is written cannot be read any more", a.Data, a.Redundancy, b.Data, b.Redundancy), "make a new pool and move the data")
 	}
 	c.bricks(&was.Spec, &is.Spec)
+	c.generations(&was.Spec, &is.Spec)
+	c.sets(&was.Spec, &is.Spec)
 	c.tiebreaker(was.Spec.Tiebreaker, is.Spec.Tiebreaker)
 	c.external(was.Spec.External, is.Spec.External)
 	c.layouts(&was.Spec, &is.Spec)
@@ -55,6 +57,62 @@ func (c *Pool) bricks(was, is *schema.Spec) {
 			c.danger("brick-removed", fmt.Sprintf("brick %d (%s) is removed: its files go with it", i, place), "decommissioned: true for all bricks of the last set, and remove them when they are empty")
 		}
 	}
+}
+
+// generations tells of bricks that are made anew where they are.
+func (c *Pool) generations(was, is *schema.Spec) {
+	for i := range min(len(was.Bricks), len(is.Bricks)) {
+		a, b := generation(was.Bricks[i]), generation(is.Bricks[i])
+		switch {
+		case explain.Place(was.Bricks[i]) != explain.Place(is.Bricks[i]):
+		case a < b:
+			c.danger("brick-renewed", fmt.Sprintf("brick %d (%s) is made anew: what it had is given up and healed from the others, if there are any", i, explain.Place(is.Bricks[i])),
+				"only if its data is lost, one brick of a set at a time, and only when the set has nothing to heal")
+		case a > b:
+			c.danger("brick-generation", fmt.Sprintf("the generation of brick %d goes from %d back to %d: the brick refuses to start", i, a, b), fmt.Sprintf("generation: %d", a))
+		}
+	}
+}
+
+func generation(b schema.Brick) int { return max(1, b.Generation) }
+
+// sets tells of sets that lose more bricks in one change than they can be healed from.
+func (c *Pool) sets(was, is *schema.Spec) {
+	size := was.SetSize()
+	if size < 1 {
+		return
+	}
+	for first := 0; first+size <= min(len(was.Bricks), len(is.Bricks)); first += size {
+		kept := 0
+		for i := first; i < first+size; i++ {
+			isArbiter := was.Type == schema.Arbiter && i == first+size-1 // it has no data
+			if !isArbiter && !replaced(was, is, i) {
+				kept++
+			}
+		}
+		if need := needed(was); kept < need {
+			c.danger("set-lost", fmt.Sprintf("set %d keeps %d of the bricks that have its data and needs %d: its data is lost", first/size, kept, need),
+				"one brick of a set at a time, the next when nothing is left to heal")
+		}
+	}
+}
+
+// replaced tells whether a brick is a new and empty one: at a place where none was, or
+// made anew. One that only changes its position is not, and is told of elsewhere.
+func replaced(was, is *schema.Spec, i int) bool {
+	a, b := was.Bricks[i], is.Bricks[i]
+	if explain.Place(a) == explain.Place(b) {
+		return generation(a) < generation(b)
+	}
+	return !slices.ContainsFunc(was.Bricks, func(o schema.Brick) bool { return explain.Place(o) == explain.Place(b) })
+}
+
+// needed is how many bricks of a set have all of its data.
+func needed(s *schema.Spec) int {
+	if s.Type == schema.Disperse && s.Disperse != nil {
+		return s.Disperse.Data
+	}
+	return 1
 }
 
 // lastSets reports whether brick i and all behind it are decommissioned, so that

@@ -54,6 +54,23 @@ func TestDangers(t *testing.T) {
 		}, []string{"brick-removed", "brick-removed", "brick-removed", "brick-reordered", "brick-reordered", "brick-reordered"}},
 		{"brick moved", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Node = "d" }, []string{"brick-moved"}},
 		{"brick to a device", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"} }, []string{"brick-moved"}},
+		{"brick renewed", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Generation = 2 }, []string{"brick-renewed"}},
+		{"generation back", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 }, []string{"brick-generation"}},
+		{"whole set moved", triple, func(_, p *schema.Pool) {
+			for i := range p.Spec.Bricks {
+				p.Spec.Bricks[i].Node += "2"
+			}
+		}, []string{"brick-moved", "brick-moved", "brick-moved", "set-lost"}},
+		{"both data bricks renewed", func() *schema.Pool {
+			p := triple()
+			p.Spec.Type = schema.Arbiter
+			return p
+		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Generation, p.Spec.Bricks[1].Generation = 2, 2 }, []string{"brick-renewed", "brick-renewed", "set-lost"}},
+		{"only copy moved", func() *schema.Pool {
+			p := triple()
+			p.Spec.Type, p.Spec.Bricks = schema.Replica1, p.Spec.Bricks[:1]
+			return p
+		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Node = "z" }, []string{"brick-moved", "set-lost"}},
 		{"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "brick-reordered"}},
 		{"type", triple, func(_, p *schema.Pool) { p.Spec.Type = schema.Arbiter }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
