@@ -39,57 +39,6 @@ func apply(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
 	}
 }
 
-// writer appends synced lines until it is stopped.
-type writer struct {
-	stop    chan struct{}
-	done    chan error
-	lines   int
-	longest time.Duration
-}
-
-func startWriter(path string) *writer {
-	w := &writer{stop: make(chan struct{}), done: make(chan error, 1)}
-	go func() { w.done <- w.run(path) }()
-	return w
-}
-
-func (w *writer) run(path string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-w.stop:
-			return f.Close()
-		default:
-		}
-		begin := time.Now()
-		if _, err := fmt.Fprintf(f, "line %d\n", w.lines); err != nil {
-			return err
-		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		w.lines++
-		w.longest = max(w.longest, time.Since(begin))
-	}
-}
-
-// finish stops the writer and holds that every line of it is there.
-func (w *writer) finish(t *testing.T, path string) {
-	t.Helper()
-	close(w.stop)
-	if err := <-w.done; err != nil {
-		t.Errorf("the writer: %v", err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil || strings.Count(string(text), "\n") != w.lines {
-		t.Errorf("%d lines of %d, %v", strings.Count(string(text), "\n"), w.lines, err)
-	}
-	t.Logf("%d synced lines, the longest took %s", w.lines, w.longest.Round(time.Millisecond))
-}
-
 // TestReplacedDisk replaces the disk of a brick in the document, under a writer. The
 // new brick is made, filled by the others without being asked for, and then is none
 // that is new.
@@ -106,7 +55,7 @@ func TestReplacedDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := bricks.Write(t, deep, "before", 30)
-	w := startWriter(filepath.Join(dir, "lines"))
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
 	const pod = "atoll-fast-1-0"
 	if err := c.Delete(pod); err != nil {
 		t.Fatal(err)
@@ -128,7 +77,7 @@ func TestReplacedDisk(t *testing.T) {
 	}
 	apply(t, c, p)
 	filled(t, c, pod, filepath.Join(brick, "a/b"), before)
-	w.finish(t, filepath.Join(dir, "lines"))
+	w.Finish(t)
 	eventually(t, c, 90*time.Second, "the new brick is new no longer", func() bool {
 		_, err := unix.Getxattr(filepath.Join(brick, ".glusterfs"), "trusted.atoll.fresh", nil)
 		return err == unix.ENODATA
@@ -170,7 +119,7 @@ func TestReplacedNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := bricks.Write(t, dir, "before", 30)
-	w := startWriter(filepath.Join(dir, "lines"))
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
 	const pod = "atoll-fast-1-0"
 	if err := c.Delete(pod); err != nil {
 		t.Fatal(err)
@@ -181,7 +130,7 @@ func TestReplacedNode(t *testing.T) {
 	}
 	apply(t, c, p)
 	filled(t, c, pod, c.NodePath("kube4", "/srv/b/brick"), before)
-	w.finish(t, filepath.Join(dir, "lines"))
+	w.Finish(t)
 	eventually(t, c, 60*time.Second, "nothing is left to heal", func() bool {
 		return podrun.Backlog(c.NodePath("kube1", "/srv/b/brick")) == 0 && podrun.Backlog(c.NodePath("kube3", "/srv/b/brick")) == 0
 	})
@@ -236,7 +185,7 @@ func TestPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := startWriter(filepath.Join(dir, "lines"))
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
 	time.Sleep(time.Second)
 	if err := c.Connect("atoll-bulk-2-0", false); err != nil {
 		t.Fatal(err)
@@ -259,9 +208,9 @@ func TestPartition(t *testing.T) {
 		return true
 	})
 	t.Logf("healed after %s", time.Since(begin).Round(time.Second/10))
-	w.finish(t, filepath.Join(dir, "lines"))
-	if w.longest > 15*time.Second {
-		t.Errorf("a write took %s", w.longest)
+	w.Finish(t)
+	if w.Longest > 15*time.Second {
+		t.Errorf("a write took %s", w.Longest)
 	}
 	eventually(t, c, 60*time.Second, "nothing is left to heal", func() bool {
 		return podrun.Backlog(first) == 0 && podrun.Backlog(c.NodePath("kube2", "/srv/b/brick")) == 0
