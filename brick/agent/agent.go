@@ -116,8 +116,8 @@ func (a *Agent) Derive(ctx context.Context) error {
 	var all []usage
 	var errs []error
 	set := 0
-	err = eachVolume(ctx, root, func(folder, name string, size int64) {
-		u, changed, err := a.hold(ctx, folder, size)
+	err = eachVolume(ctx, root, func(folder, name string, d *beneath.Dir) {
+		u, changed, err := a.hold(ctx, folder, d)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %s: %w", name, err))
 			return
@@ -136,10 +136,16 @@ func (a *Agent) Derive(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// hold sets a volume's limit where it differs from its size.
-func (a *Agent) hold(ctx context.Context, folder string, size int64) (u project.Usage, changed bool, err error) {
-	want := a.part(size)
+// hold sets a volume's limit where it differs from its size. The limit is read before
+// the record: a volume that is growing has its record changed first, so that what a
+// request has just set is never taken back.
+func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u project.Usage, changed bool, err error) {
 	u, err = a.quota.Usage(folder)
+	size, isVolume := sizeOf(d)
+	if !isVolume {
+		return u, false, nil // it has just been deleted
+	}
+	want := a.part(size)
 	if err == nil && blocks(u.Limit) == blocks(want) {
 		complete, err := a.quota.Complete(folder)
 		if complete || err != nil {
@@ -159,11 +165,21 @@ func (a *Agent) hold(ctx context.Context, folder string, size int64) (u project.
 	return u, true, err
 }
 
+// sizeOf reads the size in the record of a folder, if it has one that can be read.
+func sizeOf(d *beneath.Dir) (int64, bool) {
+	text, err := d.Attribute(volume.Attribute)
+	if err != nil {
+		return 0, false
+	}
+	r, err := volume.Decode(text)
+	return r.Size, err == nil
+}
+
 // blocks is how a file system counts: limits are whole ones, 512 bytes each.
 func blocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
 // eachVolume calls f for all folders of the brick that have a record.
-func eachVolume(ctx context.Context, root *beneath.Dir, f func(folder, name string, size int64)) error {
+func eachVolume(ctx context.Context, root *beneath.Dir, f func(folder, name string, d *beneath.Dir)) error {
 	var walk func(d *beneath.Dir, at string, depth int) error
 	walk = func(d *beneath.Dir, at string, depth int) error {
 		names, err := d.Names()
@@ -181,10 +197,8 @@ func eachVolume(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 			folder := at + "/" + name
 			if depth > 0 {
 				err = walk(below, folder, depth-1)
-			} else if text, attributeErr := below.Attribute(volume.Attribute); attributeErr == nil {
-				if r, decodeErr := volume.Decode(text); decodeErr == nil {
-					f(folder, name, r.Size)
-				}
+			} else if _, isVolume := sizeOf(below); isVolume {
+				f(folder, name, below)
 			}
 			below.Close()
 			if err != nil {

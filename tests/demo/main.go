@@ -52,7 +52,7 @@ func run() (err error) {
 		{"atoll vet examples/", s.vet},
 		{"atoll explain", s.explain},
 		{"atoll render", s.render},
-		{"make three disks (loop devices, XFS)", s.disks},
+		{"make three blank disks (loop devices)", s.disks},
 		{"start the brick pods as rendered", s.pods},
 		{"mount the pool", s.mount},
 		{"write data", s.write},
