@@ -197,13 +197,9 @@ func (w *watcher) isNews(target string, err error) bool {
 	return before != err.Error()
 }
 
-// restore mounts a volume over its dead mount, with the same flags.
+// restore mounts a volume over its dead mount, with the same flags. The volume is taken
+// when its pool has answered, which may last: a pod that goes does not wait for that.
 func (n *node) restore(ctx context.Context, id volumeid.ID, m mountinfo.Mount) error {
-	release, err := n.locks.take(id.String())
-	if err != nil {
-		return err
-	}
-	defer release()
 	o, err := n.d.open(ctx, id.Pool, id.Layout)
 	if err != nil {
 		return err
@@ -217,13 +213,18 @@ func (n *node) restore(ctx context.Context, id volumeid.ID, m mountinfo.Mount) e
 		return err
 	}
 	defer folder.Close()
+	release, err := n.locks.take(id.String())
+	if err != nil {
+		return err
+	}
+	defer release()
 	at, err := n.target(m.Target, false)
 	if err != nil || at == nil {
 		return err
 	}
 	defer at.Close()
 	if _, err := at.shows(folder); !isDead(err) {
-		return nil // somebody was faster
+		return nil // it was repaired, or taken away
 	}
 	return at.cover(folder, bind.Of(m.Flags))
 }

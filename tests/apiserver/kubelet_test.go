@@ -119,11 +119,7 @@ func TestEvents(t *testing.T) {
 	for _, pod := range pods {
 		target := h.Path("kubelet/pods/" + string(pod.UID) + "/volumes/kubernetes.io~csi/pv-1/mount")
 		eventually(t, "the volume is back", func() bool { _, err := os.ReadDir(target); return err == nil })
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target}); err != nil {
-			t.Errorf("unpublishing: %v\n%s", err, h.Logs())
-		}
-		cancel()
+		h.Unpublish(n, id, target)
 	}
 }
 

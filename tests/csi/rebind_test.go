@@ -69,11 +69,7 @@ func TestRunningPodsComeBack(t *testing.T) {
 	// All goes as it came, whatever is stacked.
 	for _, p := range []host.Pod{asked, readonly, silent} {
 		bricks.Stop(p.Container)
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: p.Target}); err != nil {
-			t.Errorf("unpublishing: %v\n%s", err, h.Logs())
-		}
-		cancel()
+		h.Unpublish(n, id, p.Target)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

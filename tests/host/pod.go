@@ -13,6 +13,8 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/schema"
@@ -47,6 +49,25 @@ func (h *Host) StartPod(n csi.NodeClient, id, uid, propagation string, readonly 
 	}
 	p.Container = h.Container(p.Target, propagation)
 	return p
+}
+
+// Unpublish takes a volume from a pod's path, and repeats that while it is being
+// repaired, as a kubelet does.
+func (h *Host) Unpublish(n csi.NodeClient, id, target string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target})
+		if err == nil {
+			return
+		}
+		if status.Code(err) != codes.Aborted {
+			h.t.Errorf("unpublishing: %v\n%s", err, h.Logs())
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // Container starts a container with what is mounted at a pod's target path.
