@@ -138,9 +138,10 @@ func TestCatalogFollows(t *testing.T) {
 		_, err := folder.Pool(pool)
 		return errors.Is(err, catalog.ErrNoPool)
 	})
-	if left, err := filepath.Glob(filepath.Join(folder.Dir, "."+pool+".*")); err != nil || len(left) > 0 {
-		t.Errorf("left in the folder: %v, %v", left, err)
-	}
+	eventually(t, "nothing of it is left in the folder", func() bool {
+		left, err := filepath.Glob(filepath.Join(folder.Dir, "."+pool+".*"))
+		return err == nil && len(left) == 0
+	})
 }
 
 // TestCatalogStays holds that pools stay known while the cluster cannot be reached.
