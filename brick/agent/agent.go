@@ -90,14 +90,21 @@ func (a *Agent) part(size int64) uint64 { return uint64((size + a.Parts - 1) / a
 
 // Run derives limits until the context ends.
 func (a *Agent) Run(ctx context.Context) error {
-	for {
+	return repeat(ctx, Every, func() {
 		if err := a.Derive(ctx); err != nil && ctx.Err() == nil {
 			a.Log.Error(err, "holding volumes to their sizes")
 		}
+	})
+}
+
+// repeat works at once and then again and again, with a pause, until the context ends.
+func repeat(ctx context.Context, pause time.Duration, work func()) error {
+	for {
+		work()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(Every):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -116,8 +123,11 @@ func (a *Agent) Derive(ctx context.Context) error {
 	var all []usage
 	var errs []error
 	set := 0
-	err = eachVolume(ctx, root, func(folder, name string, d *beneath.Dir) {
+	err = eachFolder(ctx, root, func(folder, name string, d *beneath.Dir) {
 		u, changed, err := a.hold(ctx, folder, d)
+		if errors.Is(err, errNoVolume) {
+			return
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %s: %w", name, err))
 			return
@@ -136,6 +146,9 @@ func (a *Agent) Derive(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
+// errNoVolume says that a folder has no record that can be read.
+var errNoVolume = errors.New("the folder is no volume")
+
 // hold sets a volume's limit where it differs from its size. The limit is read before
 // the record: a volume that is growing has its record changed first, so that what a
 // request has just set is never taken back.
@@ -143,7 +156,7 @@ func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u proj
 	u, err = a.quota.Usage(folder)
 	size, isVolume := sizeOf(d)
 	if !isVolume {
-		return u, false, nil // it has just been deleted
+		return u, false, errNoVolume
 	}
 	want := a.part(size)
 	if err == nil && blocks(u.Limit) == blocks(want) {
@@ -178,8 +191,8 @@ func sizeOf(d *beneath.Dir) (int64, bool) {
 // blocks is how a file system counts: limits are whole ones, 512 bytes each.
 func blocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
-// eachVolume calls f for all folders of the brick that have a record.
-func eachVolume(ctx context.Context, root *beneath.Dir, f func(folder, name string, d *beneath.Dir)) error {
+// eachFolder calls f for all folders of the brick where volumes are.
+func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name string, d *beneath.Dir)) error {
 	var walk func(d *beneath.Dir, at string, depth int) error
 	walk = func(d *beneath.Dir, at string, depth int) error {
 		names, err := d.Names()
@@ -197,7 +210,7 @@ func eachVolume(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 			folder := at + "/" + name
 			if depth > 0 {
 				err = walk(below, folder, depth-1)
-			} else if _, isVolume := sizeOf(below); isVolume {
+			} else {
 				f(folder, name, below)
 			}
 			below.Close()

@@ -53,16 +53,11 @@ type Healer struct {
 
 // Run looks until the context ends.
 func (h *Healer) Run(ctx context.Context) error {
-	for {
+	return repeat(ctx, lookEvery, func() {
 		if err := h.look(ctx); err != nil && ctx.Err() == nil {
 			h.Log.Info("healing waits", "error", err.Error())
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(lookEvery):
-		}
-	}
+	})
 }
 
 // set reads the sets of the volfile, and which other bricks this one's has.

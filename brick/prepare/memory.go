@@ -22,9 +22,8 @@ type memory struct {
 
 func (b Brick) memory() memory { return memory{b.VolumeID, b.Place, b.Generation} }
 
-// mayBeNew holds that a brick that is not there was never made here, or is to be made
-// anew: by a higher generation, or at another place.
-func (b Brick) mayBeNew() error {
+// inState works in the folder of the node's memory, if there is one.
+func (b Brick) inState(work func(root *os.Root) error) error {
 	if b.State == "" {
 		return nil
 	}
@@ -33,6 +32,14 @@ func (b Brick) mayBeNew() error {
 		return fmt.Errorf("opening the node's memory of the brick: %w", err)
 	}
 	defer root.Close()
+	return work(root)
+}
+
+// mayBeNew holds that a brick that is not there was never made here, or is to be made
+// anew: by a higher generation, or at another place.
+func (b Brick) mayBeNew() error { return b.inState(b.notRemembered) }
+
+func (b Brick) notRemembered(root *os.Root) error {
 	text, err := root.ReadFile(memoryFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -52,15 +59,9 @@ func (b Brick) mayBeNew() error {
 }
 
 // remember notes that the brick is there.
-func (b Brick) remember() error {
-	if b.State == "" {
-		return nil
-	}
-	root, err := os.OpenRoot(b.State)
-	if err != nil {
-		return fmt.Errorf("opening the node's memory of the brick: %w", err)
-	}
-	defer root.Close()
+func (b Brick) remember() error { return b.inState(b.write) }
+
+func (b Brick) write(root *os.Root) error {
 	text, err := json.Marshal(b.memory())
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (f *flags) log() logr.Logger {
 
 func (f *flags) folder() catalog.Folder { return catalog.Folder{Dir: f.catalog} }
 
-// health tells that the catalog can be read, and these metrics.
+// withMetrics tells that the catalog can be read, and these metrics.
 func (f *flags) withMetrics(m prometheus.Gatherer) health {
 	return health{metrics: m, check: func() error {
 		_, err := f.folder().Names()

@@ -38,8 +38,7 @@ func newController(f *flags) *cobra.Command {
 			}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
-				func(ctx context.Context) error { return clients.ReapLoop(ctx, f.folder()) },
-				func(ctx context.Context) error { return clients.FollowLoop(ctx, f.folder()) })
+				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that bricks' agents know the driver by; without any, sizes are advisory")
@@ -98,8 +97,7 @@ func newMounter(f *flags) *cobra.Command {
 			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
 			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()),
 				func(ctx context.Context) error { return h.Serve(ctx, socket) },
-				func(ctx context.Context) error { return clients.ReapLoop(ctx, f.folder()) },
-				func(ctx context.Context) error { return clients.FollowLoop(ctx, f.folder()) })
+				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")

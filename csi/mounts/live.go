@@ -63,24 +63,27 @@ func (c *Clients) Follow(pools catalog.Folder) {
 		if err != nil {
 			continue
 		}
-		layout := schema.Subdirectory
-		if keyOf(p, schema.Block) == key {
-			layout = schema.Block
-		}
-		if keyOf(p, layout) == key {
-			c.publish(key, p, layout)
+		for _, layout := range []schema.Layout{schema.Subdirectory, schema.Block} { // one for each graph
+			if keyOf(p, layout) == key {
+				c.publish(key, p, layout)
+			}
 		}
 	}
 }
 
-// FollowLoop follows until the context ends.
-func (c *Clients) FollowLoop(ctx context.Context, pools catalog.Folder) error {
+// Keep follows the catalog, and reaps, until the context ends.
+func (c *Clients) Keep(ctx context.Context, pools catalog.Folder) error {
+	follow, reap := time.NewTicker(followEvery), time.NewTicker(reapEvery)
+	defer follow.Stop()
+	defer reap.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(followEvery):
+		case <-follow.C:
 			c.Follow(pools)
+		case <-reap.C:
+			c.Reap(pools, reapEvery)
 		}
 	}
 }

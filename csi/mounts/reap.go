@@ -1,7 +1,6 @@
 package mounts
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"os"
@@ -15,18 +14,6 @@ import (
 // reapEvery is how often clients are looked at that nobody may need, and how long
 // nobody must have asked for one.
 const reapEvery = time.Minute
-
-// ReapLoop reaps until the context ends.
-func (c *Clients) ReapLoop(ctx context.Context, pools catalog.Folder) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(reapEvery):
-			c.Reap(pools, reapEvery)
-		}
-	}
-}
 
 // Reap ends the clients of pools that the catalog no longer has, when nothing else
 // is mounted from them and nobody has asked for them for a while. A pool that cannot

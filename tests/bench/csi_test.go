@@ -22,6 +22,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
 )
 
 // controller starts the driver on real bricks and gives a client of it, and the
@@ -72,10 +73,7 @@ var created atomic.Int64
 func create(b *testing.B, c csi.ControllerClient) string {
 	answer, err := c.CreateVolume(context.Background(), &csi.CreateVolumeRequest{
 		Name: fmt.Sprintf("pvc-%08d", created.Add(1)), CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 10}, Parameters: map[string]string{"pool": "p", "overcommit": "100"},
-		VolumeCapabilities: []*csi.VolumeCapability{{
-			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
-		}},
+		VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 	})
 	if err != nil {
 		b.Error(err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,19 +15,8 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
 	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/podrun"
 )
-
-// active counts the bricks in the graph that a mount has now, which are connected.
-func active(mount string) int {
-	clients, _ := filepath.Glob(filepath.Join(mount, ".meta/graphs/active/*-client-*/private"))
-	n := 0
-	for _, c := range clients {
-		if text, err := os.ReadFile(c); err == nil && strings.Contains(string(text), "connected = 1") {
-			n++
-		}
-	}
-	return n
-}
 
 // TestGraphChangesLive changes an option of a pool and adds a set of replicas, under
 // files that are made, written, synced, read and removed: one client, no error, and no
@@ -74,7 +62,7 @@ func TestGraphChangesLive(t *testing.T) {
 		step.change()
 		c.Catalog(pools, schema.Subdirectory)
 		clients.Follow(pools)
-		c.Eventually(20*time.Second, "the mount has the graph after "+step.what, func() bool { return graph() != first && active(root) == step.bricks })
+		c.Eventually(20*time.Second, "the mount has the graph after "+step.what, func() bool { return graph() != first && podrun.Connected(root) == step.bricks })
 		first = graph()
 		time.Sleep(time.Second)
 	}

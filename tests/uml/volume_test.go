@@ -26,6 +26,7 @@ import (
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
 )
 
 var key = bytes.Repeat([]byte("k"), 32)
@@ -106,10 +107,7 @@ func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agen
 func create(ctx context.Context, client csi.ControllerClient, name string, size int64) (*csi.Volume, error) {
 	made, err := client.CreateVolume(ctx, &csi.CreateVolumeRequest{
 		Name: name, Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-		VolumeCapabilities: []*csi.VolumeCapability{{
-			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER},
-		}},
+		VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 	})
 	return made.GetVolume(), err
 }

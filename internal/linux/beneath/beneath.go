@@ -190,7 +190,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 
 // Names lists the folder, in no order.
 func (d *Dir) Names() ([]string, error) {
-	listing, err := d.open(".", unix.O_DIRECTORY|unix.O_RDONLY)
+	listing, err := d.Read(".")
 	if err != nil {
 		return nil, err
 	}
