@@ -43,6 +43,10 @@ func hashed(name string) string {
 // rest of a call that was cut off, and is finished.
 func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
 	d, found, err := s.folder(c.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		// It was made, or was there, and is not: another controller is at it.
+		return Volume{}, fmt.Errorf("%w: making volume %s: %w", ErrChanged, c.Name, err)
+	}
 	if err != nil {
 		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
 	}
