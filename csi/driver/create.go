@@ -66,8 +66,12 @@ func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if found, err := c.existing(ctx, pools, claim); found != nil || err != nil {
 		return found, err
 	}
-	if before, begun := c.tried.Load(claim.Name); begun && !slices.ContainsFunc(pools, func(o *opened) bool { return o.Pool.Pool == before }) {
-		return nil, errors.Join(fmt.Errorf("%w: pool %s, where this volume was begun", mounts.ErrUnreachable, before), troubles)
+	if before, begun := c.tried.Load(claim.Name); begun {
+		i := slices.IndexFunc(pools, func(o *opened) bool { return o.Pool.Pool == before })
+		if i < 0 {
+			return nil, errors.Join(fmt.Errorf("%w: pool %s, where this volume was begun", mounts.ErrUnreachable, before), troubles)
+		}
+		pools[0], pools[i] = pools[i], pools[0] // it goes on where it was begun
 	}
 	var full error
 	for _, o := range pools {
