@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -132,10 +133,50 @@ func (b *builder) prepare(one brick) corev1.Container {
 	return c
 }
 
+// volfiles serves the volfiles of the daemons that start after it, and has them take a
+// changed one while they run.
+func (b *builder) volfiles(one brick) corev1.Container {
+	always := corev1.ContainerRestartPolicyAlways
+	no := false
+	security := confined()
+	security.AllowPrivilegeEscalation = &no
+	answers := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("volfiles")}}
+	c := corev1.Container{
+		Name: "volfiles", Image: b.options.Images.Brick, RestartPolicy: &always,
+		Command: []string{
+			"atoll-brick", "volfiles", fmt.Sprintf("--listen=127.0.0.1:%d", VolfilesPort), fmt.Sprintf("--health=:%d", VolfilesHealthPort),
+			"--volfile=" + b.brickVolfileID(one) + "=" + volfilesPath + "/" + keyBrick(one.suffix),
+		},
+		Ports:           []corev1.ContainerPort{{Name: "volfiles", ContainerPort: VolfilesHealthPort, Protocol: corev1.ProtocolTCP}},
+		VolumeMounts:    []corev1.VolumeMount{{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true}},
+		Resources:       fixed("5m", "16Mi"),
+		SecurityContext: security,
+		StartupProbe:    &corev1.Probe{ProbeHandler: answers, PeriodSeconds: 1, FailureThreshold: 60},
+		LivenessProbe:   &corev1.Probe{ProbeHandler: answers, PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+	}
+	if b.heals(one) {
+		c.Command = append(c.Command, "--volfile="+b.healVolfileID()+"="+volfilesPath+"/"+keyHeal)
+	}
+	return c
+}
+
+// heals tells whether a self-heal daemon runs beside a brick.
+func (b *builder) heals(one brick) bool {
+	_, heals := b.bricksMap[keyHeal]
+	return heals && one.suffix != tiebreakerSuffix
+}
+
+func (b *builder) brickVolfileID(one brick) string { return b.name + ".brick-" + one.suffix }
+
+func (b *builder) healVolfileID() string { return "shd/" + b.name }
+
+// fromServer are the arguments of a daemon that gets a volfile in its pod.
+func fromServer(volfileID string) []string {
+	return []string{"-s", "127.0.0.1", "--volfile-server-port=" + strconv.Itoa(VolfilesPort), "--volfile-id", volfileID}
+}
+
 // glusterfsd serves the brick.
 func (b *builder) glusterfsd(one brick) (corev1.Container, error) {
-	key := keyBrick(one.suffix)
-	name := "brick-" + one.suffix
 	demand, err := resources(b.pool.Spec.Resources)
 	if err != nil {
 		return corev1.Container{}, err
@@ -143,10 +184,9 @@ func (b *builder) glusterfsd(one brick) (corev1.Container, error) {
 	connect := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("brick")}}
 	return corev1.Container{
 		Name: "glusterfsd", Image: b.options.Images.Gluster,
-		Command: []string{
-			"glusterfsd", "-N", "-f", volfilesPath + "/" + key, "--volfile-id", b.name + "." + name,
-			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S", runPath + "/" + name + ".sock",
-		},
+		Command: slices.Concat([]string{"glusterfsd", "-N"}, fromServer(b.brickVolfileID(one)), []string{
+			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S", runPath + "/brick-" + one.suffix + ".sock",
+		}),
 		Ports:        []corev1.ContainerPort{{Name: "brick", ContainerPort: BrickPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: append(daemonMounts(), b.brickMount(one, corev1.MountPropagationHostToContainer)),
 		Resources:    demand,
@@ -162,17 +202,18 @@ func (b *builder) glusterfsd(one brick) (corev1.Container, error) {
 	}, nil
 }
 
-// selfHeal heals the brick beside it: it takes for its own what has its host name.
+// selfHeal heals the brick beside it: it takes for its own what has its host name. The
+// process is not named glustershd: GlusterFS 10 has those wait for graphs that glusterd
+// attaches, and never activates one that it fetches.
 func (b *builder) selfHeal() corev1.Container {
 	no := false
 	security := confined()
 	security.AllowPrivilegeEscalation = &no
 	return corev1.Container{
 		Name: "self-heal", Image: b.options.Images.Gluster,
-		Command: []string{
-			"glusterfs", "-N", "-f", volfilesPath + "/" + keyHeal, "--process-name", "glustershd", "--client-pid=-6",
-			"--volfile-id", "shd/" + b.name, "-l", "/dev/stdout", "-S", healSocket,
-		},
+		Command: slices.Concat([]string{"glusterfs", "-N"}, fromServer(b.healVolfileID()), []string{
+			"--process-name", "self-heal", "--client-pid=-6", "-l", "/dev/stdout", "-S", healSocket,
+		}),
 		VolumeMounts: daemonMounts(), Resources: fixed("50m", "64Mi"), SecurityContext: security,
 	}
 }
@@ -199,7 +240,7 @@ func (b *builder) agent(one brick) corev1.Container {
 		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2},
 		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
 	}
-	if _, heals := b.bricksMap[keyHeal]; heals {
+	if b.heals(one) {
 		c.Command = append(c.Command, "--heal-volfile="+volfilesPath+"/"+keyHeal, "--heal-socket="+healSocket)
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 			corev1.VolumeMount{Name: volumeRun, MountPath: runPath})
@@ -215,7 +256,6 @@ func (b *builder) agent(one brick) corev1.Container {
 
 func daemonMounts() []corev1.VolumeMount {
 	return []corev1.VolumeMount{
-		{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 		{Name: volumeRun, MountPath: runPath},
 		{Name: volumeTmp, MountPath: tmpPath},
 	}

@@ -50,6 +50,13 @@ const (
 	AgentKeys = "atoll-agent-keys"
 )
 
+// VolfilesPort is the TCP port on which a brick pod's daemons, and nobody else, get their
+// volfiles; VolfilesHealthPort tells that they do.
+const (
+	VolfilesPort       = 24011
+	VolfilesHealthPort = 24012
+)
+
 // BrickPort is the TCP port of every brick; each has an address of its own.
 const BrickPort = 24007
 

@@ -1,8 +1,6 @@
 package render
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 
@@ -62,23 +60,13 @@ func (b *builder) statefulSet(one brick) error {
 			Selector:            &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: one.suffix}},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels: b.labels(labels...),
-					// A new volfile is a new revision of the pod.
-					Annotations: map[string]string{"atoll.storage/volfiles": b.digest(keyBrick(one.suffix), keyHeal)},
+					Labels: b.labels(labels...), // a changed volfile is served to the pod that runs
 				},
 				Spec: spec,
 			},
 		},
 	})
 	return nil
-}
-
-func (b *builder) digest(keys ...string) string {
-	h := sha256.New()
-	for _, key := range keys {
-		fmt.Fprintf(h, "%s\n%s\n", key, b.bricksMap[key])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // defaultPriority: what all volumes of a pool depend on goes last.
@@ -91,7 +79,7 @@ func (b *builder) pod(one brick) (corev1.PodSpec, error) {
 		PriorityClassName: defaultPriority, TerminationGracePeriodSeconds: &grace,
 		AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
 		Tolerations: b.tolerations(one), Volumes: volumes(b, one),
-		InitContainers: []corev1.Container{b.prepare(one)},
+		InitContainers: []corev1.Container{b.prepare(one), b.volfiles(one)},
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
@@ -108,7 +96,7 @@ func (b *builder) pod(one brick) (corev1.PodSpec, error) {
 	if one.suffix == tiebreakerSuffix {
 		return pod, nil
 	}
-	if _, heals := b.bricksMap[keyHeal]; heals {
+	if b.heals(one) {
 		pod.Containers = append(pod.Containers, b.selfHeal())
 	}
 	pod.Containers = append(pod.Containers, b.agent(one))

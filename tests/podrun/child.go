@@ -19,7 +19,7 @@ type setup struct {
 	Network         string // path of a network namespace
 	Root            string // folder for its root; "" keeps the machine's
 	Program         string // folder with atoll-brick
-	Hosts           string // text of /etc/hosts
+	Hosts           string // file that is its /etc/hosts
 	Mounts          []bind
 	Command         []string
 	Capabilities    []string
@@ -90,15 +90,7 @@ func (s *setup) shareRoot() error {
 	if err := attachTree(tree, s.Shared); err != nil {
 		return err
 	}
-	hosts, err := os.CreateTemp(s.Shared, ".hosts-")
-	if err != nil {
-		return err
-	}
-	defer hosts.Close()
-	if _, err := hosts.WriteString(s.Hosts); err != nil {
-		return err
-	}
-	return unix.Mount(hosts.Name(), "/etc/hosts", "", unix.MS_BIND, "")
+	return unix.Mount(s.Hosts, "/etc/hosts", "", unix.MS_BIND, "")
 }
 
 // openTree takes a copy of the mounts at a path that belongs to no place yet. It
@@ -241,7 +233,11 @@ func (s *setup) etc() error {
 			}
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, "hosts"), []byte(s.Hosts), 0o600)
+	hosts := filepath.Join(dir, "hosts")
+	if err := os.WriteFile(hosts, nil, 0o600); err != nil {
+		return err
+	}
+	return unix.Mount(s.Hosts, hosts, "", unix.MS_BIND, "")
 }
 
 // devices gives a container that has no /dev of its own the few that all have.

@@ -18,16 +18,24 @@ import (
 // rootInode is the inode of the root of every GlusterFS mount.
 const rootInode = 1
 
-// Mount mounts the pool with a graph of its catalog entry (catalog.KeyFiles or
-// catalog.KeyBlocks), from a network namespace of its own, as a node would, and
-// gives the folder where this machine sees it.
-func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
-	text := ""
+// clientPort is where a client finds its volfile, on the loopback of its own network.
+const clientPort = "24011"
+
+// clientGraph is a graph of the pool's catalog entry, "" when it has none.
+func (c *Cluster) clientGraph(graph string) string {
 	for _, o := range c.objects {
 		if m, is := o.(*corev1.ConfigMap); is && m.Labels[catalog.Label] != "" {
-			text = m.Data[graph]
+			return m.Data[graph]
 		}
 	}
+	return ""
+}
+
+// Mount mounts the pool with a graph of its catalog entry (catalog.KeyFiles or
+// catalog.KeyBlocks), from a network namespace of its own, as a node would, and
+// gives the folder where this machine sees it. It hears of what Apply changes.
+func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
+	text := c.clientGraph(graph)
 	if text == "" {
 		return "", fmt.Errorf("the catalog has no %s", graph)
 	}
@@ -35,26 +43,29 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp(filepath.Join(c.Dir, "mnt"), "volume-")
+	shared := filepath.Join(c.Dir, "mnt")
+	dir, err := os.MkdirTemp(shared, "volume-")
 	if err != nil {
 		return "", err
 	}
-	shared := filepath.Join(c.Dir, "mnt")
-	volfile := dir + ".vol"
-	if err := os.WriteFile(volfile, []byte(text), 0o600); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	volfile, name := dir+".vol", filepath.Base(dir)
+	if err := replaceFile(volfile, text); err != nil {
 		return "", err
 	}
-	name := filepath.Base(dir)
+	if err := c.serveVolfile(ctx, network, volfile, name); err != nil {
+		return "", err
+	}
 	run, err := c.spawn(setup{
-		Network: network, Hosts: c.hosts(), Shared: shared,
-		Command: []string{"glusterfs", "-N", "-f", volfile, "-l", c.logFile("client", name), dir},
+		Network: network, Hosts: c.hostsFile(), Shared: shared,
+		Command: []string{"glusterfs", "-N", "-s", "127.0.0.1", "--volfile-server-port=" + clientPort, "--volfile-id", "client", "-l", c.logFile("client", name), dir},
 	}, c.logFile("client", name+".out"))
 	if err != nil {
 		return "", err
 	}
+	c.mounts[volfile] = graph
 	c.undo = append(c.undo, run.kill)
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
 	for {
 		var st unix.Stat_t
 		if err := unix.Stat(dir, &st); err == nil && st.Ino == rootInode {
@@ -65,6 +76,30 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 			return "", errors.New("the client ended:\n" + c.Log("client", name))
 		case <-ctx.Done():
 			return "", fmt.Errorf("the pool is not mounted: %w\n%s", ctx.Err(), c.Log("client", name))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// serveVolfile serves a client's volfile in its network, as the node's mount holder does.
+func (c *Cluster) serveVolfile(ctx context.Context, network, volfile, name string) error {
+	run, err := c.spawn(setup{Network: network, Hosts: c.hostsFile(), Shared: filepath.Dir(volfile), Command: []string{
+		filepath.Join(c.Program, "atoll-brick"), "volfiles", "--listen=127.0.0.1:" + clientPort, "--health=127.0.0.1:24012", "--volfile=client=" + volfile,
+	}}, c.logFile("client", name+".volfiles"))
+	if err != nil {
+		return err
+	}
+	c.undo = append(c.undo, run.kill)
+	for {
+		err := inNamespace(network, func() error { return get("127.0.0.1", 24012, "/healthz") })
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the client's volfile is not served: %w\n%s", err, c.Log("client", name+".volfiles"))
+		case <-run.done:
+			return errors.New("the volfile's server ended:\n" + c.Log("client", name+".volfiles"))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ type Cluster struct {
 	network *network
 	objects []render.Object
 	pods    map[string]*Pod
+	mounts  map[string]string // graph of the catalog by the volfile of a client
 	undo    []func() error
 }
 
@@ -53,7 +55,7 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
 	}
-	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}}
+	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
@@ -76,7 +78,7 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 			return c, err
 		}
 	}
-	return c, nil
+	return c, c.writeHosts()
 }
 
 func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
@@ -90,7 +92,7 @@ func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
 }
 
 // Apply takes what a changed document is rendered to. Pods that are running stay as they
-// are, as with the update strategy OnDelete.
+// are, as with the update strategy OnDelete, and see changed ConfigMaps, as clients do.
 func (c *Cluster) Apply(objects []render.Object) error {
 	c.objects = objects
 	for _, o := range objects {
@@ -103,6 +105,24 @@ func (c *Cluster) Apply(objects []render.Object) error {
 			continue
 		}
 		if err := c.addPod(set); err != nil {
+			return err
+		}
+	}
+	if err := c.writeHosts(); err != nil {
+		return err
+	}
+	for _, p := range c.pods {
+		for _, v := range p.spec.Volumes {
+			if v.ConfigMap == nil {
+				continue
+			}
+			if _, err := c.volume(p, v); err != nil {
+				return err
+			}
+		}
+	}
+	for path, graph := range c.mounts {
+		if err := replaceFile(path, c.clientGraph(graph)); err != nil {
 			return err
 		}
 	}
@@ -157,8 +177,11 @@ func (c *Cluster) Pods() []string {
 	return names
 }
 
-// hosts is what the cluster's DNS would answer: pod names below their Service.
-func (c *Cluster) hosts() string {
+func (c *Cluster) hostsFile() string { return filepath.Join(c.Dir, "hosts") }
+
+// writeHosts writes what the cluster's DNS would answer: pod names below their Service.
+// It stays the same file: containers have it mounted.
+func (c *Cluster) writeHosts() error {
 	var b strings.Builder
 	b.WriteString("127.0.0.1 localhost\n")
 	for _, o := range c.objects {
@@ -169,7 +192,7 @@ func (c *Cluster) hosts() string {
 		name := set.Name + "-0"
 		fmt.Fprintf(&b, "%s %s.%s.%s.svc.cluster.local %s\n", c.pods[name].IP, name, set.Spec.ServiceName, set.Namespace, name)
 	}
-	return b.String()
+	return os.WriteFile(c.hostsFile(), []byte(b.String()), 0o600)
 }
 
 // Start runs the pod's init containers one after another, starts its containers
@@ -183,6 +206,13 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		run, err := c.start(p, container)
 		if err != nil {
 			return err
+		}
+		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			p.containers[container.Name] = run // a sidecar
+			if err := c.ready(ctx, p, container, container.StartupProbe); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := run.wait(ctx); err != nil {
 			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err, c.Log(name, container.Name))
@@ -199,7 +229,7 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 // StartContainer starts one container, as kubelet does after it has ended.
 func (c *Cluster) StartContainer(ctx context.Context, pod, container string) error {
 	p := c.pods[pod]
-	for _, spec := range p.spec.Containers {
+	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
 		if spec.Name != container {
 			continue
 		}
@@ -208,14 +238,14 @@ func (c *Cluster) StartContainer(ctx context.Context, pod, container string) err
 			return err
 		}
 		p.containers[container] = run
-		return c.ready(ctx, p, spec)
+		return c.ready(ctx, p, spec, spec.ReadinessProbe)
 	}
 	return fmt.Errorf("pod %s has no container %s", pod, container)
 }
 
-// ready polls the container's readiness probe.
-func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container) error {
-	probe := probeOf(spec)
+// ready polls a probe of the container's.
+func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *corev1.Probe) error {
+	probe := probeOf(spec, of)
 	if probe == nil {
 		return nil
 	}
@@ -237,9 +267,8 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container) erro
 	}
 }
 
-// probeOf gives the readiness probe of a container, nil when it has none.
-func probeOf(spec corev1.Container) func(ip string) error {
-	r := spec.ReadinessProbe
+// probeOf gives what a probe of a container does, nil when there is none.
+func probeOf(spec corev1.Container, r *corev1.Probe) func(ip string) error {
 	port := func(name string) int {
 		for _, named := range spec.Ports {
 			if named.Name == name {

@@ -55,7 +55,7 @@ func (p *process) kill() error {
 // start spawns a container of a pod.
 func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	set := setup{
-		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hosts(),
+		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hostsFile(),
 		Root: filepath.Join(c.Dir, "pods", p.Name, "root-"+spec.Name), Program: c.Program,
 	}
 	if err := os.MkdirAll(set.Root, 0o755); err != nil {

@@ -140,11 +140,19 @@ func (c *Cluster) writeConfigMap(name, dir string) error {
 			return err
 		}
 		for key, text := range m.Data {
-			if err := os.WriteFile(filepath.Join(dir, key), []byte(text), 0o600); err != nil {
+			if err := replaceFile(filepath.Join(dir, key), text); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	return fmt.Errorf("there is no ConfigMap %s", name)
+}
+
+// replaceFile gives a file another text at once.
+func replaceFile(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }

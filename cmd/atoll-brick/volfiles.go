@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atoll-storage/atoll/brick/volfiles"
+)
+
+func newVolfiles() *cobra.Command {
+	s := volfiles.Server{Log: logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))}
+	var listen, health string
+	cmd := &cobra.Command{
+		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and tell them of changes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := net.Listen("tcp", listen)
+			if err != nil {
+				return fmt.Errorf("serving volfiles: %w", err)
+			}
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return s.Run(ctx, l) })
+			g.Go(func() error { return serveHealth(ctx, health) })
+			return g.Wait()
+		},
+	}
+	f := cmd.Flags()
+	f.StringToStringVar(&s.Files, "volfile", nil, "name=path of a volfile to serve; may be repeated")
+	f.StringVar(&listen, "listen", "127.0.0.1:24011", "address to serve on")
+	f.StringVar(&health, "health", ":24012", "address of /healthz")
+	_ = cmd.MarkFlagRequired("volfile") // the flag exists
+	return cmd
+}
+
+// serveHealth answers /healthz until the context ends.
+func serveHealth(ctx context.Context, address string) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	h := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	stopped := context.AfterFunc(ctx, func() { _ = h.Close() }) // nothing is lost
+	defer stopped()
+	if err := h.ListenAndServe(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("answering on %s: %w", address, err)
+	}
+	return nil
+}
