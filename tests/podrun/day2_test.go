@@ -66,7 +66,9 @@ func TestLive(t *testing.T) {
 	if debugs("glusterfsd") || debugs("self-heal") {
 		t.Error("the logs have more than was asked for")
 	}
-	pids := func() string { return fmt.Sprint(c.PID("atoll-fast-0-0", "glusterfsd"), c.PID("atoll-fast-0-0", "self-heal")) }
+	pids := func() string {
+		return fmt.Sprint(c.PID("atoll-fast-0-0", "glusterfsd"), c.PID("atoll-fast-0-0", "self-heal"))
+	}
 	was := pids()
 	apply(t, c, plain(t, "Replica3", 3, fmt.Sprintf(options, "DEBUG", "INFO")))
 	eventually(t, c, 20*time.Second, "the brick logs more", func() bool { return debugs("glusterfsd") })
