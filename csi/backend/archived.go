@@ -87,6 +87,9 @@ func (s Subdirectory) Restore(place string) (Volume, error) {
 	if err := s.Root.MkdirAll(hashed(name), hashedMode); err != nil {
 		return Volume{}, err
 	}
+	if err := r.rewrite(d); err != nil { // sets may have been added since
+		return Volume{}, err
+	}
 	return r.volume(name), s.Root.Rename(archive+"/"+place, at)
 }
 

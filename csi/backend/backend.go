@@ -25,6 +25,8 @@ type Backend interface {
 	Expand(ctx context.Context, name string, size int64) (Volume, error)
 	// SetReclaim changes what becomes of the data.
 	SetReclaim(ctx context.Context, name string, after schema.Reclaim) (Volume, error)
+	// Rewrite writes the volume's record again, as it is, on all sets of the pool.
+	Rewrite(name string) error
 	// Delete makes the volume disappear at once; its data goes to the trash or
 	// the archive. One that is not there is no error.
 	Delete(ctx context.Context, name string) error

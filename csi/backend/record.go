@@ -83,3 +83,13 @@ func (r record) replace(d *beneath.Dir) error {
 	}
 	return d.ReplaceAttribute(volume.Attribute, text)
 }
+
+// rewrite sets the record of a folder on all sets of its pool. Create and replace, which
+// ask for more, leave it off those where the folder has come to be later.
+func (r record) rewrite(d *beneath.Dir) error {
+	text, err := r.Encode()
+	if err != nil {
+		return err
+	}
+	return d.SetAttribute(volume.Attribute, text)
+}

@@ -84,6 +84,15 @@ func (s Single) SetReclaim(_ context.Context, name string, after schema.Reclaim)
 	return s.change(name, func(r *record) bool { return r.keep(after) })
 }
 
+// Rewrite writes the record again, on all sets.
+func (s Single) Rewrite(name string) error {
+	r, err := s.holder(name)
+	if err != nil {
+		return err
+	}
+	return r.rewrite(s.Root)
+}
+
 func (s Single) change(name string, edit func(*record) bool) (Volume, error) {
 	r, err := s.holder(name)
 	if err == nil && edit(&r) {

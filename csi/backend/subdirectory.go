@@ -186,6 +186,16 @@ func (s Subdirectory) change(name string, edit func(*record) bool) (Volume, erro
 	return r.volume(name), nil
 }
 
+// Rewrite writes the record again, on all sets.
+func (s Subdirectory) Rewrite(name string) error {
+	d, r, err := s.open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return r.rewrite(d)
+}
+
 // Delete moves the volume aside in one step. The folders above it stay: what
 // cleans upwards has deleted other people's data before.
 func (s Subdirectory) Delete(_ context.Context, name string) error {

@@ -97,7 +97,58 @@ func (p Pool) distribute(g graph, ping string, strict bool) stack {
 		// Without it, listing hides folders for a while after a pool has grown.
 		{"readdir-optimize", "on"},
 	})
+	if names := p.leaving(sets); len(names) > 0 {
+		s.top.set(Option{"decommissioned-bricks", strings.Join(names, ",")}) // nothing new goes there
+	}
 	return s
+}
+
+// leaving names the sets that are decommissioned.
+func (p Pool) leaving(sets []*Xlator) []string {
+	var names []string
+	for _, i := range p.Leaving {
+		names = append(names, sets[i].Name)
+	}
+	return names
+}
+
+// Commands of a rebalance (GlusterFS 10: gf_defrag_type in xdr/cli1-xdr.x). Moving by
+// force takes files where there is less room than where they are, and files with
+// several names.
+const (
+	rebalanceStart = "1"
+	rebalanceForce = "5"
+)
+
+// Rebalance builds the graph of the process that lays folders out over all sets and
+// moves files to where they belong then; off sets that are decommissioned, all of them.
+// The process begins by itself and ends when it is done. ErrOneSet for pools in which
+// nothing can be moved.
+func Rebalance(p Pool) (*Xlator, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if len(p.Bricks) == p.setSize() {
+		return nil, fmt.Errorf("pool %q: %w", p.Name, ErrOneSet)
+	}
+	s := p.distribute(rebalanceGraph, "42", false)
+	command := rebalanceStart
+	if len(p.Leaving) > 0 {
+		command = rebalanceForce
+	}
+	for _, o := range []Option{
+		{"rebalance-cmd", command},
+		{"node-uuid", p.nodeID()},
+		{"commit-hash", strconv.FormatUint(uint64(p.LayoutID()), 10)},
+		{"use-readdirp", "yes"},
+		{"lookup-unhashed", "yes"},
+		// A set that is away would look like one that has none of the files.
+		{"assert-no-child-down", "yes"},
+	} {
+		s.top.set(o)
+	}
+	s.pushNamed(p.Name, "debug/io-stats")
+	return s.top, nil
 }
 
 // sets builds a client for every brick and puts the set's xlator over each

@@ -10,9 +10,10 @@ const (
 	clientGraph
 	blockGraph
 	healGraph
+	rebalanceGraph
 
 	mounts = clientGraph | blockGraph
-	all    = mounts | healGraph
+	all    = mounts | healGraph | rebalanceGraph
 )
 
 // mapping tells where glusterd 10 writes an option of a volume: the type of the

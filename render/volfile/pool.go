@@ -1,6 +1,7 @@
 package volfile
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -25,6 +26,7 @@ type Pool struct {
 	Type             schema.Type
 	Bricks           []Endpoint // a multiple of the set size
 	Data, Redundancy int        // Disperse
+	Leaving          []int      // sets that are decommissioned, by index
 	Tiebreaker       *Endpoint  // Replica2
 	Options          map[string]string
 }
@@ -32,6 +34,7 @@ type Pool struct {
 // Errors of the builders.
 var (
 	ErrNoHeal  = errors.New("the pool has nothing to heal")
+	ErrOneSet  = errors.New("the pool has one set")
 	ErrInvalid = errors.New("the pool cannot have this graph")
 )
 
@@ -61,9 +64,18 @@ func (p Pool) check() error {
 	return nil
 }
 
-// brickID tells bricks of a pool apart; heal reports show it as the host.
-func (p Pool) brickID(position string) string {
-	return uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte("brick "+position)).String()
+// nodeID is the same for all bricks of a pool: whoever rebalances takes for its own the
+// bricks whose ID it has, and one process does it for all.
+func (p Pool) nodeID() string {
+	return uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte("node")).String()
+}
+
+// LayoutID tells apart how a pool spreads its files: by how many sets it has and which
+// of them are decommissioned. GlusterFS keeps it on every folder that is laid out so.
+func (p Pool) LayoutID() uint32 {
+	text := fmt.Sprintf("sets %d of %d, less %v", len(p.Bricks)/p.setSize(), p.setSize(), p.Leaving)
+	id := uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte(text))
+	return binary.BigEndian.Uint32(id[:4])&^(1<<31) | 1 // 0 is none
 }
 
 // Brick builds the graph that glusterfsd serves for the brick at index.
@@ -78,7 +90,7 @@ func Brick(p Pool, index int) (*Xlator, error) {
 	if p.Type == schema.Arbiter && index%3 == 2 {
 		role = "arbiter"
 	}
-	return p.brick(p.Bricks[index], p.brickID(strconv.Itoa(index)), role), nil
+	return p.brick(p.Bricks[index], role), nil
 }
 
 // Tiebreaker builds the graph of the pool's thin arbiter.
@@ -89,19 +101,19 @@ func Tiebreaker(p Pool) (*Xlator, error) {
 	if p.Tiebreaker == nil {
 		return nil, fmt.Errorf("%w: pool %q has no tiebreaker", ErrInvalid, p.Name)
 	}
-	return p.brick(*p.Tiebreaker, p.brickID("ta"), "thin-arbiter"), nil
+	return p.brick(*p.Tiebreaker, "thin-arbiter"), nil
 }
 
 // brick stacks a brick: storage at the bottom, the network on top. role adds
 // features/<role> right above the storage.
-func (p Pool) brick(at Endpoint, id, role string) *Xlator {
+func (p Pool) brick(at Endpoint, role string) *Xlator {
 	s := stack{pool: p.Name, options: p.Options, graph: brickGraph}
 	s.push("posix", "storage/posix",
 		Option{"directory", at.Directory},
 		Option{"volume-id", p.VolumeID},
 		Option{"fips-mode-rchecksum", "on"},
 		Option{"shared-brick-count", "1"},
-		Option{"glusterd-uuid", id})
+		Option{"glusterd-uuid", p.nodeID()})
 	if role != "" {
 		s.push(role, "features/"+role)
 	}

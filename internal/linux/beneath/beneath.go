@@ -227,6 +227,9 @@ func (d *Dir) ReplaceAttribute(name string, value []byte) error {
 	return d.setAttribute(name, value, unix.XATTR_REPLACE)
 }
 
+// SetAttribute sets an attribute, whether or not it is there.
+func (d *Dir) SetAttribute(name string, value []byte) error { return d.setAttribute(name, value, 0) }
+
 func (d *Dir) setAttribute(name string, value []byte, flags int) error {
 	err := unix.Setxattr(d.Path(), name, value, flags)
 	if errors.Is(err, unix.ENODATA) {

@@ -1,0 +1,35 @@
+package backend
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+)
+
+// setsAttribute is on a pool's root: how many sets it had when last all records were on
+// all of them.
+const setsAttribute = "trusted.atoll.sets"
+
+// SpreadOver tells how many sets have the records of all volumes; 0 when that was never
+// asked for. A folder that GlusterFS makes on a set that was added has no trusted
+// attributes: a brick there would not know of volumes, and hold them to no size.
+func SpreadOver(root *beneath.Dir) (int, error) {
+	text, err := root.Attribute(setsAttribute)
+	if errors.Is(err, beneath.ErrNoAttribute) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		return 0, nil // it is written again
+	}
+	return n, nil
+}
+
+// SetSpread notes that Rewrite has written the records of all volumes on so many sets.
+func SetSpread(root *beneath.Dir, sets int) error {
+	return root.SetAttribute(setsAttribute, []byte(strconv.Itoa(sets)))
+}

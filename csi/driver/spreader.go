@@ -1,0 +1,87 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// spreadEvery is how often pools are looked at for sets that were added.
+const spreadEvery = 20 * time.Second
+
+// spreadLimit is how long one pool may take; what is left has its turn later.
+const spreadLimit = 10 * time.Minute
+
+// spread brings the records of volumes onto sets that were added to their pool, until
+// the context ends.
+func (c *controller) spread(ctx context.Context) {
+	for {
+		names, err := c.d.Catalog.Names()
+		if err != nil {
+			names = nil // every call says so
+		}
+		for _, name := range names {
+			if err := c.spreadPool(ctx, name); err != nil && ctx.Err() == nil {
+				c.d.Log.Info("the records of volumes are not on all sets yet", "pool", name, "error", err.Error())
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(spreadEvery):
+		}
+	}
+}
+
+func (c *controller) spreadPool(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, spreadLimit)
+	defer cancel()
+	p, err := c.d.Catalog.Pool(name)
+	if err != nil || p.Type == schema.External || len(p.Bricks) <= p.SetSize || p.Layouts[0] == schema.Block {
+		return nil // calls say what is wrong with it
+	}
+	o, err := c.d.openPool(ctx, p, p.Layouts[0])
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	sets := len(p.Bricks) / p.SetSize
+	if have, err := backend.SpreadOver(o.root); err != nil || have == sets {
+		return err
+	}
+	if clients, err := filepath.Glob(o.root.Path() + "/.meta/graphs/active/*-client-*"); err != nil || len(clients) != len(p.Bricks) {
+		return fmt.Errorf("the client of this process has %d of %d bricks in its graph", len(clients), len(p.Bricks))
+	}
+	all, err := o.backend.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		if err := errors.Join(c.rewrite(o, v.Name), ctx.Err()); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+	}
+	if err := backend.SetSpread(o.root, sets); err != nil {
+		return err
+	}
+	c.d.Log.Info("the records of volumes are on all sets", "pool", name, "sets", sets, "volumes", len(all))
+	return nil
+}
+
+// rewrite writes one record again; a volume that has gone has none.
+func (c *controller) rewrite(o *opened, name string) error {
+	release, err := c.locks.take(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := o.backend.Rewrite(name); !errors.Is(err, backend.ErrNotFound) {
+		return err
+	}
+	return nil
+}
