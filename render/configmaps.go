@@ -15,6 +15,7 @@ import (
 // Keys of the ConfigMap that brick pods mount; a brick's is brick-<index>.vol.
 const (
 	keyHeal       = "heal.vol"
+	keyRebalance  = "rebalance.vol"
 	keyTiebreaker = "tiebreaker.vol"
 )
 
@@ -82,11 +83,17 @@ func (b *builder) brickVolfiles() (map[string]string, error) {
 			return nil, err
 		}
 	}
-	x, err := volfile.Heal(b.volume)
-	if errors.Is(err, volfile.ErrNoHeal) {
-		return data, nil
+	if x, err := volfile.Heal(b.volume); !errors.Is(err, volfile.ErrNoHeal) {
+		if err := put(keyHeal, x, err); err != nil {
+			return nil, err
+		}
 	}
-	return data, put(keyHeal, x, err)
+	if x, err := volfile.Rebalance(b.volume); !errors.Is(err, volfile.ErrOneSet) {
+		if err := put(keyRebalance, x, err); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
 }
 
 // catalog writes the entry and the graphs that the driver mounts.

@@ -57,6 +57,9 @@ const (
 	VolfilesHealthPort = 24012
 )
 
+// RebalancePort is the TCP port on which the pod that moves files tells how far it is.
+const RebalancePort = 24013
+
 // BrickPort is the TCP port of every brick; each has an address of its own.
 const BrickPort = 24007
 
@@ -64,14 +67,14 @@ const BrickPort = 24007
 const maxConfigMap = 1 << 20
 
 // Render returns the objects of a pool in the order in which they are applied:
-// ConfigMaps, Service, PodDisruptionBudgets, StatefulSets, StorageClasses. The
-// pool must be one that schema.Load found valid.
+// ConfigMaps, Service, PodDisruptionBudgets, StatefulSets, a Deployment for pools of
+// several sets, StorageClasses. The pool must be one that schema.Load found valid.
 func Render(p *schema.Pool, o Options) ([]Object, error) {
 	b, err := newBuilder(p, o)
 	if err != nil {
 		return nil, fmt.Errorf("rendering pool %s: %w", p.Metadata.Name, err)
 	}
-	for _, step := range []func() error{b.configMaps, b.service, b.disruptionBudgets, b.workloads, b.storageClasses} {
+	for _, step := range []func() error{b.configMaps, b.service, b.disruptionBudgets, b.workloads, b.rebalance, b.storageClasses} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("rendering pool %s: %w", p.Metadata.Name, err)
 		}
@@ -131,6 +134,11 @@ func (b *builder) volumeOf() volfile.Pool {
 	for i := range s.Bricks {
 		v.Bricks = append(v.Bricks, volfile.Endpoint{Host: b.host(strconv.Itoa(i)), Port: BrickPort, Directory: b.directory()})
 	}
+	for set, size := 0, s.SetSize(); size > 0 && (set+1)*size <= len(s.Bricks); set++ {
+		if s.Bricks[set*size].Decommissioned {
+			v.Leaving = append(v.Leaving, set)
+		}
+	}
 	if s.Disperse != nil {
 		v.Data, v.Redundancy = s.Disperse.Data, s.Disperse.Redundancy
 	}
@@ -167,6 +175,9 @@ const (
 	LabelPool  = catalog.LabelPool
 	LabelBrick = "atoll.storage/brick" // index, or ta for the tiebreaker
 	LabelSet   = "atoll.storage/set"
+	// LabelRebalance is on the pod that moves a pool's files. It has no LabelPool: that
+	// pod is no brick.
+	LabelRebalance = "atoll.storage/rebalance"
 )
 
 func (b *builder) labels(more ...string) map[string]string {

@@ -60,7 +60,8 @@ func (h *Healer) Run(ctx context.Context) error {
 	})
 }
 
-// set reads the sets of the volfile, and which other bricks this one's has.
+// set reads from the volfile this brick's set, and which other bricks it has. The daemon
+// is not asked for other sets: it has none of their bricks, and would refuse.
 func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
 	text, err := os.ReadFile(h.Volfile)
 	if err != nil {
@@ -79,7 +80,7 @@ func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
 			}
 		}
 		if len(others) < len(set.Bricks) {
-			return all, others, nil
+			return gluster.Healers{set}, others, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("no set of the self-heal daemon's volfile has the brick %s", h.Position)

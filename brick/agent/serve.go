@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -27,7 +28,9 @@ const maxBody = 64 << 10
 type Server struct {
 	*Agent
 	// Keys gives the keys of this moment: they may change while the agent runs.
-	Keys func() (agent.Keys, error)
+	Keys     func() (agent.Keys, error)
+	counting sync.Mutex
+
 	// Healer is nil where nothing heals: a set of one brick.
 	Healer *Healer
 }
@@ -37,7 +40,9 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+agent.PathLimit, s.limit)
 	mux.HandleFunc("POST "+agent.PathHeal, s.heal)
+	mux.HandleFunc("POST "+agent.PathLayout, s.layout)
 	mux.HandleFunc("GET "+agent.PathStatus, s.status)
+	mux.HandleFunc("GET "+agent.PathLeftover, s.leftover)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
@@ -113,6 +118,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.Healer != nil {
 		st.Peers = s.Healer.reached()
 	}
+	st.Layout = s.laidOut()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {
 		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)

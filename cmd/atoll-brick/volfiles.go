@@ -28,7 +28,7 @@ func newVolfiles() *cobra.Command {
 			}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return s.Run(ctx, l) })
-			g.Go(func() error { return serveHealth(ctx, health) })
+			g.Go(func() error { return serve(ctx, health, alive()) })
 			return g.Wait()
 		},
 	}
@@ -40,11 +40,16 @@ func newVolfiles() *cobra.Command {
 	return cmd
 }
 
-// serveHealth answers /healthz until the context ends.
-func serveHealth(ctx context.Context, address string) error {
+// alive answers /healthz.
+func alive() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	h := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	return mux
+}
+
+// serve answers on an address until the context ends.
+func serve(ctx context.Context, address string, handler http.Handler) error {
+	h := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = h.Close() }) // nothing is lost
 	defer stopped()
 	if err := h.ListenAndServe(); err != nil && ctx.Err() == nil {

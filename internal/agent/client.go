@@ -31,6 +31,21 @@ func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 	return s, c.do(r, &s)
 }
 
+// Leftover has an agent count the files of its brick.
+func (c *Client) Leftover(ctx context.Context, address string) (Leftover, error) {
+	var l Leftover
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+PathLeftover, nil)
+	if err != nil {
+		return l, err
+	}
+	return l, c.do(r, &l)
+}
+
+// Layout has an agent note how files are spread.
+func (c *Client) Layout(ctx context.Context, address, audience string, q LayoutRequest, keys Keys) error {
+	return c.post(ctx, "http://"+address+PathLayout, audience, q, keys, nil)
+}
+
 // Limit has an agent hold a volume to its size. Audience names the agent's brick.
 func (c *Client) Limit(ctx context.Context, address, audience string, q LimitRequest, keys Keys) (LimitAnswer, error) {
 	var a LimitAnswer

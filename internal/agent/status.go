@@ -1,10 +1,14 @@
 package agent
 
-// PathStatus is where an agent tells its Status (GET), PathHeal where it takes a
-// HealRequest (POST).
+import "time"
+
+// Where an agent tells its Status (GET) and its Leftover (GET), and takes a HealRequest
+// and a LayoutRequest (POST).
 const (
-	PathStatus = "/v1/status"
-	PathHeal   = "/v1/heal"
+	PathStatus   = "/v1/status"
+	PathLeftover = "/v1/leftover"
+	PathHeal     = "/v1/heal"
+	PathLayout   = "/v1/layout"
 )
 
 // Status is how a brick is.
@@ -20,6 +24,9 @@ type Status struct {
 	// Peers are the other bricks of its set, by the name of their host: whether this
 	// one reaches them.
 	Peers map[string]bool `json:"peers,omitempty"`
+	// Layout is how the pool's files were spread when that was last completed, "" when it
+	// never was.
+	Layout string `json:"layout,omitempty"`
 	// Enforced tells whether volumes are held to their sizes.
 	Enforced bool   `json:"enforced"`
 	Size     uint64 `json:"sizeBytes"`
@@ -29,4 +36,17 @@ type Status struct {
 // HealRequest asks for a heal: of what the brick's index lists, or of everything.
 type HealRequest struct {
 	Full bool `json:"full"`
+}
+
+// LeftoverLimit is how long counting the files of a brick may take.
+const LeftoverLimit = 30 * time.Minute
+
+// Leftover counts the files that a brick still has: none when its set was drained.
+type Leftover struct {
+	Files int `json:"files"`
+}
+
+// LayoutRequest tells a brick that the files of its pool are spread so.
+type LayoutRequest struct {
+	Layout string `json:"layout"`
 }

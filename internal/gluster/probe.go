@@ -121,19 +121,6 @@ func (s Server) spec(ctx context.Context) (string, error) {
 // GD_OP_VERSION_MAX). Without one, glusterd takes the caller for too old.
 const maxOpVersion = "100000"
 
-// dictionary writes GlusterFS' own form of key and value pairs: their number, and
-// for each the lengths, key and value, both as C strings (libglusterfs dict.c).
-func dictionary(pairs ...string) []byte {
-	out := onc.Numbers(uint32(len(pairs) / 2))
-	for i := 0; i+1 < len(pairs); i += 2 {
-		key, value := pairs[i], pairs[i+1]
-		out = append(out, onc.Numbers(uint32(len(key)), uint32(len(value)+1))...)
-		out = append(append(out, key...), 0)
-		out = append(append(out, value...), 0)
-	}
-	return out
-}
-
 func (s Server) specOf(ctx context.Context, host string) (string, error) {
 	arguments := append(onc.Numbers(0), onc.Bytes([]byte(s.Volume))...)
 	arguments = append(arguments, onc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)

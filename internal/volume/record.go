@@ -23,6 +23,10 @@ const Own = ".glusterfs"
 // the brick.
 const FreshAttribute = "trusted.atoll.fresh"
 
+// LayoutAttribute is on Own of a brick: how the files of the pool were spread over its
+// sets when that was last completed.
+const LayoutAttribute = "trusted.atoll.layout"
+
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
 const Folder = "subvol"
 

@@ -58,6 +58,11 @@ func (p Pool) check() error {
 	if size == 0 || len(p.Bricks) == 0 || len(p.Bricks)%size != 0 {
 		return fmt.Errorf("%w: pool %q of type %s has %d bricks, a multiple of %d is needed", ErrInvalid, p.Name, p.Type, len(p.Bricks), size)
 	}
+	for _, set := range p.Leaving {
+		if set < 0 || set >= len(p.Bricks)/size {
+			return fmt.Errorf("%w: pool %q has no set %d that could leave", ErrInvalid, p.Name, set)
+		}
+	}
 	if _, err := uuid.Parse(p.VolumeID); err != nil {
 		return fmt.Errorf("%w: pool %q: volume ID %q is not a UUID", ErrInvalid, p.Name, p.VolumeID)
 	}

@@ -3,12 +3,18 @@ package podrun_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/tests/bricks"
@@ -119,4 +125,126 @@ func TestLive(t *testing.T) {
 	w.Finish(t)
 	before.Verify(t, dir)
 	during.Verify(t, both)
+}
+
+// agentKeys are what lets the rebalance tell the bricks that it is done.
+var agentKeys = map[string]map[string]string{render.AgentKeys: {"1": strings.Repeat("k", 32)}}
+
+// sets is the document of a Replica3 pool of two sets, of which the second leaves.
+func sets(t *testing.T, bricks int, leaving bool) *schema.Pool {
+	t.Helper()
+	p := plain(t, "Replica3", bricks, `options: {network.ping-timeout: "5"}`)
+	for i := 3; i < bricks; i++ {
+		p.Spec.Bricks[i].Decommissioned = leaving
+	}
+	return p
+}
+
+// rebalancer starts the pod that moves files, which does not wait for nodes here.
+func rebalancer(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
+	t.Helper()
+	objects, err := render.Render(p, render.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if d, is := o.(*appsv1.Deployment); is {
+			command := d.Spec.Template.Spec.Containers[0].Command
+			i := slices.Index(command, "--settle=2m")
+			command[i] = "--settle=4s"
+		}
+	}
+	if err := c.Apply(objects); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run("atoll-fast-rebalance-0"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onBrick counts the files that a brick has below a folder.
+func onBrick(c *podrun.Cluster, brick int, folder string) int {
+	n := 0
+	_ = filepath.WalkDir(filepath.Join(brickFolder(c, brick), folder), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // files come and go
+		}
+		if _, err := unix.Lgetxattr(path, "trusted.glusterfs.dht.linkto", nil); err != nil {
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
+// TestGrowAndShrink adds a set to a pool, under a writer, and takes it away again: files
+// move to it, and off it, and none is lost or cannot be read meanwhile.
+func TestGrowAndShrink(t *testing.T) {
+	c := startPool(t, sets(t, 3, false), func(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
+		c.Secrets = agentKeys
+		disks(t, c, p)
+	})
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := filepath.Join(dir, "a/b")
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, deep, "before", 100)
+	if err := os.Link(filepath.Join(deep, "before-1"), filepath.Join(dir, "second-name")); err != nil {
+		t.Fatal(err)
+	}
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
+	const pod = "atoll-fast-rebalance-0"
+	settled := func() bool { return c.Ready(pod) == nil }
+
+	grow(t, c, sets(t, 6, false), 3)
+	begin := time.Now()
+	rebalancer(t, c, sets(t, 6, false))
+	if settled() {
+		t.Error("the files are spread at once")
+	}
+	eventually(t, c, 120*time.Second, "the files are spread", settled)
+	t.Logf("spread after %s, %d of %d files on the new set", time.Since(begin).Round(time.Second/10), onBrick(c, 3, "a/b"), len(before))
+	if n := onBrick(c, 3, "a/b"); n < 20 || n > 80 {
+		t.Errorf("the new set has %d of %d files", n, len(before))
+	}
+	before.Verify(t, deep)
+	during := bricks.Write(t, deep, "during", 40)
+	// It is remembered by the bricks: a process that starts has nothing to do.
+	if err := c.Kill(pod, "rebalance"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(pod); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, c, 3*time.Second, "nothing is moved again", settled)
+
+	begin = time.Now()
+	apply(t, c, sets(t, 6, true))
+	eventually(t, c, 30*time.Second, "it is seen that a set leaves", func() bool { return !settled() })
+	eventually(t, c, 120*time.Second, "the set is empty", settled)
+	t.Logf("drained after %s", time.Since(begin).Round(time.Second/10))
+	for brick := 3; brick < 6; brick++ {
+		if n := onBrick(c, brick, "."); n > onBrick(c, brick, ".glusterfs") {
+			t.Errorf("brick %d still has %d files", brick, n)
+		}
+	}
+	after := bricks.Write(t, deep, "after", 40)
+	apply(t, c, sets(t, 3, false))
+	eventually(t, c, 30*time.Second, "the client has the bricks that are left", func() bool { return podrun.Connected(dir) == 3 })
+	for brick := 3; brick < 6; brick++ {
+		if err := c.Delete(fmt.Sprintf("atoll-fast-%d-0", brick)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Finish(t)
+	for _, files := range []bricks.Files{before, during, after} {
+		files.Verify(t, deep)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "second-name")); err != nil || bricks.Checksum(text) != before["before-1"] {
+		t.Errorf("the file with two names: %v", err)
+	}
 }

@@ -15,6 +15,7 @@ func eventually(t *testing.T, c *podrun.Cluster, limit time.Duration, what strin
 			for _, pod := range c.Pods() {
 				t.Logf("%s self-heal:\n%s", pod, c.Log(pod, "self-heal"))
 			}
+			t.Logf("rebalance:\n%s", c.Log("atoll-fast-rebalance-0", "rebalance"))
 			t.Fatalf("after %s it is still not so that %s", limit, what)
 		}
 	}

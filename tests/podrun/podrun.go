@@ -31,6 +31,8 @@ type Cluster struct {
 	Dir string
 	// Program is the folder that has atoll-brick.
 	Program string
+	// Secrets are what pods may mount, by name and key.
+	Secrets map[string]map[string]string
 
 	network *network
 	objects []render.Object
@@ -70,19 +72,36 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	}
 	c.undo = append(c.undo, c.network.close)
 	for _, o := range objects {
-		set, is := o.(*appsv1.StatefulSet)
-		if !is {
-			continue
-		}
-		if err := c.addPod(set); err != nil {
+		if err := c.addPod(o); err != nil {
 			return c, err
 		}
 	}
 	return c, c.writeHosts()
 }
 
-func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
-	p := &Pod{Name: set.Name + "-0", spec: set.Spec.Template.Spec, containers: map[string]*process{}, node: nodeOf(set)}
+// specOf is the pod of an object, nil when it has none.
+func specOf(o render.Object) *corev1.PodSpec {
+	switch o := o.(type) {
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template.Spec
+	case *appsv1.Deployment:
+		return &o.Spec.Template.Spec
+	}
+	return nil
+}
+
+// addPod makes place for the pod of an object, or gives the one that it has its changed
+// spec.
+func (c *Cluster) addPod(o render.Object) error {
+	spec, name := specOf(o), o.GetName()+"-0"
+	if spec == nil {
+		return nil
+	}
+	if p := c.pods[name]; p != nil {
+		p.spec, p.node = *spec, nodeOf(name, spec)
+		return nil
+	}
+	p := &Pod{Name: name, spec: *spec, containers: map[string]*process{}, node: nodeOf(name, spec)}
 	var err error
 	if p.IP, p.namespace, err = c.network.add(); err != nil {
 		return fmt.Errorf("pod %s: %w", p.Name, err)
@@ -96,15 +115,7 @@ func (c *Cluster) addPod(set *appsv1.StatefulSet) error {
 func (c *Cluster) Apply(objects []render.Object) error {
 	c.objects = objects
 	for _, o := range objects {
-		set, is := o.(*appsv1.StatefulSet)
-		if !is {
-			continue
-		}
-		if p := c.pods[set.Name+"-0"]; p != nil {
-			p.spec, p.node = set.Spec.Template.Spec, nodeOf(set)
-			continue
-		}
-		if err := c.addPod(set); err != nil {
+		if err := c.addPod(o); err != nil {
 			return err
 		}
 	}
@@ -153,12 +164,12 @@ func (c *Cluster) Connect(pod string, connected bool) error {
 	return c.network.connect(p.namespace, connected)
 }
 
-// nodeOf is the node that the pod is bound to; one that is not gets its own.
-func nodeOf(set *appsv1.StatefulSet) string {
-	if a := set.Spec.Template.Spec.Affinity; a != nil && a.NodeAffinity != nil {
+// nodeOf is the node that a pod is bound to; one that is not gets its own.
+func nodeOf(name string, spec *corev1.PodSpec) string {
+	if a := spec.Affinity; a != nil && a.NodeAffinity != nil {
 		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
 	}
-	return "node-of-" + set.Name
+	return "node-of-" + strings.TrimSuffix(name, "-0")
 }
 
 // NodePath gives the place of a node's path on this machine.
@@ -166,7 +177,7 @@ func (c *Cluster) NodePath(node, path string) string {
 	return filepath.Join(c.Dir, "nodes", node, path)
 }
 
-// Pods lists the pods' names.
+// Pods lists the names of the bricks' pods.
 func (c *Cluster) Pods() []string {
 	var names []string
 	for _, o := range c.objects {
@@ -220,6 +231,40 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	}
 	for _, container := range p.spec.Containers {
 		if err := c.StartContainer(ctx, name, container.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run starts a pod's containers, and does not wait until they are ready.
+func (c *Cluster) Run(name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.Containers {
+		run, err := c.start(p, container)
+		if err != nil {
+			return err
+		}
+		p.containers[container.Name] = run
+	}
+	return nil
+}
+
+// Ready asks the readiness probes of a pod's containers once.
+func (c *Cluster) Ready(name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.Containers {
+		probe := probeOf(container, container.ReadinessProbe)
+		if probe == nil {
+			continue
+		}
+		if err := inNamespace(p.namespace, func() error { return probe(p.IP) }); err != nil {
 			return err
 		}
 	}

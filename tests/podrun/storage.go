@@ -113,7 +113,7 @@ func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
 	case v.EmptyDir != nil:
 		return own, os.MkdirAll(own, 0o755)
 	case v.Secret != nil && v.Secret.Optional != nil && *v.Secret.Optional:
-		return own, os.MkdirAll(own, 0o755) // nobody has made it
+		return own, c.writeSecret(v.Secret.SecretName, own)
 	case v.PersistentVolumeClaim != nil:
 		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
 		return place, os.MkdirAll(place, 0o755)
@@ -147,6 +147,19 @@ func (c *Cluster) writeConfigMap(name, dir string) error {
 		return nil
 	}
 	return fmt.Errorf("there is no ConfigMap %s", name)
+}
+
+// writeSecret writes the keys of a Secret; one that nobody has made has none.
+func (c *Cluster) writeSecret(name, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for key, text := range c.Secrets[name] {
+		if err := replaceFile(filepath.Join(dir, key), text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceFile gives a file another text at once.

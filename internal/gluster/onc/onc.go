@@ -137,6 +137,12 @@ type Reader struct {
 	err  error
 }
 
+// NewReader reads what is in data.
+func NewReader(data []byte) *Reader { return &Reader{rest: data} }
+
+// Take reads n bytes as they are, without padding.
+func (r *Reader) Take(n int) []byte { return r.take(n) }
+
 // Err is the first thing that was wrong.
 func (r *Reader) Err() error { return r.err }
 

@@ -14,17 +14,23 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/gluster/onc"
 )
 
 // Programs and procedures (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
 const (
 	handshakeProgram, getspec = 14398633, 2
+	eventNotify               = 5
 	portmapProgram, signIn    = 34123456, 3
 	callbackProgram           = 52743234
 	callbackVersion           = 1
 	fetchSpec                 = 1
 )
+
+// EventRebalance is the event with which a rebalance tells how it ended (GlusterFS 10:
+// GF_EN_DEFRAG_STATUS).
+const EventRebalance = 0
 
 // writeLimit is how long a process may take to read what it is sent.
 const writeLimit = 10 * time.Second
@@ -34,6 +40,10 @@ const maxKey = 1024
 
 // Server has volfiles by name.
 type Server struct {
+	// Event, if not nil, is called with what a process tells of itself. Set it before
+	// Serve.
+	Event func(event uint32, values map[string]string)
+
 	log logr.Logger
 
 	mu          sync.Mutex
@@ -156,6 +166,8 @@ func (s *Server) answer(c *connection, call onc.Incoming) []byte {
 	switch {
 	case call.Program == handshakeProgram && call.Procedure == getspec:
 		return s.spec(c, call)
+	case call.Program == handshakeProgram && call.Procedure == eventNotify:
+		return s.event(call)
 	case call.Program == portmapProgram && call.Procedure == signIn:
 		return call.Answer(onc.Numbers(0, 0)) // a brick tells its port, which we know
 	case call.Program == handshakeProgram || call.Program == portmapProgram:
@@ -182,4 +194,17 @@ func (s *Server) spec(c *connection, call onc.Incoming) []byte {
 	c.keys[key] = true
 	results := append(onc.Numbers(uint32(len(text)), 0), onc.Bytes([]byte(text))...)
 	return call.Answer(append(results, onc.Bytes(nil)...))
+}
+
+// event takes a number and a dictionary; the answer is 0, an errno, and a dictionary.
+func (s *Server) event(call onc.Incoming) []byte {
+	number, data := call.Arguments.Number(), call.Arguments.Bytes()
+	values, err := gluster.ParseDictionary(data)
+	if err != nil || call.Arguments.Err() != nil {
+		return call.Refuse(onc.GarbageArguments)
+	}
+	if s.Event != nil {
+		s.Event(number, values)
+	}
+	return call.Answer(append(onc.Numbers(0, 0), onc.Bytes(nil)...))
 }

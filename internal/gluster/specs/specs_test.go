@@ -95,6 +95,7 @@ func TestServer(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(call(handshakeProgram, getspec, append(onc.Numbers(0), onc.Bytes([]byte("p"))...)))
 	f.Add(call(portmapProgram, signIn, nil))
+	f.Add(call(handshakeProgram, eventNotify, append(onc.Numbers(1), onc.Bytes(onc.Numbers(0))...)))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		s := New(logr.Discard())
 		s.Set("p", "volume a")

@@ -1,0 +1,79 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// rebalance adds what keeps the files of a pool of several sets spread over them: one
+// pod, and never two, which is ready when all files are where the document wants them.
+func (b *builder) rebalance() error {
+	if _, several := b.bricksMap[keyRebalance]; !several {
+		return nil
+	}
+	replicas, history, progress := int32(1), int32(3), int32(24*60*60) // moving files takes its time
+	pods := map[string]string{LabelRebalance: b.name}
+	labels := b.labels(LabelRebalance, b.name)
+	delete(labels, LabelPool)
+	b.add(&appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: b.meta(b.workload("rebalance")),
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, RevisionHistoryLimit: &history, ProgressDeadlineSeconds: &progress,
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+			Selector: &metav1.LabelSelector{MatchLabels: pods},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: b.rebalancePod()},
+		},
+	})
+	return nil
+}
+
+func (b *builder) rebalancePod() corev1.PodSpec {
+	grace, no, optional := int64(60), false, true
+	return corev1.PodSpec{
+		TerminationGracePeriodSeconds: &grace, // the file that is being moved is finished
+		AutomountServiceAccountToken:  &no, EnableServiceLinks: &no,
+		Tolerations: b.tolerations(brick{}),
+		Volumes: []corev1.Volume{
+			{Name: volumeVolfiles, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
+			}}},
+			memory(volumeRun), memory(volumeTmp),
+			{Name: volumeKeys, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentKeys, Optional: &optional}}},
+		},
+		Containers: []corev1.Container{b.rebalancer()},
+		SecurityContext: &corev1.PodSecurityContext{
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+}
+
+// rebalancer starts the process that moves files in its own container: that process ends
+// when it is done, and only who has started it can tell whether all went well.
+func (b *builder) rebalancer() corev1.Container {
+	no := false
+	security := confined()
+	security.AllowPrivilegeEscalation = &no
+	answers := func(path string) corev1.ProbeHandler {
+		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("rebalance")}}
+	}
+	return corev1.Container{
+		Name: "rebalance", Image: b.options.Images.Brick,
+		Command: []string{
+			"atoll-brick", "rebalance", "--namespace=" + b.namespace, "--pool=" + b.name, "--volfile=" + volfilesPath + "/" + keyRebalance,
+			"--socket=" + runPath + "/rebalance.sock", "--settle=2m", "--agent-port=" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
+			fmt.Sprintf("--health=:%d", RebalancePort),
+		},
+		Ports: []corev1.ContainerPort{{Name: "rebalance", ContainerPort: RebalancePort, Protocol: corev1.ProtocolTCP}},
+		VolumeMounts: append(daemonMounts(), corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+			corev1.VolumeMount{Name: volumeKeys, MountPath: keysPath, ReadOnly: true}),
+		Resources: fixed("20m", "64Mi"), SecurityContext: security,
+		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 10, TimeoutSeconds: 6, FailureThreshold: 1},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+	}
+}
