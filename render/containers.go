@@ -218,13 +218,30 @@ func (b *builder) selfHeal() corev1.Container {
 	}
 }
 
+// join keeps a new brick from serving until it is known what others have.
+func (b *builder) join(one brick) corev1.Container {
+	return corev1.Container{
+		Name: "join", Image: b.options.Images.Brick,
+		Command: []string{
+			"atoll-brick", "join", "--pool=" + b.name, "--brick=" + one.suffix, "--directory=" + b.directory(),
+			"--volfile=" + volfilesPath + "/" + keyHeal, "--agent-port=" + strconv.Itoa(AgentPort),
+		},
+		VolumeMounts: []corev1.VolumeMount{
+			b.brickMount(one, corev1.MountPropagationHostToContainer), {Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+		},
+		Resources:       fixed("5m", "16Mi"),
+		SecurityContext: confined("SYS_ADMIN", "DAC_OVERRIDE", "FOWNER"), // trusted.* attributes
+	}
+}
+
 // agent holds the brick's volumes to their sizes, and tells how the brick is.
 func (b *builder) agent(one brick) corev1.Container {
 	answers := func(path string) corev1.ProbeHandler {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("agent")}}
 	}
+	always := corev1.ContainerRestartPolicyAlways
 	c := corev1.Container{
-		Name: "agent", Image: b.options.Images.Brick,
+		Name: "agent", Image: b.options.Images.Brick, RestartPolicy: &always,
 		Command: []string{
 			"atoll-brick", "agent", "--namespace=" + b.namespace, "--pool=" + b.name, "--brick=" + one.suffix, "--directory=" + b.directory(),
 			"--port=" + strconv.Itoa(BrickPort), "--listen=:" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
@@ -234,8 +251,11 @@ func (b *builder) agent(one brick) corev1.Container {
 			b.brickMount(one, corev1.MountPropagationHostToContainer), {Name: volumeKeys, MountPath: keysPath, ReadOnly: true},
 		},
 		Resources: fixed("20m", "32Mi"),
-		// Limits and trusted.* attributes (SYS_ADMIN), of tenants' files too (the others).
-		SecurityContext: confined("SYS_ADMIN", "DAC_READ_SEARCH", "FOWNER"),
+		// Limits and trusted.* attributes (SYS_ADMIN), of tenants' files too (the others), and
+		// entries of the index, whose folders GlusterFS closes to everybody (DAC_OVERRIDE).
+		SecurityContext: confined("SYS_ADMIN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER"),
+		// It is there before the brick is, for other bricks to ask.
+		StartupProbe: &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 1, FailureThreshold: 60},
 		// The pod is ready when its brick answers as GlusterFS does.
 		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2},
 		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},

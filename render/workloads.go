@@ -99,7 +99,7 @@ func (b *builder) pod(one brick) (corev1.PodSpec, error) {
 	if b.heals(one) {
 		pod.Containers = append(pod.Containers, b.selfHeal())
 	}
-	pod.Containers = append(pod.Containers, b.agent(one))
+	pod.InitContainers = append(pod.InitContainers, b.agent(one), b.join(one))
 	return pod, nil
 }
 

@@ -83,7 +83,7 @@ func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
 			return gluster.Healers{set}, others, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("no set of the self-heal daemon's volfile has the brick %s", h.Position)
+	return nil, nil, nil // a set of one
 }
 
 // look asks the other bricks how they are, and for a heal when that tells to.
@@ -107,6 +107,13 @@ func (h *Healer) look(ctx context.Context) error {
 		}
 	}
 	h.note(others, states)
+	for i, b := range others {
+		if states[i].Joining && !h.has(volume.JoiningAttribute) {
+			if err := h.accuse(b.Name); err != nil {
+				return err
+			}
+		}
+	}
 	own, err := backlog(h.Directory, "xattrop")
 	if err != nil {
 		return fmt.Errorf("reading what is to be healed: %w", err)
@@ -148,7 +155,7 @@ func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
 // it for a while and have nothing to heal. From its first folder on, what it lacks is
 // in their indices, so that an interruption loses nothing.
 func (h *Healer) settle(states []agent.Status) error {
-	if !h.isFresh() {
+	if !h.has(volume.FreshAttribute) {
 		return nil
 	}
 	for _, s := range states {
@@ -170,8 +177,9 @@ func (h *Healer) settle(states []agent.Status) error {
 	return nil
 }
 
-func (a *Agent) isFresh() bool {
-	_, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), volume.FreshAttribute, nil)
+// has tells whether the brick has a mark.
+func (a *Agent) has(mark string) bool {
+	_, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), mark, nil)
 	return err == nil
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/volume"
 )
 
 // collector reads the brick when it is asked.
@@ -17,12 +19,18 @@ type collector struct {
 }
 
 func (a *Agent) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(a.Collector())
+	return r
+}
+
+// Collector gives the metrics of the brick.
+func (a *Agent) Collector() prometheus.Collector {
 	labels := prometheus.Labels{"namespace": a.Namespace, "pool": a.Pool, "brick": a.Position}
 	desc := func(name, help string, more ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, more, labels)
 	}
-	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{
+	return &collector{
 		Agent:    a,
 		size:     desc("atoll_brick_size_bytes", "Size of the brick's file system."),
 		free:     desc("atoll_brick_free_bytes", "What of it is free."),
@@ -34,12 +42,15 @@ func (a *Agent) registry() *prometheus.Registry {
 		enforced: desc("atoll_brick_quota_enforced", "1 where the file system holds volumes to their sizes, 0 where sizes are advisory."),
 		drift:    desc("atoll_brick_quota_drift_volumes", "Volumes whose limit was not their size when it was last looked at."),
 		age:      desc("atoll_brick_quota_age_seconds", "Time since limits were last compared with the records."),
-	})
-	return r
+	}
 }
 
-// Describe tells the metrics.
-func (c *collector) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, out) }
+// Describe tells the metrics, whatever the brick has to say at the moment.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.size, c.free, c.files, c.heal, c.volumes, c.used, c.limit, c.enforced, c.drift, c.age} {
+		out <- d
+	}
+}
 
 // Collect reads them. What cannot be read is left out.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
@@ -76,10 +87,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// indices is the folder of a brick that lists what is to be healed.
+const indices = volume.Own + "/indices"
+
 // backlog counts an index of what is to be healed: its entries, but for the one that
 // they are all links to (features/index of GlusterFS).
 func backlog(directory, index string) (int, error) {
-	d, err := os.Open(filepath.Join(directory, ".glusterfs/indices", index))
+	d, err := os.Open(filepath.Join(directory, indices, index))
 	if err != nil {
 		return 0, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/internal/volume"
 )
 
 // maxBody is the longest request that is read, in bytes.
@@ -108,7 +109,7 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
-	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.isFresh(), Enforced: s.quota != nil}
+	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(volume.FreshAttribute), Joining: s.has(volume.JoiningAttribute), Enforced: s.quota != nil}
 	st.Online = s.greet(ctx) == nil
 	for _, index := range []string{"xattrop", "dirty"} {
 		if n, err := backlog(s.Directory, index); err == nil {
@@ -116,7 +117,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.Healer != nil {
-		st.Peers = s.Healer.reached()
+		st.Peers, st.Lacking = s.Healer.reached(), s.Healer.lacking()
 	}
 	st.Layout = s.laidOut()
 	var fs unix.Statfs_t

@@ -117,16 +117,27 @@ func (b Brick) create(root *os.Root, name string) error {
 	if err := root.Mkdir(staging, 0o755); err != nil {
 		return fmt.Errorf("making the brick: %w", err)
 	}
-	if err := b.mark(root, staging); err != nil {
-		return err
-	}
-	if err := setAttribute(root, staging+"/"+marked, volume.FreshAttribute, []byte("1")); err != nil {
+	if err := b.markNew(root, staging); err != nil {
 		return err
 	}
 	if err := root.Rename(staging, name); err != nil {
 		return fmt.Errorf("putting the new brick in place: %w", err)
 	}
 	return sync(root, ".")
+}
+
+// markNew marks a brick that has nothing yet.
+func (b Brick) markNew(root *os.Root, name string) error {
+	own := name + "/" + marked
+	if err := root.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making %s: %w", marked, err)
+	}
+	for _, attribute := range []string{volume.FreshAttribute, volume.JoiningAttribute} {
+		if err := setAttribute(root, own, attribute, []byte("1")); err != nil {
+			return err
+		}
+	}
+	return b.mark(root, name)
 }
 
 // mark writes what makes a folder this pool's brick.
@@ -166,7 +177,7 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		if err := b.mayBeNew(); err != nil {
 			return err
 		}
-		return b.mark(root, name)
+		return b.markNew(root, name)
 	}
 	if id != string(b.VolumeID[:]) {
 		found, _ := uuid.FromBytes([]byte(id))
@@ -241,15 +252,20 @@ func attribute(root *os.Root, name, attribute string) (string, error) {
 	return string(value[:n]), nil
 }
 
+// isEmpty tells whether a folder has nothing, or no more than a run that was cut off has
+// made there.
 func isEmpty(root *os.Root, name string) (bool, error) {
 	d, err := root.Open(name)
 	if err != nil {
 		return false, err
 	}
 	defer d.Close()
-	_, err = d.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
+	names, err := d.Readdirnames(2)
+	switch {
+	case errors.Is(err, io.EOF):
 		return true, nil
+	case err == nil && len(names) == 1 && names[0] == marked:
+		return isEmpty(root, name+"/"+marked)
 	}
 	return false, err
 }

@@ -21,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "atoll-brick", Short: "What runs in a brick pod", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newRebalance())
+	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
 		os.Exit(1)

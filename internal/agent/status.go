@@ -19,6 +19,11 @@ type Status struct {
 	Online bool `json:"online"`
 	// Fresh tells that the brick was made empty and may lack what its set has.
 	Fresh bool `json:"fresh"`
+	// Joining tells that it was, and has not served anybody since.
+	Joining bool `json:"joining"`
+	// Lacking are other bricks, by their names in the pool's graphs, of which this one has
+	// noted that they lack what it has from the root on.
+	Lacking []string `json:"lacking,omitempty"`
 	// Backlog counts what others are to be healed from this brick.
 	Backlog int `json:"backlog"`
 	// Peers are the other bricks of its set, by the name of their host: whether this

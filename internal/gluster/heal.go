@@ -32,9 +32,11 @@ var ErrHeal = errors.New("the self-heal daemon refuses")
 // Healers are the sets of a pool in the graph of its self-heal daemon.
 type Healers []HealSet
 
-// HealSet is one of them: the name of its xlator, and its bricks.
+// HealSet is one of them: the name of its xlator, and its bricks. Coded tells that each
+// has a part of the data, and not a copy.
 type HealSet struct {
 	Name   string
+	Coded  bool
 	Bricks []HealBrick
 }
 
@@ -53,7 +55,7 @@ func ParseHealers(volfile string) (Healers, error) {
 		if v.kind != "cluster/replicate" && v.kind != "cluster/disperse" {
 			continue
 		}
-		set := HealSet{Name: v.name}
+		set := HealSet{Name: v.name, Coded: v.kind == "cluster/disperse"}
 		for _, name := range v.below {
 			b := g.volumes[name]
 			set.Bricks = append(set.Bricks, HealBrick{name, b.options["remote-host"], b.options["remote-port"]})

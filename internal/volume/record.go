@@ -23,6 +23,10 @@ const Own = ".glusterfs"
 // the brick.
 const FreshAttribute = "trusted.atoll.fresh"
 
+// JoiningAttribute is on Own of a brick that was made empty, until it is known whether
+// others of its set have what it lacks.
+const JoiningAttribute = "trusted.atoll.joining"
+
 // LayoutAttribute is on Own of a brick: how the files of the pool were spread over its
 // sets when that was last completed.
 const LayoutAttribute = "trusted.atoll.layout"

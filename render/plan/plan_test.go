@@ -19,6 +19,15 @@ func triple() *schema.Pool {
 	}
 }
 
+// copies is a pool of one set of n copies.
+func copies(n int) func() *schema.Pool {
+	return func() *schema.Pool {
+		p := triple()
+		p.Spec.Type, p.Spec.Bricks = []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3}[n-1], p.Spec.Bricks[:n]
+		return p
+	}
+}
+
 func external() *schema.Pool {
 	return &schema.Pool{
 		Metadata: schema.Metadata{Name: "p"},
@@ -73,6 +82,19 @@ func TestDangers(t *testing.T) {
 		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Node = "z" }, []string{"brick-moved", "set-lost"}},
 		{"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "brick-reordered"}},
 		{"type", triple, func(_, p *schema.Pool) { p.Spec.Type = schema.Arbiter }, []string{"type-changed"}},
+		{"first copy", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, nil},
+		{"second copy", copies(2), func(_, p *schema.Pool) { *p = *copies(3)() }, nil},
+		{"two copies at once", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
+		{"a copy of what is elsewhere", copies(1), func(_, p *schema.Pool) {
+			*p = *copies(2)()
+			slices.Reverse(p.Spec.Bricks)
+		}, []string{"brick-reordered", "set-lost"}},
+		{"copy of two sets", func() *schema.Pool {
+			p := copies(2)()
+			p.Spec.Type = schema.Replica1
+			return p
+		}, func(_, p *schema.Pool) { p.Spec.Type, p.Spec.Bricks = schema.Replica2, append(p.Spec.Bricks, more[:2]...) }, []string{"type-changed"}},
+		{"a copy less", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
 		{"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" }, []string{"volume-id"}},
 		{"layout", triple, func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} }, []string{"layout-removed"}},

@@ -46,9 +46,10 @@ func BlockClient(p Pool) (*Xlator, error) {
 }
 
 // Heal builds the graph of the self-heal daemon, which runs beside every brick
-// and heals what its own host has. ErrNoHeal for pools without redundancy.
+// and heals what its own host has. Beside a brick without copies it has nothing to do, until
+// the pool gets some. ErrNoHeal for External pools.
 func Heal(p Pool) (*Xlator, error) {
-	if p.Type == schema.Replica1 || p.Type == schema.External {
+	if p.Type == schema.External {
 		return nil, fmt.Errorf("pool %q of type %s: %w", p.Name, p.Type, ErrNoHeal)
 	}
 	if err := p.check(); err != nil {
@@ -57,6 +58,9 @@ func Heal(p Pool) (*Xlator, error) {
 	s := stack{pool: p.Name, options: p.Options, graph: healGraph}
 	sets := p.sets(&s, "42", false)
 	for _, set := range sets {
+		if p.Type == schema.Replica1 {
+			continue
+		}
 		s.apply(set, []Option{
 			{"iam-self-heal-daemon", "yes"},
 			{"self-heal-daemon", "enable"},

@@ -28,6 +28,8 @@ func pools() []Pool {
 	thin.Tiebreaker = &Endpoint{"ta.example", 24007, "/bricks/ta/data/brick"}
 	d42 := pool("d42", schema.Disperse, 6)
 	d42.Data, d42.Redundancy = 4, 2
+	leaving := pool("leaving", schema.Replica1, 3)
+	leaving.Leaving = []int{2}
 	tuned := pool("tuned", schema.Replica3, 3)
 	tuned.Options = map[string]string{
 		"performance.quick-read": "off", "performance.io-cache": "on", "performance.cache-size": "64MB",
@@ -35,7 +37,7 @@ func pools() []Pool {
 	}
 	return []Pool{
 		pool("r1", schema.Replica1, 1), pool("r2", schema.Replica2, 2), thin, pool("r3", schema.Replica3, 3),
-		pool("arb", schema.Arbiter, 3), d42, pool("dr", schema.Replica3, 6), tuned,
+		pool("arb", schema.Arbiter, 3), d42, pool("dr", schema.Replica3, 6), leaving, tuned,
 	}
 }
 
@@ -50,8 +52,9 @@ func TestGolden(t *testing.T) {
 			"files":                       func() (*Xlator, error) { return Client(p) },
 			"blocks":                      func() (*Xlator, error) { return BlockClient(p) },
 		}
-		if p.Type != schema.Replica1 {
-			graphs["heal"] = func() (*Xlator, error) { return Heal(p) }
+		graphs["heal"] = func() (*Xlator, error) { return Heal(p) }
+		if len(p.Bricks) > p.setSize() {
+			graphs["rebalance"] = func() (*Xlator, error) { return Rebalance(p) }
 		}
 		if p.Tiebreaker != nil {
 			graphs["tiebreaker"] = func() (*Xlator, error) { return Tiebreaker(p) }
@@ -112,8 +115,16 @@ func TestRefused(t *testing.T) {
 	if _, err := Brick(pool("x", schema.Replica3, 4), 0); !errors.Is(err, ErrInvalid) {
 		t.Errorf("4 bricks in sets of 3: %v", err)
 	}
-	if _, err := Heal(pool("x", schema.Replica1, 1)); !errors.Is(err, ErrNoHeal) {
-		t.Errorf("heal of one copy: %v", err)
+	if _, err := Heal(pool("x", schema.External, 0)); !errors.Is(err, ErrNoHeal) {
+		t.Errorf("heal of somebody else's bricks: %v", err)
+	}
+	if _, err := Rebalance(pool("x", schema.Replica3, 3)); !errors.Is(err, ErrOneSet) {
+		t.Errorf("rebalance of one set: %v", err)
+	}
+	leaving := pool("x", schema.Replica3, 6)
+	leaving.Leaving = []int{2}
+	if _, err := Client(leaving); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a third of two sets leaves: %v", err)
 	}
 }
 

@@ -137,6 +137,35 @@ func (g *Glusterd) CreateAt(hosts []string, name string, shape ...string) {
 	g.Do(append(args, "force")...)
 }
 
+// CreateIn makes a volume of bricks in these folders.
+func (g *Glusterd) CreateIn(folders []string, name string, shape ...string) {
+	g.t.Helper()
+	args := append([]string{"volume", "create", name}, shape...)
+	for _, folder := range folders {
+		args = append(args, g.address+":"+folder)
+	}
+	g.Do(append(args, "force")...)
+}
+
+// Mounted is where MountVolume mounts a volume.
+func (g *Glusterd) Mounted(volume string) string { return filepath.Join(g.Dir, "mount-"+volume) }
+
+// MountVolume mounts a volume that is started, and waits until it answers.
+func (g *Glusterd) MountVolume(volume string) string {
+	g.t.Helper()
+	dir := g.Mounted(volume)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		g.t.Fatal(err)
+	}
+	g.daemon("glusterfs", "-N", "-s", g.address, "--volfile-id", volume, "-l", filepath.Join(g.Dir, "log/mount-"+volume+".log"), dir)
+	g.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	g.Eventually(60*time.Second, volume+" is mounted", func() bool {
+		var st unix.Stat_t
+		return unix.Stat(dir, &st) == nil && st.Ino == 1 // the root of every GlusterFS mount
+	})
+	return dir
+}
+
 // stopBricks ends what glusterd started, by the pid files below its run folder.
 func (g *Glusterd) stopBricks() {
 	_ = filepath.WalkDir(filepath.Join(g.Dir, "run"), func(path string, _ os.DirEntry, err error) error {

@@ -47,10 +47,12 @@ func grow(t *testing.T, c *podrun.Cluster, p *schema.Pool, from int) {
 		}
 	}
 	apply(t, c, p)
+	var added []string
 	for i := from; i < len(p.Spec.Bricks); i++ {
-		if err := c.Start(context.Background(), fmt.Sprintf("atoll-fast-%d-0", i)); err != nil {
-			t.Fatal(err)
-		}
+		added = append(added, fmt.Sprintf("atoll-fast-%d-0", i))
+	}
+	if err := c.StartAll(context.Background(), added...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -247,4 +249,137 @@ func TestGrowAndShrink(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(dir, "second-name")); err != nil || bricks.Checksum(text) != before["before-1"] {
 		t.Errorf("the file with two names: %v", err)
 	}
+}
+
+// lister lists a folder again and again, and looks at an attribute of it, until it is
+// told to stop. It knows how often something was missing.
+type lister struct {
+	stop    chan struct{}
+	done    chan struct{}
+	rounds  int
+	missing []string
+}
+
+func startLister(dir, attribute string, want []string) *lister {
+	l := &lister{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		for ; ; l.rounds++ {
+			select {
+			case <-l.stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			entries, err := os.ReadDir(dir)
+			var names []string
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			for _, name := range want {
+				if err == nil && !slices.Contains(names, name) {
+					err = fmt.Errorf("%s is missing in round %d", name, l.rounds)
+				}
+			}
+			if _, e := unix.Getxattr(dir, attribute, nil); err == nil && e != nil {
+				err = fmt.Errorf("the attribute: %w in round %d", e, l.rounds)
+			}
+			if err != nil {
+				l.missing = append(l.missing, err.Error())
+			}
+		}
+	}()
+	return l
+}
+
+func (l *lister) finish(t *testing.T) {
+	t.Helper()
+	close(l.stop)
+	<-l.done
+	t.Logf("listed %d times", l.rounds)
+	if len(l.missing) > 0 {
+		t.Errorf("%d times something was missing, such as %v", len(l.missing), l.missing[:min(5, len(l.missing))])
+	}
+}
+
+// TestAddCopies makes a pool of one brick one of two copies and then of three, under a
+// writer: no process that runs is restarted, nothing is ever missing, and each copy has
+// all of it.
+func TestAddCopies(t *testing.T) {
+	const options = `options: {network.ping-timeout: "5"}`
+	c := startPool(t, plain(t, "Replica1", 1, options), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := filepath.Join(dir, "a/b")
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, deep, "before", 50)
+	if err := unix.Setxattr(dir, "trusted.test", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
+	listers := []*lister{startLister(dir, "trusted.test", []string{"a"})}
+	was := c.PID("atoll-fast-0-0", "glusterfsd")
+	for _, step := range []struct {
+		kind  string
+		brick int
+	}{{"Replica2", 1}, {"Replica3", 2}} {
+		begin := time.Now()
+		grow(t, c, plain(t, step.kind, step.brick+1, options), step.brick)
+		eventually(t, c, 30*time.Second, "the client has all bricks", func() bool { return podrun.Connected(dir) == step.brick+1 })
+		fresh, err := c.Mount(context.Background(), catalog.KeyFiles) // one that knows nothing yet
+		if err != nil {
+			t.Fatal(err)
+		}
+		listers = append(listers, startLister(fresh, "trusted.test", []string{"a"}))
+		holds(t, c, step.brick, "a/b", before)
+		t.Logf("%s: the copy has all after %s", step.kind, time.Since(begin).Round(time.Second/10))
+		eventually(t, c, 60*time.Second, "the root is healed, and nothing else is left to heal", func() bool {
+			if accused(c, step.brick) {
+				return false
+			}
+			for i := range step.brick + 1 {
+				if podrun.Backlog(brickFolder(c, i)) > 1 { // the writer's file comes and goes
+					return false
+				}
+			}
+			return true
+		})
+	}
+	w.Finish(t)
+	for _, l := range listers {
+		l.finish(t)
+	}
+	if c.PID("atoll-fast-0-0", "glusterfsd") != was {
+		t.Error("the brick that was there has been restarted")
+	}
+	// The first brick goes for good: the copies are enough.
+	if err := c.Delete("atoll-fast-0-0"); err != nil {
+		t.Fatal(err)
+	}
+	before.Verify(t, deep)
+	bricks.Write(t, deep, "after", 5)
+}
+
+// holds waits until a brick has these files.
+func holds(t *testing.T, c *podrun.Cluster, brick int, folder string, files bricks.Files) {
+	t.Helper()
+	eventually(t, c, 90*time.Second, "the brick has what it lacked", func() bool {
+		for name, sum := range files {
+			text, err := os.ReadFile(filepath.Join(brickFolder(c, brick), folder, name))
+			if err != nil || bricks.Checksum(text) != sum {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// accused tells whether the first brick has it that the root of another lacks something.
+func accused(c *podrun.Cluster, brick int) bool {
+	value := make([]byte, 12)
+	n, err := unix.Getxattr(brickFolder(c, 0), fmt.Sprintf("trusted.afr.fast-client-%d", brick), value)
+	return err == nil && strings.Trim(string(value[:n]), "\x00") != ""
 }

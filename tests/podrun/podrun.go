@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,6 +25,9 @@ import (
 
 // readyLimit is how long a pod may take until its probe succeeds.
 const readyLimit = 30 * time.Second
+
+// initLimit is how long an init container may take.
+const initLimit = 60 * time.Second
 
 // Cluster is a set of nodes on this machine.
 type Cluster struct {
@@ -225,7 +229,10 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 			}
 			continue
 		}
-		if err := run.wait(ctx); err != nil {
+		waiting, cancel := context.WithTimeout(ctx, initLimit)
+		err = run.wait(waiting)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err, c.Log(name, container.Name))
 		}
 	}
@@ -234,7 +241,21 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	for _, container := range p.spec.InitContainers { // sidecars
+		if err := c.ready(ctx, p, container, container.ReadinessProbe); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// StartAll starts pods at the same time: bricks wait for each other.
+func (c *Cluster) StartAll(ctx context.Context, names ...string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range names {
+		g.Go(func() error { return c.Start(ctx, name) })
+	}
+	return g.Wait()
 }
 
 // Run starts a pod's containers, and does not wait until they are ready.

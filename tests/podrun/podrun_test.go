@@ -67,10 +67,8 @@ func startPool(t *testing.T, pool *schema.Pool, prepare func(t *testing.T, c *po
 		}
 	})
 	prepare(t, c, pool)
-	for _, pod := range c.Pods() {
-		if err := c.Start(context.Background(), pod); err != nil {
-			t.Fatal(err)
-		}
+	if err := c.StartAll(context.Background(), c.Pods()...); err != nil {
+		t.Fatal(err)
 	}
 	return c
 }

@@ -1,0 +1,115 @@
+package join
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/volume"
+)
+
+// volfile is that of a set of three bricks, on 127.0.0.1 to 127.0.0.3.
+func volfile(t *testing.T, kind string) string {
+	t.Helper()
+	text := ""
+	for i := range 3 {
+		text += fmt.Sprintf("volume p-client-%d\n type protocol/client\n option remote-host 127.0.0.%d\n option remote-port 1\nend-volume\n", i, i+1)
+	}
+	path := filepath.Join(t.TempDir(), "heal.vol")
+	text += "volume p-set-0\n type " + kind + "\n subvolumes p-client-0 p-client-1 p-client-2\nend-volume\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// serve answers as the agents of bricks 1 and 2 do; a nil one is silent.
+func serve(t *testing.T, states ...*agent.Status) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port = l.Addr().(*net.TCPAddr).Port
+	for i, state := range states {
+		if state == nil {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort(fmt.Sprintf("127.0.0.%d", i+2), strconv.Itoa(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(state)
+		})}
+		go func() { _ = s.Serve(l) }()
+		t.Cleanup(func() { s.Close() })
+	}
+	return port
+}
+
+// TestJoin: a new brick serves when all others are new too, or when one that is not has
+// noted what it lacks; never before.
+func TestJoin(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("marks a folder with trusted attributes: needs root")
+	}
+	joining, has := &agent.Status{Joining: true}, &agent.Status{}
+	noted := &agent.Status{Lacking: []string{"p-client-0"}}
+	other := &agent.Status{Lacking: []string{"p-client-2"}}
+	for name, test := range map[string]struct {
+		kind   string
+		states []*agent.Status
+		joins  bool
+	}{
+		"a new set":                          {"cluster/replicate", []*agent.Status{joining, joining}, true},
+		"new, and one is silent":             {"cluster/replicate", []*agent.Status{joining, nil}, false},
+		"all are silent":                     {"cluster/replicate", []*agent.Status{nil, nil}, false},
+		"another has data and has not noted": {"cluster/replicate", []*agent.Status{has, joining}, false},
+		"another lacks something too":        {"cluster/replicate", []*agent.Status{other, nil}, false},
+		"noted by one, the other is silent":  {"cluster/replicate", []*agent.Status{noted, nil}, true},
+		"noted by one of two":                {"cluster/replicate", []*agent.Status{has, noted}, true},
+		"coded":                              {"cluster/disperse", []*agent.Status{nil, nil}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			own := filepath.Join(dir, volume.Own)
+			if err := os.Mkdir(own, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Setxattr(own, volume.JoiningAttribute, []byte("1"), 0); err != nil {
+				t.Skipf("the folder for temporary files takes no trusted attributes: %v", err)
+			}
+			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			defer cancel()
+			err := b.Run(ctx)
+			if joins := err == nil; joins != test.joins || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("joins: %v, %v", joins, err)
+			}
+			_, err = unix.Getxattr(own, volume.JoiningAttribute, nil)
+			if marked := err == nil; marked == test.joins {
+				t.Errorf("still marked as joining: %v", marked)
+			}
+			if test.joins { // again: it has joined, whatever others say
+				b.AgentPort = 1
+				if err := b.Run(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

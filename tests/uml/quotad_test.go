@@ -1,0 +1,76 @@
+package uml
+
+import (
+	"context"
+	"io"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/brick/quotad"
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// TestExternalQuota has a volume of a real glusterd's held to its size by the daemon on
+// its host, which knows no more than glusterd's files and the records on the bricks.
+func TestExternalQuota(t *testing.T) {
+	disks, isInside := Run(t, 512*mib, 512*mib, 512*mib)
+	if !isInside {
+		return
+	}
+	var places []string
+	for _, disk := range disks {
+		places = append(places, filepath.Join(xfs(t, disk, "prjquota"), "brick"))
+	}
+	g := bricks.StartGlusterd(t, "127.1.2.1")
+	g.CreateIn(places, "vol1", "disperse", "3", "redundancy", "1")
+	g.Do("volume", "start", "vol1")
+	root, err := beneath.Open(g.MountVolume("vol1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	d := &quotad.Daemon{Config: quotad.Config{Glusterd: filepath.Join(g.Dir, "work"), Every: time.Second}, Log: logr.Discard()}
+	handler := d.Handler()
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- d.Run(ctx) }()
+	pool := backend.Subdirectory{Root: root}
+	if _, err := pool.Create(ctx, backend.Claim{Request: "v", Name: "v", Size: 16 * mib, Reclaim: "Delete"}); err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(g.Mounted("vol1"), pool.Folder("v"))
+	size := func() int64 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(at, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Blocks) * st.Frsize
+	}
+	g.Eventually(60*time.Second, "the volume is held to its size", func() bool { return size() == 16*mib })
+	full(t, at, 16*mib)
+	if _, err := pool.Expand(ctx, "v", 32*mib); err != nil {
+		t.Fatal(err)
+	}
+	g.Eventually(60*time.Second, "the volume is held to its new size", func() bool { return size() == 32*mib })
+	full(t, at, 32*mib)
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	text, err := io.ReadAll(answer.Result().Body)
+	for _, want := range []string{`atoll_brick_quota_enforced{brick="2",namespace="",pool="vol1"} 1`, `atoll_brick_volume_limit_bytes{brick="0",namespace="",pool="vol1",volume="v"} 1.6777216e+07`} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("the metrics do not tell %s: %v\n%s", want, err, text)
+		}
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
