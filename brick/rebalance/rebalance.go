@@ -49,6 +49,10 @@ type Rebalancer struct {
 	settled string // the layout in which all files are
 	reason  string // why they are not
 	last    gluster.Progress
+	tried   struct { // how often files of a layout could not be moved
+		layout string
+		times  int
+	}
 }
 
 // Errors.
@@ -139,8 +143,11 @@ func (r *Rebalancer) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if last.State != gluster.RebalanceComplete || last.Failed > 0 {
-		return fmt.Errorf("%w: %d failed; the log above has their names", ErrIncomplete, last.Failed)
+	if last.State != gluster.RebalanceComplete {
+		return fmt.Errorf("%w: GlusterFS ended before it had looked at all; the log above says why", ErrIncomplete)
+	}
+	if last.Failed > 0 && !r.mayStay(g) {
+		return fmt.Errorf("%w: %d failed; the log above has their names. Files that are written without pause have to wait", ErrIncomplete, last.Failed)
 	}
 	if err := r.empty(ctx, g); err != nil {
 		return err
@@ -148,6 +155,21 @@ func (r *Rebalancer) once(ctx context.Context) error {
 	r.settle(g.LayoutID)
 	r.mark(ctx, g)
 	return nil
+}
+
+// attempts is how often files are tried to be moved that could stay where they are.
+const attempts = 3
+
+// mayStay tells whether files that could not be moved can stay where they are: they are
+// found there as well, unless their set leaves.
+func (r *Rebalancer) mayStay(g gluster.Rebalance) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tried.layout != g.LayoutID {
+		r.tried.layout, r.tried.times = g.LayoutID, 0
+	}
+	r.tried.times++
+	return len(g.Leaving) == 0 && r.tried.times >= attempts
 }
 
 // moveUnlessChanged moves files, and stops that when the volfile changes.

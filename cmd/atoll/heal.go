@@ -48,6 +48,7 @@ start and full are for who cannot wait.`,
 	cmd.AddCommand(status,
 		ask("start POOL", "Heal what the bricks know to be missing elsewhere", false),
 		ask("full POOL", "Compare everything: for a brick that is new and empty", true))
+	cmd.AddCommand(f.splitCommands()...)
 	return cmd
 }
 
@@ -155,15 +156,7 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 	p, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
 		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full}, keys)
 	})
-	if err != nil {
-		return err
-	}
-	for i, err := range errs {
-		if err != nil {
-			errs[i] = fmt.Errorf("brick %d: %w", i, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d bricks heal; atoll heal status %s tells how far they are\n", len(p.Bricks), pool)

@@ -45,6 +45,7 @@ type Clients struct {
 	uncached bool
 	metrics  *metrics
 	specs    *specs.Server // of the graphs of native pools
+	waiting  sync.Map      // by key: the bricks that a changed graph waits for
 	port     int           // where it serves them, on this host only
 	stop     func()        // ends it
 
@@ -98,10 +99,10 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 	one := c.locked(key, p.Pool)
 	defer one.mu.Unlock()
 	one.used = time.Now()
-	c.publish(key, p, layout)
 	if one.alive(ctx) {
-		return one.target, nil
+		return one.target, nil // Follow tells it of changes
 	}
+	c.publish(key, p, layout)
 	if err := one.start(ctx, c, p, layout, key); err != nil {
 		c.metrics.failures.WithLabelValues(p.Pool).Inc()
 		return "", fmt.Errorf("%w: pool %s: %w", ErrUnreachable, p.Pool, err)

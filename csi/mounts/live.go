@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -44,9 +46,27 @@ func (c *Clients) publish(key string, p catalog.Pool, layout schema.Layout) {
 	if p.Type == schema.External || text == "" {
 		return // the cluster that serves it tells its clients itself
 	}
+	if former, known := c.specs.Get(key); known && former != text && !c.ready(key, p.Pool, former, text) {
+		return
+	}
 	if c.specs.Set(key, text) {
 		c.log.Info("a pool has a new graph", "pool", p.Pool, "layout", layout)
 	}
+}
+
+// ready tells whether all bricks that a changed graph adds can be reached. Until then a
+// client keeps what it has: on a set that is not there, it could make no files.
+func (c *Clients) ready(key, pool, former, text string) bool {
+	silent, err := gluster.Added(context.Background(), former, text)
+	if err != nil {
+		c.log.Error(err, "a pool's new graph cannot be read", "pool", pool)
+		return false
+	}
+	waiting := strings.Join(silent, " ")
+	if before, _ := c.waiting.Swap(key, waiting); waiting != "" && before != waiting {
+		c.log.Info("a pool's new graph waits until its new bricks answer", "pool", pool, "bricks", silent)
+	}
+	return waiting == ""
 }
 
 // Follow tells the clients that run of graphs that have changed in the catalog. A pool

@@ -13,7 +13,7 @@ import (
 )
 
 // maxAnswer is the longest answer that is read, in bytes.
-const maxAnswer = 64 << 10
+const maxAnswer = 4 << 20
 
 // ErrRefused says that an agent has answered, and not done what it was asked for.
 var ErrRefused = errors.New("the agent refuses")
@@ -55,6 +55,17 @@ func (c *Client) Limit(ctx context.Context, address, audience string, q LimitReq
 // Heal has an agent ask for a heal.
 func (c *Client) Heal(ctx context.Context, address, audience string, q HealRequest, keys Keys) error {
 	return c.post(ctx, "http://"+address+PathHeal, audience, q, keys, nil)
+}
+
+// Pending has an agent list what its brick holds against others.
+func (c *Client) Pending(ctx context.Context, address, audience string, q PendingRequest, keys Keys) (Pending, error) {
+	var p Pending
+	return p, c.post(ctx, "http://"+address+PathPending, audience, q, keys, &p)
+}
+
+// Forgive has an agent take back what its brick holds against another.
+func (c *Client) Forgive(ctx context.Context, address, audience string, q ForgiveRequest, keys Keys) error {
+	return c.post(ctx, "http://"+address+PathForgive, audience, q, keys, nil)
 }
 
 func (c *Client) post(ctx context.Context, url, audience string, request any, keys Keys, answer any) error {

@@ -66,13 +66,20 @@ func Start(t testing.TB, kind schema.Type, bricks int, shape func(*volfile.Pool)
 func (c *Cluster) Grow(n int) {
 	c.t.Helper()
 	first := len(c.Pool.Bricks)
+	c.Extend(n)
 	for i := range n {
-		c.Pool.Bricks = append(c.Pool.Bricks, c.endpoint(fmt.Sprintf("brick-%d", first+i)))
-		c.Bricks = append(c.Bricks, nil)
-	}
-	for i := range n {
-		c.prepare(first + i)
 		c.StartBrick(first + i)
+	}
+}
+
+// Extend adds bricks to the pool and starts none.
+func (c *Cluster) Extend(n int) {
+	c.t.Helper()
+	for range n {
+		i := len(c.Pool.Bricks)
+		c.Pool.Bricks = append(c.Pool.Bricks, c.endpoint(fmt.Sprintf("brick-%d", i)))
+		c.Bricks = append(c.Bricks, nil)
+		c.prepare(i)
 	}
 }
 

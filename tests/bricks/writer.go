@@ -15,14 +15,18 @@ type Writer struct {
 	Lines   int
 	Longest time.Duration
 
-	path string
-	stop atomic.Bool
-	done chan error
+	path  string
+	pause time.Duration
+	stop  atomic.Bool
+	done  chan error
 }
 
 // StartWriter starts one.
-func StartWriter(path string) *Writer {
-	w := &Writer{path: path, done: make(chan error, 1)}
+func StartWriter(path string) *Writer { return StartPacedWriter(path, 0) }
+
+// StartPacedWriter starts one that pauses after every line.
+func StartPacedWriter(path string, pause time.Duration) *Writer {
+	w := &Writer{path: path, pause: pause, done: make(chan error, 1)}
 	go func() { w.done <- w.run() }()
 	return w
 }
@@ -42,6 +46,7 @@ func (w *Writer) run() error {
 		}
 		w.Lines++
 		w.Longest = max(w.Longest, time.Since(begin))
+		time.Sleep(w.pause)
 	}
 	return f.Close()
 }

@@ -20,11 +20,10 @@ import (
 	"github.com/atoll-storage/atoll/tests/host"
 )
 
-// TestHealCommand asks agents as people do: how bricks are, and for a heal of one whose
-// disk was replaced behind everybody's back.
-func TestHealCommand(t *testing.T) {
-	c := bricks.Start(t, schema.Replica3, 3, nil)
-	h := host.Bare(t)
+// startAgents starts the self-heal daemon and the agents of all bricks, and gives what
+// runs 'atoll heal' with the keys of a folder: "keys", or "others", which agents refuse.
+func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string, args ...string) (string, error) {
+	t.Helper()
 	atoll, brick := h.Build("atoll"), h.Build("atoll-brick")
 	for dir, text := range map[string]string{"keys": strings.Repeat("k", 32), "others": strings.Repeat("x", 32)} {
 		if err := os.Mkdir(h.Path(dir), 0o700); err != nil {
@@ -49,10 +48,18 @@ func TestHealCommand(t *testing.T) {
 	}
 	c.Agents(ports)
 	c.Catalog(h.Catalog(), schema.Subdirectory)
-	run := func(keys string, args ...string) (string, error) {
+	return func(keys string, args ...string) (string, error) {
 		out, err := exec.Command(atoll, append([]string{"heal", "--catalog", h.Catalog().Dir, "--agent-keys", h.Path(keys)}, args...)...).CombinedOutput()
 		return string(out), err
 	}
+}
+
+// TestHealCommand asks agents as people do: how bricks are, and for a heal of one whose
+// disk was replaced behind everybody's back.
+func TestHealCommand(t *testing.T) {
+	c := bricks.Start(t, schema.Replica3, 3, nil)
+	h := host.Bare(t)
+	run := startAgents(t, c, h)
 	type line struct {
 		Status  *agent.Status
 		Trouble string

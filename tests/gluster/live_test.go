@@ -56,7 +56,20 @@ func TestGraphChangesLive(t *testing.T) {
 		bricks int
 	}{
 		{"an option", func() { c.Pool.Options = map[string]string{"performance.quick-read": "off"} }, 3},
-		{"a set", func() { c.Grow(3) }, 6},
+		{"a set", func() {
+			c.Extend(3)
+			c.Catalog(pools, schema.Subdirectory)
+			for range 3 { // its bricks are not there yet: nothing changes
+				clients.Follow(pools)
+				time.Sleep(time.Second)
+			}
+			if graph() != first || podrun.Connected(root) != 3 {
+				t.Error("the client has taken a set that is not there")
+			}
+			for i := 3; i < 6; i++ {
+				c.StartBrick(i)
+			}
+		}, 6},
 		{"both back, but for the set", func() { c.Pool.Options = nil }, 6},
 	} {
 		step.change()

@@ -42,6 +42,7 @@ type Cluster struct {
 	objects []render.Object
 	pods    map[string]*Pod
 	mounts  map[string]string // graph of the catalog by the volfile of a client
+	served  map[string]bool   // pods whose bricks clients know
 	undo    []func() error
 }
 
@@ -61,7 +62,7 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
 	}
-	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}}
+	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
@@ -135,6 +136,20 @@ func (c *Cluster) Apply(objects []render.Object) error {
 				return err
 			}
 		}
+	}
+	return c.publish()
+}
+
+// publish gives clients what has changed, as a node's mount holder does: when all bricks
+// that are in it can be reached.
+func (c *Cluster) publish() error {
+	for _, name := range c.Pods() {
+		if len(c.mounts) > 0 && !c.served[name] && c.Ready(name) != nil {
+			return nil
+		}
+	}
+	for _, name := range c.Pods() {
+		c.served[name] = true
 	}
 	for path, graph := range c.mounts {
 		if err := replaceFile(path, c.clientGraph(graph)); err != nil {
@@ -255,7 +270,10 @@ func (c *Cluster) StartAll(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		g.Go(func() error { return c.Start(ctx, name) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.publish()
 }
 
 // Run starts a pod's containers, and does not wait until they are ready.

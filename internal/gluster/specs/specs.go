@@ -82,6 +82,14 @@ func (s *Server) Set(key, volfile string) bool {
 	return true
 }
 
+// Get gives a volfile.
+func (s *Server) Get(key string) (volfile string, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	volfile, known = s.volfiles[key]
+	return volfile, known
+}
+
 // Remove takes a volfile away. Processes that have it keep it.
 func (s *Server) Remove(key string) {
 	s.mu.Lock()

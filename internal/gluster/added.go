@@ -1,0 +1,48 @@
+package gluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// addedLimit is how long a brick may take to answer.
+const addedLimit = 3 * time.Second
+
+// Added lists the bricks of a client's graph that are not in a former one and do not
+// answer yet, as host:port. A client that takes a graph before its bricks are there has
+// no place for files that belong on them.
+func Added(ctx context.Context, former, volfile string) ([]string, error) {
+	before, err := parseGraph(former)
+	if err != nil {
+		return nil, fmt.Errorf("reading the former graph: %w", err)
+	}
+	now, err := parseGraph(volfile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the graph: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, addedLimit)
+	defer cancel()
+	var mu sync.Mutex
+	var silent []string
+	var wait sync.WaitGroup
+	for _, b := range now.bricks {
+		if slices.ContainsFunc(before.bricks, func(o *volume) bool { return o.name == b.name }) {
+			continue
+		}
+		wait.Go(func() {
+			address := net.JoinHostPort(b.options["remote-host"], b.options["remote-port"])
+			if err := Greet(ctx, address); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				silent = append(silent, address)
+			}
+		})
+	}
+	wait.Wait()
+	slices.Sort(silent)
+	return silent, nil
+}
