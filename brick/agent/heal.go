@@ -24,6 +24,8 @@ const (
 	lookEvery = 5 * time.Second  // at the other bricks of the set
 	askEvery  = 15 * time.Second // for a heal while there is something to heal
 	fullEvery = 5 * time.Minute  // for a full heal while another brick is fresh
+	// compareEvery is how often what bricks hold against each other is compared.
+	compareEvery = 15 * time.Second
 	// settled is how long a brick must be back before a full heal begins: the daemon
 	// tries to connect each three seconds only, and heals without who is not there.
 	settled    = 8 * time.Second
@@ -41,6 +43,9 @@ type Healer struct {
 	// AgentPort is that of the agents of the other bricks.
 	AgentPort int
 
+	// Keys are those that the agents of other bricks know this one by.
+	Keys func() (agent.Keys, error)
+
 	client agent.Client
 
 	mu    sync.Mutex
@@ -49,6 +54,9 @@ type Healer struct {
 	asked time.Time            // for a heal of the index
 	full  map[string]time.Time // by host: when a full heal was asked for
 	begun time.Time            // when this brick, fresh, first saw the others
+
+	compared time.Time // when splits was counted
+	splits   int       // entries about which this brick and others hold each other to be wrong
 }
 
 // Run looks until the context ends.
@@ -118,6 +126,7 @@ func (h *Healer) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading what is to be healed: %w", err)
 	}
+	h.compare(ctx, others, own)
 	switch {
 	case fresh != "":
 		if err := sets.Heal(ctx, h.Socket, gluster.HealFull); err != nil {
@@ -219,4 +228,50 @@ func (h *Healer) reached() map[string]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.peers
+}
+
+// compare counts the entries about which this brick and another one hold each other to be
+// wrong. Without keys, or a brick that answers, that is not known.
+func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlog int) {
+	if backlog == 0 || h.Keys == nil {
+		h.splits, h.compared = 0, time.Time{}
+		return
+	}
+	if time.Since(h.compared) < compareEvery {
+		return
+	}
+	h.compared = time.Now()
+	keys, err := h.Keys()
+	if err != nil || len(keys) == 0 {
+		return
+	}
+	own, err := h.pending(ctx, maxPending)
+	if err != nil {
+		return // the log has it from elsewhere
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerLimit)
+	defer cancel()
+	set := map[string]agent.Pending{h.Pool + "-client-" + h.Position: own}
+	for _, b := range others {
+		position, is := strings.CutPrefix(b.Name, h.Pool+"-client-")
+		if !is {
+			continue // a tiebreaker has no agent
+		}
+		at := net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))
+		p, err := h.client.Pending(ctx, at, agent.Audience(h.Namespace, h.Pool, position), agent.PendingRequest{Limit: maxPending}, keys)
+		if err == nil {
+			set[b.Name] = p
+		}
+	}
+	h.splits = len(agent.Splits(set))
+	if h.splits > 0 {
+		h.Log.Info("bricks hold each other to be wrong; 'atoll heal split-brain' lists about what", "entries", h.splits)
+	}
+}
+
+// Splits is how many entries nobody can read, as of the last comparison.
+func (h *Healer) Splits() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.splits
 }

@@ -18,17 +18,27 @@ type collector struct {
 	size, free, files, heal, volumes, used, limit, enforced, drift, age *prometheus.Desc
 }
 
-func (a *Agent) registry() *prometheus.Registry {
+// metrics are those of the brick and, where one heals, of its set.
+func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(a.Collector())
+	r.MustRegister(s.Collector())
+	if s.Healer != nil {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "atoll_brick_split_brain_entries", ConstLabels: s.labels(),
+			Help: "Files and folders that nobody can read: this brick and another hold each other to be wrong.",
+		}, func() float64 { return float64(s.Healer.Splits()) }))
+	}
 	return r
+}
+
+func (a *Agent) labels() prometheus.Labels {
+	return prometheus.Labels{"namespace": a.Namespace, "pool": a.Pool, "brick": a.Position}
 }
 
 // Collector gives the metrics of the brick.
 func (a *Agent) Collector() prometheus.Collector {
-	labels := prometheus.Labels{"namespace": a.Namespace, "pool": a.Pool, "brick": a.Position}
 	desc := func(name, help string, more ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, more, labels)
+		return prometheus.NewDesc(name, help, more, a.labels())
 	}
 	return &collector{
 		Agent:    a,

@@ -48,7 +48,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+agent.PathLeftover, s.leftover)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
 	return mux
 }
 
@@ -119,7 +119,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.Healer != nil {
-		st.Peers, st.Lacking = s.Healer.reached(), s.Healer.lacking()
+		st.Peers, st.Lacking, st.SplitBrain = s.Healer.reached(), s.Healer.lacking(), s.Healer.Splits()
 	}
 	st.Layout = s.laidOut()
 	var fs unix.Statfs_t

@@ -25,7 +25,7 @@ func newAgent() *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			h := &agent.Healer{Agent: a, Volfile: volfile, Socket: socket, AgentPort: portOf(listen)}
+			h := &agent.Healer{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }, Volfile: volfile, Socket: socket, AgentPort: portOf(listen)}
 			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })

@@ -131,6 +131,9 @@ func (l brickLine) row() string {
 	if s.Fresh {
 		remarks = append(remarks, "new, being filled")
 	}
+	if s.SplitBrain > 0 {
+		remarks = append(remarks, fmt.Sprintf("%d files nobody can read: atoll heal split-brain", s.SplitBrain))
+	}
 	if !s.Enforced {
 		remarks = append(remarks, "sizes are advisory")
 	}

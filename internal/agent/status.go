@@ -26,6 +26,9 @@ type Status struct {
 	Lacking []string `json:"lacking,omitempty"`
 	// Backlog counts what others are to be healed from this brick.
 	Backlog int `json:"backlog"`
+	// SplitBrain counts entries that nobody can read: this brick and another hold each
+	// other to be wrong about them.
+	SplitBrain int `json:"splitBrain"`
 	// Peers are the other bricks of its set, by the name of their host: whether this
 	// one reaches them.
 	Peers map[string]bool `json:"peers,omitempty"`

@@ -35,9 +35,13 @@ func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string
 	}
 	c.Heal()
 	var ports []int
+	_, common, _ := net.SplitHostPort(host.Address(t))
 	for i, b := range c.Pool.Bricks {
-		address := host.Address(t)
-		_, port, _ := net.SplitHostPort(address)
+		port := common
+		if i > 0 && b.Host == c.Pool.Bricks[0].Host {
+			_, port, _ = net.SplitHostPort(host.Address(t))
+		}
+		address := net.JoinHostPort(b.Host, port)
 		n, err := strconv.Atoi(port)
 		if err != nil {
 			t.Fatal(err)

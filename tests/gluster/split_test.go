@@ -40,6 +40,7 @@ func split(t *testing.T, c *bricks.Cluster, files ...string) {
 // then the pool's own options.
 func TestSplitBrain(t *testing.T) {
 	c := bricks.Start(t, schema.Replica2, 2, func(p *volfile.Pool) {
+		p.Bricks[1].Host = "127.0.0.2" // agents look for each other on the same port
 		p.Options = map[string]string{"cluster.quorum-type": "none", "network.ping-timeout": "5"}
 	})
 	before := c.Mount("before", volfile.Client)
@@ -60,13 +61,20 @@ func TestSplitBrain(t *testing.T) {
 	if out, err := run("keys", "split-brain", "p"); err != nil || !strings.Contains(out, "FILE  ABOUT  BRICK  BYTES  MODIFIED") || !strings.Contains(out, "/a    data   0      17") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	c.Eventually(90*time.Second, "bricks know by themselves that files cannot be read", func() bool {
+		out, err := run("keys", "status", "p")
+		return err == nil && strings.Count(out, "3 files nobody can read") == 2
+	})
 	after := c.Mount("after", volfile.Client)
 	if text, err := os.ReadFile(filepath.Join(after, "a")); err == nil {
 		t.Errorf("a file about which bricks disagree has %q", text)
 	}
 	for _, args := range [][]string{
-		{"others", "resolve", "p", "--all", "--keep=latest"}, {"keys", "resolve", "p", "/none", "--keep=latest"},
-		{"keys", "resolve", "p", "--all", "--keep=best"}, {"keys", "resolve", "p", "--all", "--keep=brick=7"}, {"keys", "resolve", "p", "--keep=latest"},
+		{"others", "resolve", "p", "--all", "--keep=latest"},
+		{"keys", "resolve", "p", "/none", "--keep=latest"},
+		{"keys", "resolve", "p", "--all", "--keep=best"},
+		{"keys", "resolve", "p", "--all", "--keep=brick=7"},
+		{"keys", "resolve", "p", "--keep=latest"},
 	} {
 		if out, err := run(args[0], args[1:]...); err == nil {
 			t.Errorf("%v: %s", args, out)
