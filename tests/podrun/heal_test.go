@@ -221,3 +221,51 @@ func TestPartition(t *testing.T) {
 	}
 	during.Verify(t, dir)
 }
+
+// TestClientCutOff takes one client off the network and brings it back: its calls end with
+// an error and work again, and nobody else notices.
+func TestClientCutOff(t *testing.T) {
+	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
+  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bricks.Write(t, dir, "before", 10)
+	w := bricks.StartWriter(filepath.Join(other, "lines"))
+	if err := c.ConnectClient(dir, false); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := os.WriteFile(filepath.Join(dir, "during"), []byte("text"), 0o600); err == nil || time.Since(begin) > 20*time.Second {
+		t.Errorf("a write of the client that is cut off: %v after %s", err, time.Since(begin))
+	}
+	t.Logf("a write of the client that is cut off ends after %s", time.Since(begin).Round(time.Second/10))
+	// What it had open does not keep the other client from the same file.
+	if err := os.WriteFile(filepath.Join(other, "before-1"), []byte("by the other"), 0o600); err != nil {
+		t.Error(err)
+	}
+	before["before-1"] = bricks.Checksum([]byte("by the other"))
+	if err := c.ConnectClient(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	eventually(t, c, 60*time.Second, "the client works again", func() bool {
+		return os.WriteFile(filepath.Join(dir, "after"), []byte("text"), 0o600) == nil
+	})
+	t.Logf("it works again after %s", time.Since(begin).Round(time.Second/10))
+	w.Finish(t)
+	if w.Longest > 2*time.Second {
+		t.Errorf("a write of the other client took %s", w.Longest)
+	}
+	for _, at := range []string{dir, other} {
+		before.Verify(t, at)
+	}
+	for _, node := range []string{"kube1", "kube2", "kube3"} {
+		eventually(t, c, 30*time.Second, "nothing is to be healed on "+node, func() bool { return podrun.Backlog(c.NodePath(node, "/srv/b/brick")) == 0 })
+	}
+}

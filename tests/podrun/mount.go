@@ -65,6 +65,7 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 		return "", err
 	}
 	c.mounts[volfile] = graph
+	c.clients[dir] = client{network, run}
 	c.undo = append(c.undo, run.kill)
 	for {
 		var st unix.Stat_t
@@ -80,6 +81,20 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 		}
 	}
 }
+
+// client is the process behind a mount.
+type client struct {
+	network string
+	run     *process
+}
+
+// ConnectClient takes the client of a mount off the network, or brings it back.
+func (c *Cluster) ConnectClient(mount string, connected bool) error {
+	return c.network.connect(c.clients[mount].network, connected)
+}
+
+// KillClient ends the client of a mount.
+func (c *Cluster) KillClient(mount string) error { return c.clients[mount].run.kill() }
 
 // serveVolfile serves a client's volfile in its network, as the node's mount holder does.
 func (c *Cluster) serveVolfile(ctx context.Context, network, volfile, name string) error {

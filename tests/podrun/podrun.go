@@ -42,6 +42,7 @@ type Cluster struct {
 	objects []render.Object
 	pods    map[string]*Pod
 	mounts  map[string]string // graph of the catalog by the volfile of a client
+	clients map[string]client // by mount
 	served  map[string]bool   // pods whose bricks clients know
 	undo    []func() error
 }
@@ -62,7 +63,7 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
 	}
-	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}}
+	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}, clients: map[string]client{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
