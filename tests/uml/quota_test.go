@@ -1,6 +1,7 @@
 package uml
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -53,7 +54,7 @@ func fill(path string, limit int) (written int, err error) {
 		return 0, err
 	}
 	defer f.Close()
-	block := make([]byte, mib/4)
+	block := bytes.Repeat([]byte{1}, mib/4) // zeros would be healed as holes
 	for written < limit {
 		if _, err := f.Write(block); err != nil {
 			return written, err

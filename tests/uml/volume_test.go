@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -12,17 +13,20 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	agents "github.com/atoll-storage/atoll/brick/agent"
+	brickquota "github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
@@ -117,7 +121,7 @@ func create(ctx context.Context, client csi.ControllerClient, name string, size 
 func TestReplica3Quota(t *testing.T) {
 	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Replica3, disks, nil, 1)
-		lifeOfAVolume(t, c)
+		replaced(t, c, lifeOfAVolume(t, c), 1)
 	}
 }
 
@@ -126,11 +130,13 @@ func TestReplica3Quota(t *testing.T) {
 func TestDisperseQuota(t *testing.T) {
 	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Disperse, disks, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }, 2)
-		lifeOfAVolume(t, c)
+		replaced(t, c, lifeOfAVolume(t, c), 2)
 	}
 }
 
-func lifeOfAVolume(t *testing.T, c *bricks.Cluster) {
+// lifeOfAVolume gives where the volume is mounted; it has 24 MiB and is full, and a brick
+// is away.
+func lifeOfAVolume(t *testing.T, c *bricks.Cluster) (at string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
@@ -174,4 +180,55 @@ func lifeOfAVolume(t *testing.T, c *bricks.Cluster) {
 	if _, err := create(ctx, client, "x", mib); err != nil {
 		t.Errorf("with a brick away: %v", err)
 	}
+	return found[0]
+}
+
+// replaced gives the brick that is away an empty folder, and has it healed: limits come
+// back with the records, and what is healed onto the brick counts.
+func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
+	t.Helper()
+	c.Replace(2)
+	brick := c.Pool.Bricks[2].Directory
+	a, err := agents.New(agents.Brick{Namespace: "atoll-system", Pool: "p", Position: "2", Directory: brick, Parts: parts}, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	c.Heal()
+	sets, err := gluster.ParseHealers(c.HealVolfile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := filepath.Rel(filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(at)))), at) // subvol/xx/yy/v
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked time.Time
+	c.Eventually(2*time.Minute, "the new brick has the volume", func() bool {
+		if time.Since(asked) > 5*time.Second { // the daemon has to connect first
+			asked = time.Now()
+			_ = sets.Heal(ctx, c.HealSocket(), gluster.HealFull) // again
+		}
+		var st unix.Stat_t
+		return unix.Stat(filepath.Join(brick, folder, "file"), &st) == nil && st.Blocks*512 >= 23*mib/parts
+	})
+	if err := a.Derive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b, err := brickquota.Open(brick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if u, err := b.Usage(folder); err != nil || u.Limit != uint64(24*mib/parts) || u.Bytes < uint64(22*mib/parts) {
+		t.Errorf("the new brick: %+v, %v", u, err)
+	}
+	if err := os.Remove(filepath.Join(at, "file")); err != nil {
+		t.Fatal(err)
+	}
+	// XFS frees what is removed in the background.
+	c.Eventually(time.Minute, "the volume has room again", func() bool { return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil })
+	full(t, at, 24*mib)
 }
