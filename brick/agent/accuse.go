@@ -3,10 +3,14 @@ package agent
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/volume"
 )
 
@@ -20,21 +24,54 @@ const pendingSize = 12 // bytes
 // rootID is the GFID of the root of every volume, by which the index names it.
 const rootID = "00000000-0000-0000-0000-000000000001"
 
-// accuse notes that another brick, which was made empty and serves nobody yet, lacks the
-// root's metadata and entries. Clients do not read it there then, and the self-heal
-// daemon, which finds it in the index, brings what is below as well.
-func (h *Healer) accuse(brick string) error {
-	if h.accuses(brick) {
-		return nil
+// noteLacking accuses the bricks that join a set which they have not founded.
+func (h *Healer) noteLacking(others []gluster.HealBrick, states []agent.Status) error {
+	if h.lacks == nil {
+		h.lacks = map[string]string{}
 	}
+	if h.has(volume.JoiningAttribute) {
+		return nil // it may lack more itself
+	}
+	founders := h.founders()
+	for i, b := range others {
+		joining := states[i].Joining
+		if joining == "" || h.lacks[b.Name] == joining || slices.Contains(founders, joining) {
+			continue
+		}
+		if err := h.accuse(b.Name); err != nil {
+			return err
+		}
+		h.lacks[b.Name] = joining
+	}
+	return nil
+}
+
+// accuse notes that another brick, which was made empty and serves nobody yet, lacks the
+// root's metadata and all entries. Clients do not read it there then, and the self-heal
+// daemon, which finds it in the index, brings what is below as well. That something is
+// pending for the brick already is not enough: it would be about what has changed while
+// the brick was away.
+func (h *Healer) accuse(brick string) error {
 	if err := h.list(); err != nil {
 		return fmt.Errorf("noting the root in the brick's index: %w", err)
 	}
+	root, err := os.Open(h.Directory)
+	if err != nil {
+		return fmt.Errorf("opening the brick: %w", err)
+	}
+	defer root.Close()
+	all := counters(root, pendingAttribute+brick)
+	if all == nil {
+		all = []uint32{0, 0, 0}
+	}
 	var pending []byte
-	for _, n := range []uint32{0, 1, 1} {
+	for i, n := range all {
+		if i > 0 {
+			n = max(1, n)
+		}
 		pending = binary.BigEndian.AppendUint32(pending, n)
 	}
-	if err := unix.Setxattr(h.Directory, pendingAttribute+brick, pending, 0); err != nil {
+	if err := unix.Fsetxattr(int(root.Fd()), pendingAttribute+brick, pending, 0); err != nil {
 		return fmt.Errorf("noting what %s lacks: %w", brick, err)
 	}
 	h.Log.Info("another brick is new and lacks what this one has", "brick", brick)
@@ -81,24 +118,9 @@ func (h *Healer) list() error {
 	return nil
 }
 
-// accuses tells whether the root has it that another brick lacks its entries.
-func (h *Healer) accuses(brick string) bool {
-	value := make([]byte, pendingSize)
-	n, err := unix.Getxattr(h.Directory, pendingAttribute+brick, value)
-	return err == nil && n == pendingSize && binary.BigEndian.Uint32(value[8:]) > 0
-}
-
-// lacking lists the other bricks of the set that this one accuses.
+// lacking lists the bricks that were accused, as which they joined.
 func (h *Healer) lacking() []string {
-	_, others, err := h.set()
-	if err != nil {
-		return nil // look says so
-	}
-	var names []string
-	for _, b := range others {
-		if h.accuses(b.Name) {
-			names = append(names, b.Name)
-		}
-	}
-	return names
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Values(h.lacks))
 }

@@ -55,6 +55,8 @@ type Healer struct {
 	full  map[string]time.Time // by host: when a full heal was asked for
 	begun time.Time            // when this brick, fresh, first saw the others
 
+	lacks map[string]string // by name: bricks that join and have been accused, as which
+
 	compared time.Time // when splits was counted
 	splits   int       // entries about which this brick and others hold each other to be wrong
 }
@@ -115,12 +117,8 @@ func (h *Healer) look(ctx context.Context) error {
 		}
 	}
 	h.note(others, states)
-	for i, b := range others {
-		if states[i].Joining && !h.has(volume.JoiningAttribute) {
-			if err := h.accuse(b.Name); err != nil {
-				return err
-			}
-		}
+	if err := h.noteLacking(others, states); err != nil {
+		return err
 	}
 	own, err := backlog(h.Directory, "xattrop")
 	if err != nil {
@@ -187,10 +185,23 @@ func (h *Healer) settle(states []agent.Status) error {
 }
 
 // has tells whether the brick has a mark.
-func (a *Agent) has(mark string) bool {
-	_, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), mark, nil)
-	return err == nil
+func (a *Agent) has(mark string) bool { return a.mark(mark) != "" }
+
+// maxMark is the longest value of a mark, in bytes.
+const maxMark = 4096
+
+// mark is the value of one of the brick's marks, "" when it has it not.
+func (a *Agent) mark(name string) string {
+	value := make([]byte, maxMark)
+	n, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), name, value)
+	if err != nil {
+		return ""
+	}
+	return string(value[:n])
 }
+
+// founders are the bricks that were the first of the set with this one.
+func (a *Agent) founders() []string { return strings.Fields(a.mark(volume.FoundersAttribute)) }
 
 // ask asks bricks, and their agents, all at once. Who does not answer is not online.
 func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.Status {

@@ -29,12 +29,7 @@ const (
 
 // laidOut is how files were spread when that was last completed; "" when it never was.
 func (a *Agent) laidOut() string {
-	text := make([]byte, maxLayout)
-	n, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), volume.LayoutAttribute, text)
-	if err != nil {
-		return ""
-	}
-	return string(text[:n])
+	return a.mark(volume.LayoutAttribute)
 }
 
 // layout notes how files are spread.

@@ -111,7 +111,7 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
-	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(volume.FreshAttribute), Joining: s.has(volume.JoiningAttribute), Enforced: s.quota != nil}
+	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(volume.FreshAttribute), Joining: s.mark(volume.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
 	st.Online = s.greet(ctx) == nil
 	for _, index := range []string{"xattrop", "dirty"} {
 		if n, err := backlog(s.Directory, index); err == nil {

@@ -51,47 +51,64 @@ func (b Brick) Run(ctx context.Context) error {
 		return fmt.Errorf("opening the brick: %w", err)
 	}
 	defer own.Close()
-	if _, err := unix.Fgetxattr(int(own.Fd()), volume.JoiningAttribute, nil); errors.Is(err, unix.ENODATA) {
-		return nil // it has joined
-	} else if err != nil {
-		return fmt.Errorf("reading %s: %w", volume.JoiningAttribute, err)
+	id, err := joining(own)
+	if err != nil || id == "" {
+		return err // "" is one that has joined
 	}
-	lacks, err := b.decide(ctx)
+	founders, lacks, err := b.decide(ctx, id)
 	if err != nil {
 		return err
+	}
+	if !lacks {
+		if err := unix.Fsetxattr(int(own.Fd()), volume.FoundersAttribute, []byte(strings.Join(founders, " ")), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", volume.FoundersAttribute, err)
+		}
 	}
 	b.Log.Info("the brick has joined its set", "lacksWhatOthersHave", lacks)
 	if err := unix.Fremovexattr(int(own.Fd()), volume.JoiningAttribute); err != nil {
 		return fmt.Errorf("removing %s: %w", volume.JoiningAttribute, err)
 	}
-	return nil
+	return own.Sync()
 }
 
-// decide returns when it is known whether another brick of the set may have what this one
-// lacks. One that has joined may, and must have noted that this one lacks it. When all
-// others are joining too, the set is a new one. One that does not answer has to be waited
-// for.
-func (b Brick) decide(ctx context.Context) (lacks bool, err error) {
+// joining is as which a brick joins, "" when it has joined.
+func joining(own *os.File) (string, error) {
+	value := make([]byte, 256)
+	n, err := unix.Fgetxattr(int(own.Fd()), volume.JoiningAttribute, value)
+	if errors.Is(err, unix.ENODATA) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", volume.JoiningAttribute, err)
+	}
+	return string(value[:n]), nil
+}
+
+// decide returns when it is known what the brick is to its set. It is one of the first
+// when all others are joining too, or have joined and counted it among the first. It lacks
+// what others have when one of them has noted that. One that does not answer has to be
+// waited for.
+func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks bool, err error) {
 	var told time.Time
 	for {
 		peers, err := b.peers()
 		if err != nil {
-			return false, err
+			return nil, false, err
 		}
-		joined, noted, silent := b.ask(ctx, peers)
+		a := b.ask(ctx, peers, id)
 		switch {
-		case noted > 0:
-			return true, nil
-		case joined == 0 && len(silent) == 0:
-			return false, nil
+		case a.noted > 0:
+			return nil, true, nil
+		case a.founded == len(peers):
+			return a.joining, false, nil
 		}
 		if time.Since(told) > tell {
 			told = time.Now()
-			b.Log.Info("this brick is new and waits for the others of its set: they may have what it lacks", "haveIt", joined, "silent", silent)
+			b.Log.Info("this brick is new and waits for the others of its set: they may have what it lacks", "haveIt", a.older, "silent", a.silent)
 		}
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("waiting for the other bricks of the set: %w", ctx.Err())
+			return nil, false, fmt.Errorf("waiting for the other bricks of the set: %w", ctx.Err())
 		case <-time.After(look):
 		}
 	}
@@ -129,32 +146,43 @@ func (b Brick) peers() ([]gluster.HealBrick, error) {
 // client is the name of the brick in its pool's graphs.
 func (b Brick) client() string { return b.Pool + "-client-" + b.Position }
 
-// ask counts the peers that have joined, and those of them that have noted what this one
-// lacks, and lists the ones that do not answer.
-func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick) (joined, noted int, silent []string) {
+// answers are those of the other bricks of a set.
+type answers struct {
+	founded int      // are joining too, or count this one among the first
+	joining []string // as which those do that are joining
+	older   int      // have joined without this one
+	noted   int      // and have noted what it lacks
+	silent  []string // their hosts
+}
+
+func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick, id string) (a answers) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
 	errs := make([]error, len(peers))
-	answers := make([]agent.Status, len(peers))
+	states := make([]agent.Status, len(peers))
 	var wait sync.WaitGroup
 	var client agent.Client
 	for i, peer := range peers {
 		wait.Go(func() {
-			answers[i], errs[i] = client.Status(ctx, net.JoinHostPort(peer.Host, strconv.Itoa(b.AgentPort)))
+			states[i], errs[i] = client.Status(ctx, net.JoinHostPort(peer.Host, strconv.Itoa(b.AgentPort)))
 		})
 	}
 	wait.Wait()
-	for i, peer := range peers {
+	for i, s := range states {
 		switch {
 		case errs[i] != nil:
-			silent = append(silent, peer.Host)
-		case answers[i].Joining:
+			a.silent = append(a.silent, peers[i].Host)
+		case s.Joining != "":
+			a.founded++
+			a.joining = append(a.joining, s.Joining)
+		case slices.Contains(s.Founders, id):
+			a.founded++
 		default:
-			joined++
-			if slices.Contains(answers[i].Lacking, b.client()) {
-				noted++
+			a.older++
+			if slices.Contains(s.Lacking, id) {
+				a.noted++
 			}
 		}
 	}
-	return joined, noted, silent
+	return a
 }

@@ -67,15 +67,21 @@ func TestJoin(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("marks a folder with trusted attributes: needs root")
 	}
-	joining, has := &agent.Status{Joining: true}, &agent.Status{}
-	noted := &agent.Status{Lacking: []string{"p-client-0"}}
-	other := &agent.Status{Lacking: []string{"p-client-2"}}
+	const id = "this one"
+	joining, has := &agent.Status{Joining: "another"}, &agent.Status{}
+	noted := &agent.Status{Lacking: []string{id}}
+	other := &agent.Status{Lacking: []string{"the one before"}, Founders: []string{"the one before"}}
+	founder := &agent.Status{Founders: []string{id, "another"}}
 	for name, test := range map[string]struct {
 		kind   string
 		states []*agent.Status
 		joins  bool
 	}{
 		"a new set":                          {"cluster/replicate", []*agent.Status{joining, joining}, true},
+		"a new set, and one has joined":      {"cluster/replicate", []*agent.Status{joining, founder}, true},
+		"a new set, and both have joined":    {"cluster/replicate", []*agent.Status{founder, founder}, true},
+		"a founder is silent":                {"cluster/replicate", []*agent.Status{founder, nil}, false},
+		"noted for the brick before":         {"cluster/replicate", []*agent.Status{other, other}, false},
 		"new, and one is silent":             {"cluster/replicate", []*agent.Status{joining, nil}, false},
 		"all are silent":                     {"cluster/replicate", []*agent.Status{nil, nil}, false},
 		"another has data and has not noted": {"cluster/replicate", []*agent.Status{has, joining}, false},
@@ -90,7 +96,7 @@ func TestJoin(t *testing.T) {
 			if err := os.Mkdir(own, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Setxattr(own, volume.JoiningAttribute, []byte("1"), 0); err != nil {
+			if err := unix.Setxattr(own, volume.JoiningAttribute, []byte(id), 0); err != nil {
 				t.Skipf("the folder for temporary files takes no trusted attributes: %v", err)
 			}
 			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}

@@ -132,8 +132,8 @@ func (b Brick) markNew(root *os.Root, name string) error {
 	if err := root.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making %s: %w", marked, err)
 	}
-	for _, attribute := range []string{volume.FreshAttribute, volume.JoiningAttribute} {
-		if err := setAttribute(root, own, attribute, []byte("1")); err != nil {
+	for attribute, value := range map[string]string{volume.FreshAttribute: "1", volume.JoiningAttribute: uuid.NewString()} {
+		if err := setAttribute(root, own, attribute, []byte(value)); err != nil {
 			return err
 		}
 	}

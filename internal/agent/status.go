@@ -19,10 +19,14 @@ type Status struct {
 	Online bool `json:"online"`
 	// Fresh tells that the brick was made empty and may lack what its set has.
 	Fresh bool `json:"fresh"`
-	// Joining tells that it was, and has not served anybody since.
-	Joining bool `json:"joining"`
-	// Lacking are other bricks, by their names in the pool's graphs, of which this one has
-	// noted that they lack what it has from the root on.
+	// Joining tells that it was, and has not served anybody since; "" that it has. It is
+	// another value for each brick that is made.
+	Joining string `json:"joining,omitempty"`
+	// Founders are the values of Joining of the bricks that were the first of the set,
+	// together with this one.
+	Founders []string `json:"founders,omitempty"`
+	// Lacking are those of other bricks of which this one has noted that they lack what it
+	// has, from the root on.
 	Lacking []string `json:"lacking,omitempty"`
 	// Backlog counts what others are to be healed from this brick.
 	Backlog int `json:"backlog"`

@@ -24,8 +24,12 @@ const Own = ".glusterfs"
 const FreshAttribute = "trusted.atoll.fresh"
 
 // JoiningAttribute is on Own of a brick that was made empty, until it is known whether
-// others of its set have what it lacks.
+// others of its set have what it lacks. Its value is of this one making of the brick.
 const JoiningAttribute = "trusted.atoll.joining"
+
+// FoundersAttribute is on Own of a brick that was among the first of its set: the values
+// of JoiningAttribute of the others, with spaces between.
+const FoundersAttribute = "trusted.atoll.founders"
 
 // LayoutAttribute is on Own of a brick: how the files of the pool were spread over its
 // sets when that was last completed.

@@ -93,7 +93,9 @@ func TestDangers(t *testing.T) {
 			p := copies(2)()
 			p.Spec.Type = schema.Replica1
 			return p
-		}, func(_, p *schema.Pool) { p.Spec.Type, p.Spec.Bricks = schema.Replica2, append(p.Spec.Bricks, more[:2]...) }, []string{"type-changed"}},
+		}, func(_, p *schema.Pool) {
+			p.Spec.Type, p.Spec.Bricks = schema.Replica2, append(p.Spec.Bricks, more[:2]...)
+		}, []string{"type-changed"}},
 		{"a copy less", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
 		{"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" }, []string{"volume-id"}},

@@ -80,10 +80,8 @@ func (s *show) disks() (string, error) {
 }
 
 func (s *show) pods() (string, error) {
-	for _, pod := range s.cluster.Pods() {
-		if err := s.cluster.Start(s.ctx, pod); err != nil {
-			return "", err
-		}
+	if err := s.cluster.StartAll(s.ctx, s.cluster.Pods()...); err != nil {
+		return "", err
 	}
 	return strings.Join(s.cluster.Pods(), ", "), nil
 }

@@ -56,6 +56,20 @@ func grow(t *testing.T, c *podrun.Cluster, p *schema.Pool, from int) {
 	}
 }
 
+// used mounts a pool and writes files two folders down.
+func used(t *testing.T, c *podrun.Cluster, n int) (dir, deep string, files bricks.Files) {
+	t.Helper()
+	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep = filepath.Join(dir, "a/b")
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir, deep, bricks.Write(t, deep, "before", n)
+}
+
 // TestLive changes options of a pool and adds a set to it, under a writer: bricks,
 // self-heal daemons and clients take both while they run.
 func TestLive(t *testing.T) {
@@ -186,15 +200,7 @@ func TestGrowAndShrink(t *testing.T) {
 		c.Secrets = agentKeys
 		disks(t, c, p)
 	})
-	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
-	if err != nil {
-		t.Fatal(err)
-	}
-	deep := filepath.Join(dir, "a/b")
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	before := bricks.Write(t, deep, "before", 100)
+	dir, deep, before := used(t, c, 100)
 	if err := os.Link(filepath.Join(deep, "before-1"), filepath.Join(dir, "second-name")); err != nil {
 		t.Fatal(err)
 	}
@@ -308,15 +314,7 @@ func (l *lister) finish(t *testing.T) {
 func TestAddCopies(t *testing.T) {
 	const options = `options: {network.ping-timeout: "5"}`
 	c := startPool(t, plain(t, "Replica1", 1, options), disks)
-	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
-	if err != nil {
-		t.Fatal(err)
-	}
-	deep := filepath.Join(dir, "a/b")
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	before := bricks.Write(t, deep, "before", 50)
+	dir, deep, before := used(t, c, 50)
 	if err := unix.Setxattr(dir, "trusted.test", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func document(t *testing.T, text string) *schema.Pool {
 	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
 		t.Fatalf("loading the document: %v %v", r.Diagnostics, err)
 	}
-	return r.Documents[0].Pool
+	return own(r.Documents[0].Pool)
 }
 
 func apply(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
@@ -46,16 +46,12 @@ func TestReplacedDisk(t *testing.T) {
 	const text = `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3, bricks: [
   {node: kube1, device: /dev/sda}, {node: kube2, device: /dev/%s}, {node: kube3, device: /dev/sda}]}}`
 	c := startPool(t, document(t, fmt.Sprintf(text, "sda")), disks)
-	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
-	if err != nil {
+	dir, deep, before := used(t, c, 30)
+	if err := unix.Setxattr(dir, "trusted.test", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
-	deep := filepath.Join(dir, "a/b")
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	before := bricks.Write(t, deep, "before", 30)
 	w := bricks.StartWriter(filepath.Join(dir, "lines"))
+	l := startLister(dir, "trusted.test", []string{"a"}) // an empty brick is not taken for a good one
 	const pod = "atoll-fast-1-0"
 	if err := c.Delete(pod); err != nil {
 		t.Fatal(err)
@@ -78,6 +74,7 @@ func TestReplacedDisk(t *testing.T) {
 	apply(t, c, p)
 	filled(t, c, pod, filepath.Join(brick, "a/b"), before)
 	w.Finish(t)
+	l.finish(t)
 	eventually(t, c, 90*time.Second, "the new brick is new no longer", func() bool {
 		_, err := unix.Getxattr(filepath.Join(brick, ".glusterfs"), "trusted.atoll.fresh", nil)
 		return err == unix.ENODATA

@@ -41,7 +41,14 @@ func start(t *testing.T, example string, prepare func(t *testing.T, c *podrun.Cl
 	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
 		t.Fatalf("loading %s: %v", example, err)
 	}
-	return startPool(t, r.Documents[0].Pool, prepare)
+	return startPool(t, own(r.Documents[0].Pool), prepare)
+}
+
+// own makes the disks of a pool other ones than those of pools of the same name that
+// other tests run at the same time: a kernel mounts no two XFS with the same UUID.
+func own(p *schema.Pool) *schema.Pool {
+	p.Spec.VolumeID = "6e1a52a7-3f3c-4d5e-9f0a-5b8c1f7f2f61"
+	return p
 }
 
 // startPool renders a pool and starts all of its pods.
