@@ -85,9 +85,10 @@ func joining(own *os.File) (string, error) {
 }
 
 // decide returns when it is known what the brick is to its set. It is one of the first
-// when all others are joining too, or have joined and counted it among the first. It lacks
-// what others have when one of them has noted that. One that does not answer has to be
-// waited for.
+// when all others are joining too, or one has counted it among the first: nothing can have
+// been written since without that one, which then holds it against this brick as against
+// any that was away. It lacks what others have when one of them has noted that. Else one
+// that does not answer has to be waited for.
 func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks bool, err error) {
 	var told time.Time
 	for {
@@ -99,7 +100,7 @@ func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks 
 		switch {
 		case a.noted > 0:
 			return nil, true, nil
-		case a.founded == len(peers):
+		case a.counted > 0 || len(a.joining) == len(peers):
 			return a.joining, false, nil
 		}
 		if time.Since(told) > tell {
@@ -148,8 +149,8 @@ func (b Brick) client() string { return b.Pool + "-client-" + b.Position }
 
 // answers are those of the other bricks of a set.
 type answers struct {
-	founded int      // are joining too, or count this one among the first
-	joining []string // as which those do that are joining
+	joining []string // are joining too, as which
+	counted int      // have joined, and count this one among the first
 	older   int      // have joined without this one
 	noted   int      // and have noted what it lacks
 	silent  []string // their hosts
@@ -173,10 +174,9 @@ func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick, id string) (a
 		case errs[i] != nil:
 			a.silent = append(a.silent, peers[i].Host)
 		case s.Joining != "":
-			a.founded++
 			a.joining = append(a.joining, s.Joining)
 		case slices.Contains(s.Founders, id):
-			a.founded++
+			a.counted++
 		default:
 			a.older++
 			if slices.Contains(s.Lacking, id) {

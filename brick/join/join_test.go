@@ -80,7 +80,7 @@ func TestJoin(t *testing.T) {
 		"a new set":                          {"cluster/replicate", []*agent.Status{joining, joining}, true},
 		"a new set, and one has joined":      {"cluster/replicate", []*agent.Status{joining, founder}, true},
 		"a new set, and both have joined":    {"cluster/replicate", []*agent.Status{founder, founder}, true},
-		"a founder is silent":                {"cluster/replicate", []*agent.Status{founder, nil}, false},
+		"a founder is silent":                {"cluster/replicate", []*agent.Status{founder, nil}, true},
 		"noted for the brick before":         {"cluster/replicate", []*agent.Status{other, other}, false},
 		"new, and one is silent":             {"cluster/replicate", []*agent.Status{joining, nil}, false},
 		"all are silent":                     {"cluster/replicate", []*agent.Status{nil, nil}, false},
