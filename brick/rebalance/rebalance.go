@@ -45,6 +45,8 @@ type Rebalancer struct {
 
 	agents agent.Client
 
+	nextCount time.Time // of what is on bricks that leave
+
 	mu      sync.Mutex
 	settled string // the layout in which all files are
 	reason  string // why they are not
@@ -126,10 +128,13 @@ func (r *Rebalancer) isSettled(layout string) bool {
 // once does what there is to do. It can be cut off anywhere.
 func (r *Rebalancer) once(ctx context.Context) error {
 	g, text, err := r.graph()
-	if err != nil || r.isSettled(g.LayoutID) {
+	if err != nil {
 		return err
 	}
-	if r.done(ctx, g) {
+	if r.isSettled(g.LayoutID) {
+		return r.recount(ctx, g)
+	}
+	if r.done(ctx, g) && r.empty(ctx, g) == nil {
 		r.Log.Info("the files are spread already", "layout", g.LayoutID)
 		r.settle(g.LayoutID)
 		return nil
@@ -154,6 +159,29 @@ func (r *Rebalancer) once(ctx context.Context) error {
 	}
 	r.settle(g.LayoutID)
 	r.mark(ctx, g)
+	return nil
+}
+
+// recountLeast is how long nothing is counted again at least; it is longer where counting
+// takes long.
+const recountLeast = 10 * time.Second
+
+// recount makes sure that bricks which leave stay empty, for as long as they are there: a
+// node that does not hear of changes may still write to them.
+func (r *Rebalancer) recount(ctx context.Context, g gluster.Rebalance) error {
+	if len(g.Leaving) == 0 || time.Now().Before(r.nextCount) {
+		return nil
+	}
+	begin := time.Now()
+	err := r.empty(ctx, g)
+	r.nextCount = time.Now().Add(max(recountLeast, 10*time.Since(begin)))
+	if errors.Is(err, ErrIncomplete) {
+		r.settle("")
+		return err
+	}
+	if err != nil {
+		r.Log.Info("it is not known whether bricks that leave are still empty", "error", err.Error())
+	}
 	return nil
 }
 

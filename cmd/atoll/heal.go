@@ -35,25 +35,28 @@ start and full are for who cannot wait.`,
 	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
 	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that agents know us by")
 	status := &cobra.Command{
-		Use: "status POOL", Short: "List the bricks of a pool: online, what is to be healed, free space", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args[0]) },
+		Use: "status [POOL]", Short: "List the bricks of a pool, or of all: online, what is to be healed, free space", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args) },
 	}
 	status.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
 	ask := func(use, short string, full bool) *cobra.Command {
 		return &cobra.Command{
-			Use: use, Short: short, Args: cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error { return f.heal(cmd, args[0], full) },
+			Use: use, Short: short, Args: cobra.MaximumNArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return f.eachPool(args, func(pool string) error { return f.heal(cmd, pool, full) })
+			},
 		}
 	}
 	cmd.AddCommand(status,
-		ask("start POOL", "Heal what the bricks know to be missing elsewhere", false),
-		ask("full POOL", "Compare everything: for a brick that is new and empty", true))
+		ask("start [POOL]", "Heal what the bricks know to be missing elsewhere", false),
+		ask("full [POOL]", "Compare everything: for a brick that is new and empty", true))
 	cmd.AddCommand(f.splitCommands()...)
 	return cmd
 }
 
 // brickLine is what status tells of a brick.
 type brickLine struct {
+	Pool    string        `json:"pool"`
 	Index   int           `json:"index"`
 	Host    string        `json:"host"`
 	Node    string        `json:"node,omitempty"`
@@ -88,11 +91,57 @@ func (f *healFlags) each(ctx context.Context, pool string, do func(ctx context.C
 	return p, errs, nil
 }
 
-func (f *healFlags) status(cmd *cobra.Command, pool string) error {
+// eachPool does something for the pool that is named, or for all that have bricks here.
+// What is wrong with one does not keep it from the others.
+func (f *healFlags) eachPool(args []string, do func(pool string) error) error {
+	if len(args) > 0 {
+		return do(args[0])
+	}
+	folder := catalog.Folder{Dir: f.catalog}
+	names, err := folder.Names()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		p, err := folder.Pool(name)
+		if err == nil && p.Type == schema.External {
+			continue
+		}
+		if err == nil {
+			err = do(name)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("pool %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *healFlags) status(cmd *cobra.Command, args []string) error {
+	var lines []brickLine
+	trouble := f.eachPool(args, func(pool string) error {
+		more, err := f.lines(cmd.Context(), pool)
+		lines = append(lines, more...)
+		return err
+	})
+	if f.output != "table" {
+		return errors.Join(printValue(cmd, f.output, lines, func() {}), trouble)
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "POOL\tBRICK\tNODE\tONLINE\tTO HEAL\tFREE\tREMARKS")
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%s\n", l.Pool, l.row())
+	}
+	return errors.Join(w.Flush(), trouble)
+}
+
+// lines asks the bricks of one pool.
+func (f *healFlags) lines(ctx context.Context, pool string) ([]brickLine, error) {
 	var client agent.Client
 	var mu sync.Mutex
 	states := map[int]*agent.Status{}
-	p, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, _ catalog.Pool, i int, at string) error {
+	p, errs, err := f.each(ctx, pool, func(ctx context.Context, _ catalog.Pool, i int, at string) error {
 		s, err := client.Status(ctx, at)
 		if err == nil {
 			mu.Lock()
@@ -102,24 +151,16 @@ func (f *healFlags) status(cmd *cobra.Command, pool string) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	lines := make([]brickLine, len(p.Bricks))
 	for i, b := range p.Bricks {
-		lines[i] = brickLine{Index: i, Host: b.Host, Node: b.Node, Status: states[i]}
+		lines[i] = brickLine{Pool: pool, Index: i, Host: b.Host, Node: b.Node, Status: states[i]}
 		if errs[i] != nil {
 			lines[i].Trouble = errs[i].Error()
 		}
 	}
-	if f.output != "table" {
-		return printValue(cmd, f.output, lines, func() {})
-	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "BRICK\tNODE\tONLINE\tTO HEAL\tFREE\tREMARKS")
-	for _, l := range lines {
-		fmt.Fprintln(w, l.row())
-	}
-	return w.Flush()
+	return lines, nil
 }
 
 func (l brickLine) row() string {
@@ -162,6 +203,6 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d bricks heal; atoll heal status %s tells how far they are\n", len(p.Bricks), pool)
+	fmt.Fprintf(cmd.OutOrStdout(), "pool %s: %d bricks heal; atoll heal status %s tells how far they are\n", p.Pool, len(p.Bricks), pool)
 	return nil
 }

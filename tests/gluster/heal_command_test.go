@@ -105,7 +105,10 @@ func TestHealCommand(t *testing.T) {
 		}
 		return c.PendingHeals() == 0
 	})
-	if out, err := run("keys", "status", "p"); err != nil || !strings.Contains(out, "BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {
+	if out, err := run("keys", "start"); err != nil || !strings.Contains(out, "pool p: 3 bricks heal") {
+		t.Errorf("start, of all pools: %v\n%s", err, out)
+	}
+	if out, err := run("keys", "status"); err != nil || !strings.Contains(out, "POOL  BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {
 		t.Errorf("the table: %v\n%s", err, out)
 	}
 }

@@ -231,6 +231,11 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 	eventually(t, c, 3*time.Second, "nothing is moved again", settled)
 
+	frozen, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Freeze(frozen)
 	begin = time.Now()
 	apply(t, c, sets(t, 6, true))
 	eventually(t, c, 30*time.Second, "it is seen that a set leaves", func() bool { return !settled() })
@@ -242,6 +247,21 @@ func TestGrowAndShrink(t *testing.T) {
 		}
 	}
 	after := bricks.Write(t, deep, "after", 40)
+	// A client that knows of no change still writes to the set: it is not taken for empty.
+	late := filepath.Join(frozen, "late")
+	if err := os.Mkdir(late, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lately := bricks.Write(t, late, "late", 20)
+	if n := onBrick(c, 3, "late"); n == 0 {
+		t.Log("none of the late files is on the set that leaves")
+	}
+	eventually(t, c, 40*time.Second, "what came late has been seen", func() bool { return !settled() || onBrick(c, 3, "late") == 0 })
+	eventually(t, c, 120*time.Second, "the set is empty again", func() bool { return onBrick(c, 3, "late") == 0 && settled() })
+	if err := c.KillClient(frozen); err != nil {
+		t.Fatal(err)
+	}
+	lately.Verify(t, filepath.Join(dir, "late"))
 	apply(t, c, sets(t, 3, false))
 	eventually(t, c, 30*time.Second, "the client has the bricks that are left", func() bool { return podrun.Connected(dir) == 3 })
 	for brick := 3; brick < 6; brick++ {

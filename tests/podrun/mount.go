@@ -93,6 +93,10 @@ func (c *Cluster) ConnectClient(mount string, connected bool) error {
 	return c.network.connect(c.clients[mount].network, connected)
 }
 
+// Freeze has the client of a mount hear of no changes any more, as on a node that does not
+// reach the API server.
+func (c *Cluster) Freeze(mount string) { delete(c.mounts, mount+".vol") }
+
 // KillClient ends the client of a mount.
 func (c *Cluster) KillClient(mount string) error { return c.clients[mount].run.kill() }
 
