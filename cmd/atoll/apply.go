@@ -1,0 +1,140 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/render"
+)
+
+// applyFlags are those of apply.
+type applyFlags struct {
+	kubeconfig, context, output string
+	dryRun, wait                bool
+	timeout                     time.Duration
+	render                      *render.Options
+}
+
+func newApply() *cobra.Command {
+	f := &applyFlags{}
+	cmd := &cobra.Command{
+		Use:   "apply [PATH...]",
+		Short: "Make a cluster have what pool documents ask for",
+		Long: `apply renders documents and applies what differs from the cluster. The API server is
+asked to try everything of a pool first: when it refuses something, nothing of that pool
+is applied. What a pool was applied with before and has no more is taken away, but for
+what serves or has a brick's data, and classes that volumes use: those are kept, and told
+of. Pools that are not among the documents stay as they are.`,
+		Example: "  atoll apply --dry-run pools/\n  atoll apply --wait pools/fast.yaml",
+	}
+	f.render = renderFlags(cmd)
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
+	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "have the API server try everything, and keep nothing")
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all that was applied is as it should be, such as bricks that are ready")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long a pool may take, waiting included")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
+	cmd.RunE = f.run
+	return cmd
+}
+
+func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
+	result, err := load(cmd, paths)
+	if err != nil {
+		return err
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	config.QPS, config.Burst = 50, 100 // a pool of many bricks is many small requests
+	a, err := apply.New(config)
+	if err != nil {
+		return err
+	}
+	all, trouble := []apply.Result{}, []error{}
+	for _, p := range pools(result) {
+		r, err := f.pool(cmd.Context(), cmd.ErrOrStderr(), a, p.Metadata.Name, func() ([]render.Object, string, error) {
+			objects, err := render.Render(p, *f.render)
+			return objects, cmp.Or(p.Metadata.Namespace, f.render.Namespace), err
+		})
+		all = append(all, r)
+		if err != nil { // other pools go on
+			trouble = append(trouble, err)
+		}
+	}
+	return errors.Join(f.print(cmd, all), errors.Join(trouble...))
+}
+
+// pool applies one pool.
+func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Applier, name string, build func() ([]render.Object, string, error)) (apply.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	objects, namespace, err := build()
+	p := apply.Pool{Namespace: namespace, Name: name, Objects: objects}
+	if err != nil {
+		return apply.Result{Pool: name, Namespace: namespace}, err
+	}
+	if f.dryRun {
+		r, err := a.Plan(ctx, p)
+		return r, inPool(name, err)
+	}
+	r, err := a.Apply(ctx, p)
+	if err != nil || !f.wait {
+		return r, inPool(name, err)
+	}
+	fmt.Fprintf(messages, "waiting for pool %s, at most %s\n", name, f.timeout)
+	return r, inPool(name, a.Wait(ctx, p, f.timeout))
+}
+
+func inPool(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("pool %s: %w", name, err)
+}
+
+func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
+	if f.output != "table" {
+		return printValue(cmd, f.output, all, func() {})
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "POOL\tOBJECT\tACTION\tREMARKS")
+	for _, r := range all {
+		counts := map[apply.Action]int{}
+		for _, c := range r.Changes {
+			counts[c.Action]++
+			if c.Action != apply.Unchanged {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, c.Reason)
+			}
+		}
+		if n := counts[apply.Unchanged]; n > 0 {
+			fmt.Fprintf(w, "%s\t%s\t%s\t\n", r.Pool, plural(n, "object"), apply.Unchanged)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if f.dryRun {
+		fmt.Fprintln(cmd.OutOrStdout(), "nothing was applied: --dry-run")
+	}
+	return nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,319 @@
+// Package apply makes a cluster have what pools are rendered to: what differs is applied
+// by server-side apply, what is not rendered any more is taken away, and what has data, or
+// is in use, is not.
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
+	"github.com/fluxcd/cli-utils/pkg/object"
+	"github.com/fluxcd/pkg/ssa"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/atoll-storage/atoll/render"
+)
+
+// fieldManager is the name under which fields are owned, in the API server and in
+// managedFields.
+const fieldManager = "atoll"
+
+// LabelInventory is on the ConfigMaps that list what was applied for a pool.
+const LabelInventory = "atoll.storage/inventory"
+
+// Applier applies pools.
+type Applier struct {
+	client  client.Client
+	manager *ssa.ResourceManager
+}
+
+// New connects to a cluster.
+func New(config *rest.Config) (*Applier, error) {
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	poller := polling.NewStatusPoller(c, c.RESTMapper(), polling.Options{})
+	return &Applier{client: c, manager: ssa.NewResourceManager(c, poller, ssa.Owner{Field: fieldManager, Group: "atoll.storage"})}, nil
+}
+
+// Pool is one that is rendered.
+type Pool struct {
+	Namespace, Name string
+	Objects         []render.Object
+}
+
+// Action is what happens to an object.
+type Action string
+
+// Actions. Kept is what is not rendered any more and stays, for the reason that Change
+// gives.
+const (
+	Created    Action = "created"
+	Configured Action = "configured"
+	Unchanged  Action = "unchanged"
+	Deleted    Action = "deleted"
+	Kept       Action = "kept"
+)
+
+// Change is what happens to one object.
+type Change struct {
+	Reference
+	Action Action `json:"action"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Result is what happens to a pool.
+type Result struct {
+	Pool      string   `json:"pool"`
+	Namespace string   `json:"namespace"`
+	Changes   []Change `json:"changes"`
+}
+
+// ErrRefused says that the API server would not take what a pool has become. Nothing of
+// the pool was applied.
+var ErrRefused = errors.New("the cluster refuses the pool; nothing of it was applied")
+
+// Plan tells what Apply would do, by asking the API server to try.
+func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
+	r := Result{Pool: p.Name, Namespace: p.Namespace}
+	objects, err := convertAll(p.Objects)
+	if err != nil {
+		return r, err
+	}
+	before, err := a.inventory(p).load(ctx)
+	if err != nil {
+		return r, err
+	}
+	if r.Changes, err = a.try(ctx, objects); err != nil {
+		return r, err
+	}
+	gone, err := a.gone(ctx, p, before, objects)
+	r.Changes = append(r.Changes, gone...)
+	return r, err
+}
+
+// Apply makes the cluster have the pool. It can be repeated, and be cut off anywhere.
+func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
+	r := Result{Pool: p.Name, Namespace: p.Namespace}
+	objects, err := convertAll(p.Objects)
+	if err != nil {
+		return r, err
+	}
+	inventory := a.inventory(p)
+	before, err := inventory.load(ctx)
+	if err != nil {
+		return r, err
+	}
+	if _, err := a.try(ctx, objects); err != nil {
+		return r, err
+	}
+	wanted := references(objects)
+	both := slices.Concat(before, wanted)
+	if err := inventory.save(ctx, before, both); err != nil {
+		return r, err
+	}
+	set, err := a.manager.ApplyAllStaged(ctx, objects, ssa.DefaultApplyOptions()) // never with Force: it deletes what it cannot change
+	if set != nil {
+		r.Changes = append(r.Changes, changes(set)...)
+	}
+	if err != nil {
+		return r, fmt.Errorf("applying pool %s: %w", p.Name, err)
+	}
+	gone, err := a.gone(ctx, p, before, objects)
+	if err != nil {
+		return r, err
+	}
+	for _, c := range gone {
+		if c.Action == Kept {
+			wanted = append(wanted, c.Reference)
+			continue
+		}
+		if err := client.IgnoreNotFound(a.client.Delete(ctx, c.object())); err != nil {
+			return r, fmt.Errorf("deleting %s of pool %s: %w", c.Reference, p.Name, err)
+		}
+	}
+	r.Changes = append(r.Changes, gone...)
+	// What was saved first has all of it: only now may something be forgotten.
+	slices.SortFunc(both, compare)
+	return r, inventory.save(ctx, slices.Compact(both), wanted)
+}
+
+// Wait returns when all objects of a pool are as they should be, such as bricks that are
+// ready.
+func (a *Applier) Wait(ctx context.Context, p Pool, limit time.Duration) error {
+	objects, err := convertAll(p.Objects)
+	if err != nil {
+		return err
+	}
+	set := object.UnstructuredSetToObjMetadataSet(objects)
+	if err := a.manager.WaitForSetWithContext(ctx, set, ssa.WaitOptions{Interval: 2 * time.Second, Timeout: limit}); err != nil {
+		return fmt.Errorf("waiting for pool %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+func (a *Applier) inventory(p Pool) inventory {
+	return inventory{client: a.client, namespace: p.Namespace, pool: p.Name}
+}
+
+// try has the API server take every object without keeping it. All that it refuses is
+// told of at once.
+func (a *Applier) try(ctx context.Context, objects []*unstructured.Unstructured) ([]Change, error) {
+	var all []Change
+	var errs []error
+	for _, o := range objects {
+		entry, _, _, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
+		if err != nil {
+			errs = append(errs, explain(o, err))
+			continue
+		}
+		all = append(all, Change{Reference: referenceTo(o), Action: Action(entry.Action)})
+	}
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("%w:\n%w", ErrRefused, errors.Join(errs...))
+	}
+	return all, nil
+}
+
+// explain says what to do about an object that is refused.
+func explain(o *unstructured.Unstructured, err error) error {
+	hint := ""
+	switch {
+	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
+		hint = "; make the namespace: kubectl create namespace " + o.GetNamespace()
+	case apierrors.IsInvalid(err) && o.GetKind() == "StorageClass":
+		hint = "; a class cannot change: give the new one another name, and keep the old one while volumes use it"
+	case apierrors.IsInvalid(err) && o.GetKind() == "StatefulSet":
+		hint = "; a brick is never deleted to be made anew"
+	case apierrors.IsForbidden(err):
+		hint = "; the user of this kubeconfig may not do that"
+	}
+	return fmt.Errorf("%s %s: %w%s", o.GetKind(), o.GetName(), err, hint)
+}
+
+// gone lists what the inventory has and the pool has no more, and what becomes of it.
+func (a *Applier) gone(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
+	var all []Change
+	for _, r := range before {
+		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return same(r, referenceTo(o)) }) {
+			continue
+		}
+		is := r.object()
+		err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return all, fmt.Errorf("looking at %s, which pool %s has no more: %w", r, p.Name, err)
+		}
+		reason, err := a.keeps(ctx, p, is)
+		if err != nil {
+			return all, err
+		}
+		c := Change{Reference: r, Action: Deleted, Reason: reason}
+		if reason != "" {
+			c.Action = Kept
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// same tells whether two name one object; its version may have changed.
+func same(a, b Reference) bool {
+	group := func(version string) string {
+		g, _, grouped := strings.Cut(version, "/")
+		if !grouped {
+			return ""
+		}
+		return g
+	}
+	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && group(a.APIVersion) == group(b.APIVersion)
+}
+
+// keeps says why an object stays though its pool has it no more; "" when it may go.
+func (a *Applier) keeps(ctx context.Context, p Pool, o *unstructured.Unstructured) (string, error) {
+	if o.GetLabels()[render.LabelPool] != p.Name {
+		return "it is labelled as somebody else's by now", nil
+	}
+	switch o.GetKind() {
+	case "StatefulSet":
+		return "it serves a brick: delete it by hand when the brick has no files any more", nil
+	case "PersistentVolumeClaim":
+		return "it has a brick's data: delete it by hand", nil
+	case "StorageClass":
+		var volumes corev1.PersistentVolumeList
+		if err := a.client.List(ctx, &volumes); err != nil {
+			return "", fmt.Errorf("looking whether volumes use StorageClass %s: %w", o.GetName(), err)
+		}
+		n := 0
+		for _, v := range volumes.Items {
+			if v.Spec.StorageClassName == o.GetName() {
+				n++
+			}
+		}
+		if n > 0 {
+			return fmt.Sprintf("%d volumes use it", n), nil
+		}
+	}
+	return "", nil
+}
+
+func references(objects []*unstructured.Unstructured) []Reference {
+	var all []Reference
+	for _, o := range objects {
+		all = append(all, referenceTo(o))
+	}
+	return all
+}
+
+func changes(set *ssa.ChangeSet) []Change {
+	var all []Change
+	for _, e := range set.Entries {
+		m := e.ObjMetadata
+		version := e.GroupVersion
+		all = append(all, Change{Reference: Reference{version, m.GroupKind.Kind, m.Namespace, m.Name}, Action: Action(e.Action)})
+	}
+	return all
+}
+
+func convertAll(objects []render.Object) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	for _, o := range objects {
+		u, err := convert(o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// convert gives the fields of an object as they are sent: without what only a cluster
+// sets.
+func convert(o render.Object) (*unstructured.Unstructured, error) {
+	fields, err := render.Fields(o)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(text); err != nil { // whole numbers as integers
+		return nil, fmt.Errorf("reading %s as an object: %w", o.GetName(), err)
+	}
+	return u, nil
+}
