@@ -12,7 +12,7 @@ func newSchema() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the definition of a pool document: CUE, or JSON schema for editors",
+		Short: "Print the definition of a pool document: CUE, JSON schema for editors, or custom resource definition",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text := []byte(schema.PoolCUE)
@@ -23,13 +23,18 @@ func newSchema() *cobra.Command {
 				if text, err = schema.JSONSchema(); err != nil {
 					return err
 				}
+			case "crd":
+				var err error
+				if text, err = schema.CRD(); err != nil {
+					return err
+				}
 			default:
-				return fmt.Errorf("unknown output format %q; allowed are cue, json", output)
+				return fmt.Errorf("unknown output format %q; allowed are cue, json, crd", output)
 			}
 			_, err := cmd.OutOrStdout().Write(text)
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "cue", "cue|json")
+	cmd.Flags().StringVarP(&output, "output", "o", "cue", "cue|json|crd")
 	return cmd
 }

@@ -34,9 +34,14 @@ func generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	crd, err := schema.CRD()
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
-		"storagepool.schema.json": editors,
-		"../docs/storagepool.md":  []byte(d.Reference("StoragePool reference") + footer),
+		"../kustomize/base/crds/storagepools.yaml": crd,
+		"storagepool.schema.json":                  editors,
+		"../docs/storagepool.md":                   []byte(d.Reference("StoragePool reference") + footer),
 	}, nil
 }
 

@@ -1,0 +1,65 @@
+package schema
+
+import (
+	"fmt"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/atoll-storage/atoll/schema/shape"
+)
+
+// crdRules are what 'atoll vet' finds beyond single fields, as far as an API server can be
+// told, and which changes of a pool that exists are refused (docs/decisions/0011).
+var crdRules = shape.Rules{
+	"spec": {
+		{Rule: "!has(self.bricks) || (self.type == 'Replica2' ? size(self.bricks) % 2 == 0 : self.type in ['Replica3', 'Arbiter'] ? size(self.bricks) % 3 == 0 : true)", Message: "the number of bricks must be a multiple of the set's: 2 for Replica2, 3 for Replica3 and Arbiter"},
+		{Rule: "!has(self.bricks) || !has(self.disperse) || size(self.bricks) % (self.disperse.data + self.disperse.redundancy) == 0", Message: "the number of bricks must be a multiple of data + redundancy"},
+		{Rule: "!has(self.bricks) || self.bricks.exists(b, !has(b.decommissioned) || !b.decommissioned)", Message: "all bricks are decommissioned: the data has nowhere to go"},
+		{Rule: "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w == v))", Message: "a layout is listed twice"},
+		{Rule: "!has(self.volumes) || !('Single' in self.volumes) || size(self.volumes) == 1", Message: "Single makes the whole pool one volume, so there can be no other layout"},
+		{Rule: "self.type != 'External' || !has(self.volumes) || !('Block' in self.volumes)", Message: "an External volume cannot serve Block: its graph is not ours to shard and fence"},
+		{Rule: "!has(self.storageClasses) || self.storageClasses.all(c, !has(c.layout) || (has(self.volumes) ? c.layout in self.volumes : c.layout == 'Subdirectory'))", Message: "a class has a layout that the pool does not serve"},
+		{Rule: "self.type == oldSelf.type || oldSelf.type == 'Replica1' && self.type == 'Replica2' || oldSelf.type == 'Replica2' && self.type == 'Replica3'", Message: "the type cannot change, except that copies are added one at a time: Replica1 to Replica2 to Replica3"},
+		{Rule: "self.type == oldSelf.type || !has(oldSelf.bricks) || !has(self.bricks) || size(self.bricks) == size(oldSelf.bricks) + 1", Message: "one copy is added at a time, to a pool of one set"},
+		{Rule: "has(self.disperse) == has(oldSelf.disperse) && (!has(self.disperse) || self.disperse == oldSelf.disperse)", Message: "disperse cannot change: what is written could not be read any more"},
+		{Rule: "has(self.volumeID) == has(oldSelf.volumeID) && (!has(self.volumeID) || self.volumeID == oldSelf.volumeID)", Message: "volumeID cannot change: the bricks would refuse to start"},
+		{Rule: "!has(self.external) || !has(oldSelf.external) || self.external.volume == oldSelf.external.volume", Message: "the volume cannot change: volumes that exist would be looked up where they are not"},
+		{Rule: "!has(self.bricks) || !has(oldSelf.bricks) || size(self.bricks) >= oldSelf.bricks.filter(b, !has(b.decommissioned) || !b.decommissioned).size()", Message: "only bricks that are decommissioned, and empty, can be removed"},
+	},
+	"#Disperse": {{Rule: "self.redundancy < self.data", Message: "redundancy must be less than data"}},
+	"#Toleration": {
+		{Rule: "!has(self.operator) || self.operator != 'Exists' || !has(self.value)", Message: "operator Exists takes no value"},
+		{Rule: "has(self.key) || has(self.operator) && self.operator == 'Exists'", Message: "a toleration without a key needs operator Exists"},
+		{Rule: "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'", Message: "tolerationSeconds is for effect NoExecute alone"},
+	},
+}
+
+// CRD is the custom resource definition of StoragePool, in YAML.
+func CRD() ([]byte, error) {
+	column := func(name, path string) map[string]any {
+		return map[string]any{"name": name, "type": "string", "jsonPath": path}
+	}
+	age := column("Age", ".metadata.creationTimestamp")
+	age["type"] = "date"
+	text, err := yaml.Marshal(map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "storagepools.atoll.storage"},
+		"spec": map[string]any{
+			"group": "atoll.storage", "scope": "Namespaced",
+			"names": map[string]any{"kind": "StoragePool", "listKind": "StoragePoolList", "plural": "storagepools", "singular": "storagepool", "shortNames": []string{"pool"}, "categories": []string{"atoll"}},
+			"versions": []any{map[string]any{
+				"name": "v1alpha1", "served": true, "storage": true,
+				"subresources": map[string]any{"status": map[string]any{}},
+				"additionalPrinterColumns": []any{
+					column("Type", ".spec.type"), age,
+					column("Ready", `.status.conditions[?(@.type=="Ready")].status`), column("Status", `.status.conditions[?(@.type=="Ready")].message`),
+				},
+				"schema": map[string]any{"openAPIV3Schema": poolShape().OpenAPI(crdRules)},
+			}},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing the custom resource definition: %w", err)
+	}
+	return append([]byte("# Made from schema/pool.cue by 'make generate'.\n"), text...), nil
+}
