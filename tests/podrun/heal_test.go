@@ -266,3 +266,42 @@ func TestClientCutOff(t *testing.T) {
 		eventually(t, c, 30*time.Second, "nothing is to be healed on "+node, func() bool { return podrun.Backlog(c.NodePath(node, "/srv/b/brick")) == 0 })
 	}
 }
+
+// TestRollingRestart stops and starts all bricks of a pool, one after another, under a
+// writer: each ends when it is asked to, the next goes when nothing is left to heal, and
+// nobody notices.
+func TestRollingRestart(t *testing.T) {
+	c := startPool(t, plain(t, "Replica3", 3, `options: {network.ping-timeout: "5"}`), disks)
+	dir, deep, before := used(t, c, 20)
+	w := bricks.StartPacedWriter(filepath.Join(dir, "lines"), time.Millisecond)
+	for i, pod := range c.Pods() {
+		begin := time.Now()
+		if err := c.Stop(pod); err != nil {
+			t.Fatalf("pod %s: %v", pod, err)
+		}
+		took := time.Since(begin)
+		during := bricks.Write(t, deep, fmt.Sprintf("during-%d", i), 5)
+		if err := c.Start(context.Background(), pod); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, c, i, "a/b", during)
+		eventually(t, c, 30*time.Second, "the client has all bricks again", func() bool { return podrun.Connected(dir) == 3 })
+		eventually(t, c, 60*time.Second, "nothing but the file that is being written is left to heal", func() bool {
+			for other := range 3 {
+				if podrun.Backlog(brickFolder(c, other)) > 1 {
+					return false
+				}
+			}
+			return true
+		})
+		t.Logf("%s: ended after %s, back and healed after %s", pod, took.Round(time.Second/10), time.Since(begin).Round(time.Second/10))
+		for name, sum := range during {
+			before[name] = sum
+		}
+	}
+	w.Finish(t)
+	if w.Longest > 2*time.Second {
+		t.Errorf("a write took %s", w.Longest)
+	}
+	before.Verify(t, deep)
+}

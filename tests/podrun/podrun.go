@@ -174,6 +174,28 @@ func (c *Cluster) Delete(pod string) error {
 	return errors.Join(errs...)
 }
 
+// Stop ends a pod as a kubelet does: its containers are asked to end, and then its
+// sidecars, in the reverse order.
+func (c *Cluster) Stop(pod string) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	grace := time.Duration(*p.spec.TerminationGracePeriodSeconds) * time.Second
+	sidecars := slices.Clone(p.spec.InitContainers)
+	slices.Reverse(sidecars)
+	var errs []error
+	for _, container := range slices.Concat(p.spec.Containers, sidecars) {
+		if run := p.containers[container.Name]; run != nil {
+			if err := run.stop(grace); err != nil {
+				errs = append(errs, fmt.Errorf("container %s: %w", container.Name, err))
+			}
+		}
+	}
+	clear(p.containers)
+	return errors.Join(errs...)
+}
+
 // Connect takes a pod off the network, or brings it back. Nothing in it notices but by
 // silence.
 func (c *Cluster) Connect(pod string, connected bool) error {

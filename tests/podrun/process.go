@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -50,6 +51,22 @@ func (p *process) kill() error {
 		return nil
 	}
 	return err
+}
+
+// stop asks the process to end, and tells whether it does so in its time.
+func (p *process) stop(grace time.Duration) error {
+	if p.ended() {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(grace):
+		return errors.Join(errors.New("it does not end when it is asked to"), p.kill())
+	}
 }
 
 // start spawns a container of a pod.
