@@ -66,7 +66,7 @@ func (b *builder) class(c schema.StorageClass) {
 	expand := layout != schema.Single // the whole pool has one size
 	class := &storagev1.StorageClass{
 		TypeMeta:    metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},
-		ObjectMeta:  metav1.ObjectMeta{Name: c.Name, Labels: b.labels("atoll.storage/namespace", b.namespace)},
+		ObjectMeta:  metav1.ObjectMeta{Name: c.Name, Labels: b.labels(LabelNamespace, b.namespace)},
 		Provisioner: schema.DriverName, Parameters: parameters, ReclaimPolicy: &policy,
 		VolumeBindingMode: &mode, AllowVolumeExpansion: &expand, MountOptions: slices.Clone(c.MountOptions),
 	}

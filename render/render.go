@@ -175,6 +175,8 @@ const (
 	LabelPool  = catalog.LabelPool
 	LabelBrick = "atoll.storage/brick" // index, or ta for the tiebreaker
 	LabelSet   = "atoll.storage/set"
+	// LabelNamespace is on objects without a namespace: that of the pool.
+	LabelNamespace = "atoll.storage/namespace"
 	// LabelRebalance is on the pod that moves a pool's files. It has no LabelPool: that
 	// pod is no brick.
 	LabelRebalance = "atoll.storage/rebalance"

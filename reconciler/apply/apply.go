@@ -95,7 +95,7 @@ func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	if r.Changes, err = a.try(ctx, objects); err != nil {
+	if r.Changes, err = a.try(ctx, p, objects); err != nil {
 		return r, err
 	}
 	gone, err := a.gone(ctx, p, before, objects)
@@ -115,7 +115,10 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	if _, err := a.try(ctx, objects); err != nil {
+	if _, err := a.try(ctx, p, objects); err != nil {
+		return r, err
+	}
+	if err := a.keys(ctx, p.Namespace); err != nil {
 		return r, err
 	}
 	wanted := references(objects)
@@ -169,10 +172,14 @@ func (a *Applier) inventory(p Pool) inventory {
 
 // try has the API server take every object without keeping it. All that it refuses is
 // told of at once.
-func (a *Applier) try(ctx context.Context, objects []*unstructured.Unstructured) ([]Change, error) {
+func (a *Applier) try(ctx context.Context, p Pool, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	var errs []error
 	for _, o := range objects {
+		if err := a.others(ctx, p, o); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		entry, _, _, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
 		if err != nil {
 			errs = append(errs, explain(o, err))
@@ -184,6 +191,30 @@ func (a *Applier) try(ctx context.Context, objects []*unstructured.Unstructured)
 		return nil, fmt.Errorf("%w:\n%w", ErrRefused, errors.Join(errs...))
 	}
 	return all, nil
+}
+
+// others refuses to take over an object that is there and is not this pool's. Names of
+// classes are the cluster's: a pool of the same name in another namespace has the same.
+func (a *Applier) others(ctx context.Context, p Pool, o *unstructured.Unstructured) error {
+	if o.GetNamespace() != "" {
+		return nil // it is in the pool's namespace, under the pool's name
+	}
+	is := referenceTo(o).object()
+	err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", referenceTo(o), err)
+	}
+	pool, namespace := is.GetLabels()[render.LabelPool], is.GetLabels()[render.LabelNamespace]
+	switch {
+	case pool == p.Name && namespace == p.Namespace:
+		return nil
+	case pool == "":
+		return fmt.Errorf("%s is there and is no pool's; give the class another name, or delete that one", referenceTo(o))
+	}
+	return fmt.Errorf("%s belongs to the pool %s of namespace %s; give the pool, or the class, another name", referenceTo(o), pool, namespace)
 }
 
 // explain says what to do about an object that is refused.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -146,6 +147,15 @@ func TestApplyPools(t *testing.T) {
 	if len(first[apply.Created]) != 14 || len(first) != 1 {
 		t.Errorf("the first time: %v", first)
 	}
+	keys := func(namespace string) string {
+		t.Helper()
+		s, err := c.typed.CoreV1().Secrets(namespace).Get(ctx, render.AgentKeys, metav1.GetOptions{})
+		if err != nil || len(s.Data["1"]) != 64 {
+			t.Fatalf("keys of the agents: %v", err)
+		}
+		return string(s.Data["1"])
+	}
+	made := keys(schema.DefaultNamespace)
 	// Nothing is written the second time.
 	before := c.versions(ctx)
 	if changes := c.done(); len(changes) != 1 || len(changes[apply.Unchanged]) != len(first[apply.Created]) {
@@ -154,6 +164,22 @@ func TestApplyPools(t *testing.T) {
 	if after := c.versions(ctx); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("written though nothing has changed:\n%v\n%v", before, after)
 	}
+	t.Run("another namespace has the same keys", func(t *testing.T) {
+		tenant := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenant"}}
+		if _, err := c.typed.CoreV1().Namespaces().Create(ctx, tenant, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c.pool("elsewhere", 3, "suspend: false")
+		defer os.Remove(filepath.Join(c.dir, "elsewhere.yaml"))
+		// A pool of the same name would take the classes of the other one.
+		changes, said, err := c.run("--namespace=tenant")
+		if len(changes[apply.Created]) == 0 || err == nil || !strings.Contains(said, "StorageClass extra belongs to the pool fast of namespace atoll-system") {
+			t.Errorf("%v, %v\n%s", changes, err, said)
+		}
+		if keys("tenant") != made || keys(schema.DefaultNamespace) != made {
+			t.Error("the keys are not the same, or not what they were")
+		}
+	})
 	t.Run("an option", func(t *testing.T) {
 		c.pool("fast", 6, class+`, options: {network.ping-timeout: "5"}`)
 		if changes := c.done(); kinds(changes[apply.Configured]) != "ConfigMap" || len(changes) != 2 {
