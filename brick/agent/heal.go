@@ -81,20 +81,18 @@ func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	own := "-client-" + h.Position
-	for _, set := range all {
-		var others []gluster.HealBrick
-		for _, b := range set.Bricks {
-			if !strings.HasSuffix(b.Name, own) {
-				others = append(others, b)
-			}
-		}
-		if len(others) < len(set.Bricks) {
-			return gluster.Healers{set}, others, nil
-		}
+	set, others, found := all.Around(h.ownName())
+	if !found {
+		return nil, nil, nil // a set of one
 	}
-	return nil, nil, nil // a set of one
+	return gluster.Healers{set}, others, nil
 }
+
+// clients is before the index of a brick in the pool's graphs.
+func (a *Agent) clients() string { return a.Pool + "-client-" }
+
+// ownName is the name of the brick there.
+func (a *Agent) ownName() string { return a.clients() + a.Position }
 
 // look asks the other bricks how they are, and for a heal when that tells to.
 func (h *Healer) look(ctx context.Context) error {
@@ -262,9 +260,9 @@ func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlo
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	set := map[string]agent.Pending{h.Pool + "-client-" + h.Position: own}
+	set := map[string]agent.Pending{h.ownName(): own}
 	for _, b := range others {
-		position, is := strings.CutPrefix(b.Name, h.Pool+"-client-")
+		position, is := strings.CutPrefix(b.Name, h.clients())
 		if !is {
 			continue // a tiebreaker has no agent
 		}

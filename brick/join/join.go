@@ -126,22 +126,11 @@ func (b Brick) peers() ([]gluster.HealBrick, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, set := range sets {
-		var others []gluster.HealBrick
-		found := false
-		for _, one := range set.Bricks {
-			switch {
-			case one.Name == b.client():
-				found = true
-			case strings.HasPrefix(one.Name, b.Pool+"-client-"):
-				others = append(others, one)
-			}
-		}
-		if found && !set.Coded {
-			return others, nil
-		}
+	set, others, found := sets.Around(b.client())
+	if !found || set.Coded {
+		return nil, nil
 	}
-	return nil, nil
+	return slices.DeleteFunc(others, func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil
 }
 
 // client is the name of the brick in its pool's graphs.

@@ -44,6 +44,22 @@ type HealSet struct {
 // which ends in -client- and the brick's index.
 type HealBrick struct{ Name, Host, Port string }
 
+// Around finds the set of a brick, by its name in the graph, and the set's other bricks.
+func (h Healers) Around(brick string) (set HealSet, others []HealBrick, found bool) {
+	for _, set := range h {
+		others = nil
+		for _, b := range set.Bricks {
+			if b.Name != brick {
+				others = append(others, b)
+			}
+		}
+		if len(others) < len(set.Bricks) {
+			return set, others, true
+		}
+	}
+	return HealSet{}, nil, false
+}
+
 // ParseHealers reads the volfile of a self-heal daemon.
 func ParseHealers(volfile string) (Healers, error) {
 	g, err := parseGraph(volfile)
