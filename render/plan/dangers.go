@@ -20,7 +20,8 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type == is.Spec.Type {
 		c.danger("volume-id", fmt.Sprintf("the volume ID changes from %s to %s: bricks refuse to start", a, b), "keep volumeID: "+a)
 	}
-	if was.Spec.Type != is.Spec.Type && !c.copies(&was.Spec, &is.Spec) {
+	if was.Spec.Type != is.Spec.Type {
+		c.typeChanged(was.Spec.Type, is.Spec.Type)
 		return // what follows compares like with like
 	}
 	if a, b := was.Spec.Disperse, is.Spec.Disperse; a != nil && b != nil && *a != *b {
@@ -34,23 +35,19 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	c.layouts(&was.Spec, &is.Spec)
 }
 
-// copies tells whether a change of type only adds one copy to the only set of a pool.
-// One at a time: those that are there must be enough to write, until the new one has all.
-func (c *Pool) copies(was, is *schema.Spec) bool {
-	more := map[schema.Type]schema.Type{schema.Replica1: schema.Replica2, schema.Replica2: schema.Replica3}
-	oneSet := len(was.Bricks) == was.SetSize() && len(is.Bricks) == is.SetSize() && was.Tiebreaker == nil && is.Tiebreaker == nil
-	switch {
-	case oneSet && more[was.Type] == is.Type:
-		c.Notes = append(c.Notes, fmt.Sprintf("brick %d is a new copy and is filled from the others while the pool is used", len(is.Bricks)-1))
-		return true
-	case oneSet && was.Type == schema.Replica1 && is.Type == schema.Replica3:
-		c.danger("type-changed", "two copies are added at once: what is open can be written no more until they are filled", "Replica2 with one brick more first, and Replica3 when nothing is left to heal")
-	case more[was.Type] == is.Type && is.Tiebreaker == nil && was.Tiebreaker == nil:
-		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s in a pool of several sets: bricks would change their positions", was.Type, is.Type), "make a new pool and move the data")
-	default:
-		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what is on the bricks does not change with it", was.Type, is.Type), "make a new pool and move the data")
+// moreCopies are the types with a copy more.
+var moreCopies = map[schema.Type][]schema.Type{
+	schema.Replica1: {schema.Replica2, schema.Replica3, schema.Arbiter},
+	schema.Replica2: {schema.Replica3, schema.Arbiter},
+}
+
+func (c *Pool) typeChanged(was, is schema.Type) {
+	if slices.Contains(moreCopies[was], is) {
+		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what clients write that do not know of the new copy yet is lost when it is taken for a good one", was, is),
+			"make a new pool and move the data")
+		return
 	}
-	return false
+	c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what is on the bricks does not change with it", was, is), "make a new pool and move the data")
 }
 
 // bricks compares position by position: a brick's position is its identity.

@@ -58,9 +58,21 @@ func (w *Writer) Finish(t *testing.T) {
 	if err := <-w.done; err != nil {
 		t.Errorf("the writer: %v", err)
 	}
-	text, err := os.ReadFile(w.path)
-	if err != nil || strings.Count(string(text), "\n") != w.Lines {
-		t.Errorf("%d lines of %d, %v", strings.Count(string(text), "\n"), w.Lines, err)
+	var want strings.Builder
+	for i := range w.Lines {
+		fmt.Fprintf(&want, "line %d\n", i)
+	}
+	for range 2 { // the second time tells what is lost from what is late
+		text, err := os.ReadFile(w.path)
+		if err == nil && string(text) == want.String() {
+			break
+		}
+		at := 0
+		for at < min(len(text), want.Len()) && text[at] == want.String()[at] {
+			at++
+		}
+		t.Errorf("%d bytes of %d, the first that is wrong is %d: %q; %v", len(text), want.Len(), at, text[at:min(len(text), at+40)], err)
+		time.Sleep(2 * time.Second)
 	}
 	t.Logf("%d synced lines, the longest took %s", w.Lines, w.Longest.Round(time.Millisecond))
 }
