@@ -27,11 +27,6 @@ const (
 	namesTold = 20
 )
 
-// laidOut is how files were spread when that was last completed; "" when it never was.
-func (a *Agent) laidOut() string {
-	return a.mark(volume.LayoutAttribute)
-}
-
 // layout notes how files are spread.
 func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 	body, good := s.request(w, r)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // applyFlags are those of apply.
@@ -65,10 +66,7 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 	}
 	all, trouble := []apply.Result{}, []error{}
 	for _, p := range pools(result) {
-		r, err := f.pool(cmd.Context(), cmd.ErrOrStderr(), a, p.Metadata.Name, func() ([]render.Object, string, error) {
-			objects, err := render.Render(p, *f.render)
-			return objects, cmp.Or(p.Metadata.Namespace, f.render.Namespace), err
-		})
+		r, err := f.pool(cmd.Context(), cmd.ErrOrStderr(), a, p)
 		all = append(all, r)
 		if err != nil { // other pools go on
 			trouble = append(trouble, err)
@@ -78,10 +76,11 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 }
 
 // pool applies one pool.
-func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Applier, name string, build func() ([]render.Object, string, error)) (apply.Result, error) {
+func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	objects, namespace, err := build()
+	name, namespace := document.Metadata.Name, cmp.Or(document.Metadata.Namespace, f.render.Namespace)
+	objects, err := render.Render(document, *f.render)
 	p := apply.Pool{Namespace: namespace, Name: name, Objects: objects}
 	if err != nil {
 		return apply.Result{Pool: name, Namespace: namespace}, err
