@@ -19,7 +19,7 @@ var crdRules = shape.Rules{
 		{Rule: "!has(self.volumes) || !('Single' in self.volumes) || size(self.volumes) == 1", Message: "Single makes the whole pool one volume, so there can be no other layout"},
 		{Rule: "self.type != 'External' || !has(self.volumes) || !('Block' in self.volumes)", Message: "an External volume cannot serve Block: its graph is not ours to shard and fence"},
 		{Rule: "!has(self.storageClasses) || self.storageClasses.all(c, !has(c.layout) || (has(self.volumes) ? c.layout in self.volumes : c.layout == 'Subdirectory'))", Message: "a class has a layout that the pool does not serve"},
-		{Rule: "self.type == oldSelf.type", Message: "the type cannot change: make a new pool and move the data"},
+		{Rule: copyRule, Message: "the type cannot change but for one copy more in a pool of one set: Replica1 to Replica2 to Replica3, each with one brick more; else make a new pool and move the data"},
 		{Rule: "has(self.disperse) == has(oldSelf.disperse) && (!has(self.disperse) || self.disperse == oldSelf.disperse)", Message: "disperse cannot change: what is written could not be read any more"},
 		{Rule: "has(self.volumeID) == has(oldSelf.volumeID) && (!has(self.volumeID) || self.volumeID == oldSelf.volumeID)", Message: "volumeID cannot change: the bricks would refuse to start"},
 		{Rule: "!has(self.external) || !has(oldSelf.external) || self.external.volume == oldSelf.external.volume", Message: "the volume cannot change: volumes that exist would be looked up where they are not"},
@@ -32,6 +32,11 @@ var crdRules = shape.Rules{
 		{Rule: "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'", Message: "tolerationSeconds is for effect NoExecute alone"},
 	},
 }
+
+// copyRule lets a pool of one set have one copy more.
+const copyRule = "self.type == oldSelf.type || !has(oldSelf.tiebreaker) && has(self.bricks) && (" +
+	"oldSelf.type == 'Replica1' && self.type == 'Replica2' && size(oldSelf.bricks) == 1 && size(self.bricks) == 2 || " +
+	"oldSelf.type == 'Replica2' && self.type == 'Replica3' && size(oldSelf.bricks) == 2 && size(self.bricks) == 3)"
 
 // CRD is the custom resource definition of StoragePool, in YAML.
 func CRD() ([]byte, error) {

@@ -1,11 +1,16 @@
 package agent
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,26 +29,73 @@ const pendingSize = 12 // bytes
 // rootID is the GFID of the root of every volume, by which the index names it.
 const rootID = "00000000-0000-0000-0000-000000000001"
 
-// noteLacking accuses the bricks that join a set which they have not founded.
-func (h *Healer) noteLacking(others []gluster.HealBrick, states []agent.Status) error {
-	if h.lacks == nil {
-		h.lacks = map[string]string{}
-	}
+// noteLacking accuses the bricks that join a set which they have not founded, once no
+// client can write here that does not know of them: what such a one writes would be noted
+// nowhere, and the new brick be taken for good without it.
+func (h *Healer) noteLacking(ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status) error {
 	if h.has(volume.JoiningAttribute) {
 		return nil // it may lack more itself
 	}
 	founders := h.founders()
 	for i, b := range others {
 		joining := states[i].Joining
-		if joining == "" || h.lacks[b.Name] == joining || slices.Contains(founders, joining) {
+		if joining == "" || h.accused(b.Name) == joining || slices.Contains(founders, joining) {
 			continue
+		}
+		if known, err := h.known(ctx, sets); err != nil || !known {
+			return err
 		}
 		if err := h.accuse(b.Name); err != nil {
 			return err
 		}
+		h.mu.Lock()
+		if h.lacks == nil {
+			h.lacks = map[string]string{}
+		}
 		h.lacks[b.Name] = joining
+		h.mu.Unlock()
 	}
 	return nil
+}
+
+// accused is as which another brick was accused last.
+func (h *Healer) accused(brick string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lacks[brick]
+}
+
+// tellEvery is how often it is told that a brick that joins has to wait.
+const tellEvery = 30 * time.Second
+
+// known tells whether all clients of this brick know of all bricks of its set: it is asked
+// whether it would let in one that knows of fewer. Who serves its volfile has it refuse
+// them when they have had the time to learn.
+func (h *Healer) known(ctx context.Context, sets gluster.Healers) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, peerLimit)
+	defer cancel()
+	set, _, found := sets.Around(h.ownName())
+	if !found || set.Coded {
+		return true, nil // nothing joins there
+	}
+	copies, folder := 0, ""
+	for _, b := range set.Bricks {
+		if strings.HasPrefix(b.Name, h.clients()) { // a tiebreaker has no copy
+			copies++
+		}
+		if b.Name == h.ownName() {
+			folder = b.Folder
+		}
+	}
+	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), folder, volume.User(copies-1))
+	if err != nil {
+		return false, fmt.Errorf("a new brick waits: %w", err)
+	}
+	if in && time.Since(h.told) > tellEvery {
+		h.told = time.Now()
+		h.Log.Info("a new brick waits until clients have had the time to learn of it")
+	}
+	return !in, nil
 }
 
 // accuse notes that another brick, which was made empty and serves nobody yet, lacks the

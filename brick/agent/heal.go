@@ -48,17 +48,19 @@ type Healer struct {
 
 	client agent.Client
 
-	mu    sync.Mutex
-	peers map[string]bool      // by host: whether the brick answered last
-	since map[string]time.Time // by host: when a brick came that answered last
-	asked time.Time            // for a heal of the index
-	full  map[string]time.Time // by host: when a full heal was asked for
-	begun time.Time            // when this brick, fresh, first saw the others
+	// Of Run alone.
+	since    map[string]time.Time // by host: when a brick came that answered last
+	asked    time.Time            // for a heal of the index
+	full     map[string]time.Time // by host: when a full heal was asked for
+	begun    time.Time            // when this brick, fresh, first saw the others
+	told     time.Time            // that a brick that joins has to wait
+	compared time.Time            // when splits was counted
 
-	lacks map[string]string // by name: bricks that join and have been accused, as which
-
-	compared time.Time // when splits was counted
-	splits   int       // entries about which this brick and others hold each other to be wrong
+	// What Run has found, for those who ask.
+	mu     sync.Mutex
+	peers  map[string]bool   // by host: whether the brick answered last
+	lacks  map[string]string // by name: bricks that join and have been accused, as which
+	splits int               // entries about which this brick and others hold each other to be wrong
 }
 
 // Run looks until the context ends.
@@ -101,8 +103,6 @@ func (h *Healer) look(ctx context.Context) error {
 		return err
 	}
 	states := h.ask(ctx, others)
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.full == nil {
 		h.full = map[string]time.Time{}
 	}
@@ -115,7 +115,7 @@ func (h *Healer) look(ctx context.Context) error {
 		}
 	}
 	h.note(others, states)
-	if err := h.noteLacking(others, states); err != nil {
+	if err := h.noteLacking(ctx, sets, others, states); err != nil {
 		return err
 	}
 	own, err := backlog(h.Directory, "xattrop")
@@ -142,10 +142,10 @@ func (h *Healer) look(ctx context.Context) error {
 
 // note keeps since when the other bricks are there.
 func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
-	before := h.since
-	h.since, h.peers = map[string]time.Time{}, map[string]bool{}
+	before, peers := h.since, map[string]bool{}
+	h.since = map[string]time.Time{}
 	for i, b := range others {
-		h.peers[b.Host] = states[i].Online
+		peers[b.Host] = states[i].Online
 		if !states[i].Online {
 			continue
 		}
@@ -154,6 +154,9 @@ func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
 			h.since[b.Host] = came
 		}
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.peers = peers
 }
 
 // settle takes the mark off this brick when it is new no longer: the others have seen
@@ -190,8 +193,12 @@ const maxMark = 4096
 
 // mark is the value of one of the brick's marks, "" when it has it not.
 func (a *Agent) mark(name string) string {
+	return attribute(filepath.Join(a.Directory, volume.Own), name)
+}
+
+func attribute(path, name string) string {
 	value := make([]byte, maxMark)
-	n, err := unix.Getxattr(filepath.Join(a.Directory, volume.Own), name, value)
+	n, err := unix.Getxattr(path, name, value)
 	if err != nil {
 		return ""
 	}
@@ -243,7 +250,8 @@ func (h *Healer) reached() map[string]bool {
 // wrong. Without keys, or a brick that answers, that is not known.
 func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlog int) {
 	if backlog == 0 || h.Keys == nil {
-		h.splits, h.compared = 0, time.Time{}
+		h.compared = time.Time{}
+		h.setSplits(0)
 		return
 	}
 	if time.Since(h.compared) < compareEvery {
@@ -272,10 +280,17 @@ func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlo
 			set[b.Name] = p
 		}
 	}
-	h.splits = len(agent.Splits(set))
-	if h.splits > 0 {
-		h.Log.Info("bricks hold each other to be wrong; 'atoll heal split-brain' lists about what", "entries", h.splits)
+	splits := len(agent.Splits(set))
+	if splits > 0 {
+		h.Log.Info("bricks hold each other to be wrong; 'atoll heal split-brain' lists about what", "entries", splits)
 	}
+	h.setSplits(splits)
+}
+
+func (h *Healer) setSplits(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.splits = n
 }
 
 // Splits is how many entries nobody can read, as of the last comparison.

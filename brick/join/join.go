@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -87,8 +86,8 @@ func joining(own *os.File) (string, error) {
 // decide returns when it is known what the brick is to its set. It is one of the first
 // when all others are joining too, or one has counted it among the first: nothing can have
 // been written since without that one, which then holds it against this brick as against
-// any that was away. It lacks what others have when one of them has noted that. Else one
-// that does not answer has to be waited for.
+// any that was away. It lacks what others have when one of them has noted that, and all that
+// answer. Else one that does not answer has to be waited for.
 func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks bool, err error) {
 	var told time.Time
 	for {
@@ -98,14 +97,14 @@ func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks 
 		}
 		a := b.ask(ctx, peers, id)
 		switch {
-		case a.noted > 0:
+		case a.noted > 0 && a.older == 0:
 			return nil, true, nil
 		case a.counted > 0 || len(a.joining) == len(peers):
 			return a.joining, false, nil
 		}
 		if time.Since(told) > tell {
 			told = time.Now()
-			b.Log.Info("this brick is new and waits for the others of its set: they may have what it lacks", "haveIt", a.older, "silent", a.silent)
+			b.Log.Info("this brick is new and waits for the others of its set: they may have what it lacks", "haveIt", a.older+a.noted, "silent", a.silent)
 		}
 		select {
 		case <-ctx.Done():
@@ -140,37 +139,33 @@ func (b Brick) client() string { return b.Pool + "-client-" + b.Position }
 type answers struct {
 	joining []string // are joining too, as which
 	counted int      // have joined, and count this one among the first
-	older   int      // have joined without this one
-	noted   int      // and have noted what it lacks
+	noted   int      // have joined without this one, and have noted what it lacks
+	older   int      // have not noted it, and serve clients
 	silent  []string // their hosts
 }
 
 func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick, id string) (a answers) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	errs := make([]error, len(peers))
-	states := make([]agent.Status, len(peers))
-	var wait sync.WaitGroup
-	var client agent.Client
+	addresses := make([]string, len(peers))
 	for i, peer := range peers {
-		wait.Go(func() {
-			states[i], errs[i] = client.Status(ctx, net.JoinHostPort(peer.Host, strconv.Itoa(b.AgentPort)))
-		})
+		addresses[i] = net.JoinHostPort(peer.Host, strconv.Itoa(b.AgentPort))
 	}
-	wait.Wait()
-	for i, s := range states {
+	var client agent.Client
+	for i, s := range client.Statuses(ctx, addresses...) {
 		switch {
-		case errs[i] != nil:
+		case s.Err != nil:
 			a.silent = append(a.silent, peers[i].Host)
 		case s.Joining != "":
 			a.joining = append(a.joining, s.Joining)
 		case slices.Contains(s.Founders, id):
 			a.counted++
-		default:
+		case slices.Contains(s.Lacking, id):
+			a.noted++
+		case s.Online:
 			a.older++
-			if slices.Contains(s.Lacking, id) {
-				a.noted++
-			}
+		default: // it has data, and nobody writes there now
+			a.silent = append(a.silent, peers[i].Host)
 		}
 	}
 	return a

@@ -68,7 +68,7 @@ func TestJoin(t *testing.T) {
 		t.Skip("marks a folder with trusted attributes: needs root")
 	}
 	const id = "this one"
-	joining, has := &agent.Status{Joining: "another"}, &agent.Status{}
+	joining, has := &agent.Status{Joining: "another"}, &agent.Status{Online: true}
 	noted := &agent.Status{Lacking: []string{id}}
 	other := &agent.Status{Lacking: []string{"the one before"}, Founders: []string{"the one before"}}
 	founder := &agent.Status{Founders: []string{id, "another"}}
@@ -87,7 +87,9 @@ func TestJoin(t *testing.T) {
 		"another has data and has not noted": {"cluster/replicate", []*agent.Status{has, joining}, false},
 		"another lacks something too":        {"cluster/replicate", []*agent.Status{other, nil}, false},
 		"noted by one, the other is silent":  {"cluster/replicate", []*agent.Status{noted, nil}, true},
-		"noted by one of two":                {"cluster/replicate", []*agent.Status{has, noted}, true},
+		"noted by one of two":                {"cluster/replicate", []*agent.Status{has, noted}, false},
+		"noted by one, the other is stopped": {"cluster/replicate", []*agent.Status{{}, noted}, true},
+		"noted by both":                      {"cluster/replicate", []*agent.Status{noted, noted}, true},
 		"coded":                              {"cluster/disperse", []*agent.Status{nil, nil}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +114,7 @@ func TestJoin(t *testing.T) {
 			}
 			if test.joins { // again: it has joined, whatever others say
 				b.AgentPort = 1
-				if err := b.Run(context.Background()); err != nil {
+				if err := b.Run(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}

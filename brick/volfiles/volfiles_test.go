@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 
@@ -52,5 +53,47 @@ func TestFilesThatCannotBeServed(t *testing.T) {
 	}
 	if server.Set("p", "volume a") {
 		t.Error("the volfile has gone with its file")
+	}
+}
+
+// TestHold: who is let in stays so for a while, and nothing else waits.
+func TestHold(t *testing.T) {
+	brick := func(log string, users ...string) string {
+		return "volume s\n type protocol/server\n option log-level " + log + "\n option auth.login./b.allow " + strings.Join(users, ",") + "\nend-volume\n"
+	}
+	one, two, three := brick("INFO", "a", "b", "c"), brick("INFO", "b", "c"), brick("INFO", "c")
+	other, noise := brick("DEBUG", "b", "c"), brick("DEBUG", "a", "b", "c")
+	path := filepath.Join(t.TempDir(), "v")
+	s := Server{Files: map[string]string{"p": path}, Hold: time.Hour, Log: logr.Discard()}
+	server := specs.New(logr.Discard())
+	for i, step := range []struct {
+		file, served string
+		pass         time.Duration // before it is read
+	}{
+		{one, one, 0},
+		{noise, noise, 0},
+		{two, noise, 0},
+		{two, noise, 59 * time.Minute},
+		{other, noise, 0},               // another change does not prolong it
+		{other, other, 2 * time.Minute}, // and comes with it
+		{three, other, 0},
+		{two, two, 0},
+		{three, two, 59 * time.Minute}, // it begins anew
+		{three, three, time.Hour},
+		{brick("INFO", "b", "c"), brick("INFO", "b", "c"), 0}, // letting in waits for nothing
+	} {
+		if err := os.WriteFile(path, []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for name, held := range s.held {
+			held.since = held.since.Add(-step.pass)
+			s.held[name] = held
+		}
+		if err := s.read(server); err != nil {
+			t.Fatal(err)
+		}
+		if served, _ := server.Get("p"); served != step.served {
+			t.Errorf("step %d: served is %s", i, served)
+		}
 	}
 }

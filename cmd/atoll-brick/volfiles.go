@@ -35,6 +35,7 @@ func newVolfiles() *cobra.Command {
 	f := cmd.Flags()
 	f.StringToStringVar(&s.Files, "volfile", nil, "name=path of a volfile to serve; may be repeated")
 	f.StringVar(&listen, "listen", "127.0.0.1:24011", "address to serve on")
+	f.DurationVar(&s.Hold, "hold", volfiles.Hold, "how long a brick keeps letting in clients that know of fewer copies than there are now")
 	f.StringVar(&health, "health", ":24012", "address of /healthz")
 	_ = cmd.MarkFlagRequired("volfile") // the flag exists
 	return cmd

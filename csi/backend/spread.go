@@ -5,17 +5,14 @@ import (
 	"strconv"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
 )
-
-// setsAttribute is on a pool's root: how many sets it had when last all records were on
-// all of them.
-const setsAttribute = "trusted.atoll.sets"
 
 // SpreadOver tells how many sets have the records of all volumes; 0 when that was never
 // asked for. A folder that GlusterFS makes on a set that was added has no trusted
 // attributes: a brick there would not know of volumes, and hold them to no size.
 func SpreadOver(root *beneath.Dir) (int, error) {
-	text, err := root.Attribute(setsAttribute)
+	text, err := root.Attribute(volume.SpreadAttribute)
 	if errors.Is(err, beneath.ErrNoAttribute) {
 		return 0, nil
 	}
@@ -31,5 +28,5 @@ func SpreadOver(root *beneath.Dir) (int, error) {
 
 // SetSpread notes that Rewrite has written the records of all volumes on so many sets.
 func SetSpread(root *beneath.Dir, sets int) error {
-	return root.SetAttribute(setsAttribute, []byte(strconv.Itoa(sets)))
+	return root.SetAttribute(volume.SpreadAttribute, []byte(strconv.Itoa(sets)))
 }

@@ -4,15 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // spreadEvery is how often pools are looked at for sets that were added.
 const spreadEvery = 20 * time.Second
+
+// agentLimit is how long the agents of a pool may take to say what their bricks have.
+const agentLimit = 5 * time.Second
 
 // spreadLimit is how long one pool may take; what is left has its turn later.
 const spreadLimit = 10 * time.Minute
@@ -51,7 +59,7 @@ func (c *controller) spreadPool(ctx context.Context, name string) error {
 	}
 	defer o.Close()
 	sets := len(p.Bricks) / p.SetSize
-	if have, err := backend.SpreadOver(o.root); err != nil || have == sets {
+	if have, err := backend.SpreadOver(o.root); err != nil || have == sets && !lacksRecords(ctx, p, sets) {
 		return err
 	}
 	if clients, err := filepath.Glob(o.root.Path() + "/.meta/graphs/active/*-client-*"); err != nil || len(clients) != len(p.Bricks) {
@@ -71,6 +79,31 @@ func (c *controller) spreadPool(ctx context.Context, name string) error {
 	}
 	c.d.Log.Info("the records of volumes are on all sets", "pool", name, "sets", sets, "volumes", len(all))
 	return nil
+}
+
+// lacksRecords tells whether a set of the pool is another one than when records were last
+// brought to so many sets: one went, and another came. The agents of all its bricks that
+// answer say so.
+func lacksRecords(ctx context.Context, p catalog.Pool, sets int) bool {
+	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	defer cancel()
+	addresses := make([]string, len(p.Bricks))
+	for i, b := range p.Bricks {
+		if b.Agent == 0 {
+			return false
+		}
+		addresses[i] = net.JoinHostPort(b.Host, strconv.Itoa(b.Agent))
+	}
+	var client agent.Client
+	all := client.Statuses(ctx, addresses...)
+	for set := range slices.Chunk(all, p.SetSize) {
+		answer := slices.DeleteFunc(slices.Clone(set), func(a agent.Answer) bool { return a.Err != nil || !a.Online })
+		has := slices.ContainsFunc(answer, func(a agent.Answer) bool { return a.Spread == strconv.Itoa(sets) })
+		if len(answer) > 0 && !has {
+			return true
+		}
+	}
+	return false
 }
 
 // rewrite writes one record again; a volume that has gone has none.

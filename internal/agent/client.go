@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -29,6 +30,23 @@ func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 		return s, err
 	}
 	return s, c.do(r, &s)
+}
+
+// Answer is what one of several agents has said, or why it has not.
+type Answer struct {
+	Status
+	Err error
+}
+
+// Statuses asks several agents at once, and gives their answers in the same order.
+func (c *Client) Statuses(ctx context.Context, addresses ...string) []Answer {
+	answers := make([]Answer, len(addresses))
+	var wait sync.WaitGroup
+	for i, address := range addresses {
+		wait.Go(func() { answers[i].Status, answers[i].Err = c.Status(ctx, address) })
+	}
+	wait.Wait()
+	return answers
 }
 
 // Leftover has an agent count the files of its brick.

@@ -39,6 +39,8 @@ type Status struct {
 	// Layout is how the pool's files were spread when that was last completed, "" when it
 	// never was.
 	Layout string `json:"layout,omitempty"`
+	// Spread is the value of volume.SpreadAttribute on the brick, "" when it has none.
+	Spread string `json:"spread,omitempty"`
 	// Enforced tells whether volumes are held to their sizes.
 	Enforced bool   `json:"enforced"`
 	Size     uint64 `json:"sizeBytes"`

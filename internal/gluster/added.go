@@ -12,9 +12,10 @@ import (
 // addedLimit is how long a brick may take to answer.
 const addedLimit = 3 * time.Second
 
-// Added lists the bricks of a client's graph that are not in a former one and do not
-// answer yet, as host:port. A client that takes a graph before its bricks are there has
-// no place for files that belong on them.
+// Added lists the bricks of sets in a client's graph that are not in a former one and do
+// not answer yet, as host:port. A client that takes a graph before its bricks are there has
+// no place for files that belong on them. A brick that joins a set which was there is none
+// of those: the sooner a client knows of it, the less is written that it lacks.
 func Added(ctx context.Context, former, volfile string) ([]string, error) {
 	before, err := parseGraph(former)
 	if err != nil {
@@ -29,8 +30,11 @@ func Added(ctx context.Context, former, volfile string) ([]string, error) {
 	var mu sync.Mutex
 	var silent []string
 	var wait sync.WaitGroup
+	known := func(name string) bool {
+		return slices.ContainsFunc(before.bricks, func(o *volume) bool { return o.name == name })
+	}
 	for _, b := range now.bricks {
-		if slices.ContainsFunc(before.bricks, func(o *volume) bool { return o.name == b.name }) {
+		if known(b.name) || slices.ContainsFunc(now.beside(b.name), known) {
 			continue
 		}
 		wait.Go(func() {

@@ -2,6 +2,7 @@ package gluster
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -65,6 +66,16 @@ func parseGraph(text string) (*graph, error) {
 		return nil, fmt.Errorf("the volfile is not complete")
 	}
 	return g, nil
+}
+
+// beside are the other volumes below what keeps copies or parts of the same data there.
+func (g *graph) beside(name string) []string {
+	for _, v := range g.order {
+		if (v.kind == "cluster/replicate" || v.kind == "cluster/disperse") && slices.Contains(v.below, name) {
+			return slices.DeleteFunc(slices.Clone(v.below), func(o string) bool { return o == name })
+		}
+	}
+	return nil
 }
 
 // serves reports whether files can be written with the bricks that can be reached.

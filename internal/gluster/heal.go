@@ -41,8 +41,8 @@ type HealSet struct {
 }
 
 // HealBrick is a brick as the daemon reaches it. Name is that of its client xlator,
-// which ends in -client- and the brick's index.
-type HealBrick struct{ Name, Host, Port string }
+// which ends in -client- and the brick's index, Folder the one that the brick serves.
+type HealBrick struct{ Name, Host, Port, Folder string }
 
 // Around finds the set of a brick, by its name in the graph, and the set's other bricks.
 func (h Healers) Around(brick string) (set HealSet, others []HealBrick, found bool) {
@@ -74,7 +74,7 @@ func ParseHealers(volfile string) (Healers, error) {
 		set := HealSet{Name: v.name, Coded: v.kind == "cluster/disperse"}
 		for _, name := range v.below {
 			b := g.volumes[name]
-			set.Bricks = append(set.Bricks, HealBrick{name, b.options["remote-host"], b.options["remote-port"]})
+			set.Bricks = append(set.Bricks, HealBrick{name, b.options["remote-host"], b.options["remote-port"], b.options["remote-subvolume"]})
 		}
 		h = append(h, set)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -34,6 +35,14 @@ const FoundersAttribute = "trusted.atoll.founders"
 // LayoutAttribute is on Own of a brick: how the files of the pool were spread over its
 // sets when that was last completed.
 const LayoutAttribute = "trusted.atoll.layout"
+
+// SpreadAttribute is on a pool's root: how many sets it had when last the records of all
+// volumes were on all of them. GlusterFS does not bring it to a set that is added later.
+const SpreadAttribute = "trusted.atoll.sets"
+
+// User is what a client calls itself at bricks whose graph has this many copies of all
+// data: bricks refuse those that know of fewer than there are. It is no secret.
+func User(copies int) string { return "copies-" + strconv.Itoa(copies) }
 
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
 const Folder = "subvol"

@@ -17,11 +17,10 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	if a, b := namespace(was, o), namespace(is, o); a != b {
 		c.danger("namespace", fmt.Sprintf("the namespace changes from %s to %s: new bricks start on disks that the old ones hold", a, b), "keep the namespace, or make a new pool")
 	}
-	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type == is.Spec.Type {
+	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type != schema.External {
 		c.danger("volume-id", fmt.Sprintf("the volume ID changes from %s to %s: bricks refuse to start", a, b), "keep volumeID: "+a)
 	}
-	if was.Spec.Type != is.Spec.Type {
-		c.typeChanged(was.Spec.Type, is.Spec.Type)
+	if was.Spec.Type != is.Spec.Type && !c.typeChanged(&was.Spec, &is.Spec) {
 		return // what follows compares like with like
 	}
 	if a, b := was.Spec.Disperse, is.Spec.Disperse; a != nil && b != nil && *a != *b {
@@ -35,19 +34,28 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	c.layouts(&was.Spec, &is.Spec)
 }
 
-// moreCopies are the types with a copy more.
-var moreCopies = map[schema.Type][]schema.Type{
-	schema.Replica1: {schema.Replica2, schema.Replica3, schema.Arbiter},
-	schema.Replica2: {schema.Replica3, schema.Arbiter},
-}
+// copyMore is the type that a pool of one set gets with one copy more.
+var copyMore = map[schema.Type]schema.Type{schema.Replica1: schema.Replica2, schema.Replica2: schema.Replica3}
 
-func (c *Pool) typeChanged(was, is schema.Type) {
-	if slices.Contains(moreCopies[was], is) {
-		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what clients write that do not know of the new copy yet is lost when it is taken for a good one", was, is),
-			"make a new pool and move the data")
-		return
+// typeChanged tells whether the rest can be compared: when just a copy is added.
+func (c *Pool) typeChanged(was, is *schema.Spec) bool {
+	const anew = "make a new pool and move the data"
+	more := len(is.Bricks) - len(was.Bricks)
+	switch {
+	case copyMore[was.Type] == "" || is.Type == schema.External || is.Type == schema.Disperse || is.SetSize() <= was.SetSize():
+		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what is on the bricks does not change with it", was.Type, is.Type), anew)
+	case len(was.Sets()) > 1:
+		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s, and the pool has several sets: bricks would change places", was.Type, is.Type), anew)
+	case copyMore[was.Type] != is.Type || more != 1:
+		c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s and %d bricks are added: one copy can be added at a time", was.Type, is.Type, more),
+			fmt.Sprintf("%s and one brick more, and the next when that has nothing to heal", copyMore[was.Type]))
+	case was.Tiebreaker != nil:
+		c.danger("type-changed", "a pool with a tiebreaker gets a copy more: the two kinds disagree about quorum", anew)
+	default:
+		c.Notes = append(c.Notes, fmt.Sprintf("brick %d joins as a copy more, some minutes after it is there: first all clients have to know of it. A node that hears of no change is shut out then", len(was.Bricks)))
+		return true
 	}
-	c.danger("type-changed", fmt.Sprintf("the type changes from %s to %s: what is on the bricks does not change with it", was, is), "make a new pool and move the data")
+	return false
 }
 
 // bricks compares position by position: a brick's position is its identity.

@@ -82,7 +82,19 @@ func TestDangers(t *testing.T) {
 		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Node = "z" }, []string{"brick-moved", "set-lost"}},
 		{"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "brick-reordered"}},
 		{"type", triple, func(_, p *schema.Pool) { p.Spec.Type = schema.Arbiter }, []string{"type-changed"}},
-		{"a copy more", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
+		{"a copy more", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, nil},
+		{"a third copy", copies(2), func(_, p *schema.Pool) { *p = *copies(3)() }, nil},
+		{"a copy more, and the other made anew", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); p.Spec.Bricks[0].Generation = 2 }, []string{"brick-renewed", "set-lost"}},
+		{"a copy more, in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "set-lost"}},
+		{"a copy more, with several sets", copies(1), func(was, p *schema.Pool) {
+			was.Spec.Bricks = copies(2)().Spec.Bricks
+			*p = *copies(2)()
+			p.Spec.Bricks = append(p.Spec.Bricks, copies(3)().Spec.Bricks[2], schema.Brick{Node: "z", Path: "/p"})
+		}, []string{"type-changed"}},
+		{"a copy more, beside a tiebreaker", copies(2), func(was, p *schema.Pool) {
+			was.Spec.Tiebreaker = &schema.Tiebreaker{Node: "t", Path: "/t"}
+			*p = *copies(3)()
+		}, []string{"type-changed"}},
 		{"two copies more", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
 		{"a copy less", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},

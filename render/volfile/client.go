@@ -55,7 +55,7 @@ func Heal(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	s := stack{pool: p.Name, options: p.Options, graph: healGraph}
+	s := stack{pool: p.Name, options: p.Options, graph: healGraph, login: p.login()}
 	sets := p.sets(&s, "42", false)
 	for _, set := range sets {
 		if p.Type == schema.Replica1 {
@@ -93,7 +93,7 @@ func (p Pool) raiseHealTimeout(set *Xlator) {
 
 // distribute stacks clients, sets and the distribution over the sets.
 func (p Pool) distribute(g graph, ping string, strict bool) stack {
-	s := stack{pool: p.Name, options: p.Options, graph: g}
+	s := stack{pool: p.Name, options: p.Options, graph: g, login: p.login()}
 	sets := p.sets(&s, ping, strict)
 	s.top = s.apply(&Xlator{Name: p.Name + "-dht", Type: "cluster/distribute", Subvolumes: sets}, []Option{
 		{"lock-migration", "off"},

@@ -133,20 +133,20 @@ func (p Pool) brick(at Endpoint, role string) *Xlator {
 	s.push("io-threads", "performance/io-threads")
 	s.push("index", "features/index", p.index(at)...)
 	s.pushNamed(at.Directory, "debug/io-stats", Option{"unique-id", at.Directory})
-	s.push("server", "protocol/server",
-		Option{"transport-type", "tcp"},
-		Option{"transport.address-family", "inet"},
-		Option{"transport.socket.listen-port", strconv.Itoa(at.Port)},
-		Option{"transport.listen-backlog", "1024"},
+	s.push("server", "protocol/server", append([]Option{
+		{"transport-type", "tcp"},
+		{"transport.address-family", "inet"},
+		{"transport.socket.listen-port", strconv.Itoa(at.Port)},
+		{"transport.listen-backlog", "1024"},
 		// A client that was cut off loses its locks after about eight seconds,
 		// so that another can take over; the default takes 41.
-		Option{"transport.socket.keepalive", "1"},
-		Option{"transport.socket.keepalive-time", "5"},
-		Option{"transport.socket.keepalive-interval", "1"},
-		Option{"transport.socket.keepalive-count", "3"},
-		Option{"transport.tcp-user-timeout", "8"},
-		Option{"auth.addr." + at.Directory + ".allow", "*"},
-		Option{"auth-path", at.Directory})
+		{"transport.socket.keepalive", "1"},
+		{"transport.socket.keepalive-time", "5"},
+		{"transport.socket.keepalive-interval", "1"},
+		{"transport.socket.keepalive-count", "3"},
+		{"transport.tcp-user-timeout", "8"},
+		{"auth-path", at.Directory},
+	}, p.admit(at)...)...)
 	return s.top
 }
 

@@ -7,6 +7,7 @@ type stack struct {
 	pool    string
 	options map[string]string
 	graph   graph
+	login   []Option // of clients to bricks
 	top     *Xlator
 }
 
@@ -60,7 +61,7 @@ func (x *Xlator) set(o Option) {
 
 // client is the connection to one brick.
 func (s *stack) client(name string, at Endpoint, ping string, strict bool) *Xlator {
-	return s.apply(&Xlator{Name: name, Type: "protocol/client"}, []Option{
+	return s.apply(&Xlator{Name: name, Type: "protocol/client"}, append([]Option{
 		{"transport-type", "tcp"},
 		{"transport.address-family", "inet"},
 		{"remote-host", at.Host},
@@ -70,5 +71,5 @@ func (s *stack) client(name string, at Endpoint, ping string, strict bool) *Xlat
 		{"ping-timeout", ping},
 		{"send-gids", "true"},
 		{"strict-locks", map[bool]string{true: "on", false: "off"}[strict]},
-	})
+	}, s.login...))
 }

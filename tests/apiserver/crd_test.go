@@ -152,6 +152,7 @@ func TestCRDRefusesChanges(t *testing.T) {
 	p := withCRD(t, start(t))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	const two = "bricks: [{node: a, path: /p}, {node: b, path: /p}]"
 	const three = "bricks: [{node: a, path: /p}, {node: b, path: /p}, {node: c, path: /p}]"
 	const gone = "{node: d, path: /p, decommissioned: true}, {node: e, path: /p, decommissioned: true}, {node: f, path: /p, decommissioned: true}"
 	six := strings.Replace(three, "c, path: /p}", "c, path: /p}, {node: d, path: /p}, {node: e, path: /p}, {node: f, path: /p}", 1)
@@ -163,6 +164,11 @@ func TestCRDRefusesChanges(t *testing.T) {
 		{"type: Replica3, " + leaving, "type: Replica3, " + three, ""},
 		{"type: Replica3, " + three, "type: Arbiter, " + three, "the type cannot change"},
 		{"type: Replica1, bricks: [{node: a, path: /p}]", "type: Replica3, " + three, "the type cannot change"},
+		{"type: Replica1, bricks: [{node: a, path: /p}]", "type: Replica2, " + two, ""},
+		{"type: Replica2, " + two, "type: Replica3, " + three, ""},
+		{"type: Replica2, tiebreaker: {node: t, path: /t}, " + two, "type: Replica3, " + three, "the type cannot change"},
+		{"type: Replica3, " + three, "type: Replica2, " + two, "the type cannot change"},
+		{"type: Replica1, " + two, "type: Replica2, " + two, "the type cannot change"},
 		{"type: Disperse, disperse: {data: 2, redundancy: 1}, " + three, "type: Disperse, disperse: {data: 4, redundancy: 2}, " + six, "disperse cannot change"},
 		{"type: Replica3, " + three, "type: Replica3, volumeID: 64220cb5-c301-41b1-b4f1-e5756b3171dc, " + three, "volumeID cannot change"},
 		{"type: External, external: {hosts: [a], volume: v}", "type: External, external: {hosts: [b], volume: v}", ""},

@@ -14,12 +14,19 @@ import (
 type Writer struct {
 	Lines   int
 	Longest time.Duration
+	// Kept is set when the mount took a graph of other bricks while the file was open: to
+	// the kernel, who opens it then opens another file, whose size it knows for a second.
+	Kept bool
 
 	path  string
 	pause time.Duration
 	stop  atomic.Bool
 	done  chan error
 }
+
+// attributeTimeout is for how long the kernel takes what it was told of a file for true
+// (glusterfs 10: --attribute-timeout), and a little more.
+const attributeTimeout = 1200 * time.Millisecond
 
 // StartWriter starts one.
 func StartWriter(path string) *Writer { return StartPacedWriter(path, 0) }
@@ -61,6 +68,9 @@ func (w *Writer) Finish(t *testing.T) {
 	var want strings.Builder
 	for i := range w.Lines {
 		fmt.Fprintf(&want, "line %d\n", i)
+	}
+	if w.Kept {
+		time.Sleep(attributeTimeout)
 	}
 	for range 2 { // the second time tells what is lost from what is late
 		text, err := os.ReadFile(w.path)

@@ -278,75 +278,35 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 }
 
-// lister lists a folder again and again, and looks at an attribute of it, until it is
-// told to stop. It knows how often something was missing.
-type lister struct {
-	stop    chan struct{}
-	done    chan struct{}
-	rounds  int
-	missing []string
-}
-
-func startLister(dir, attribute string, want []string) *lister {
-	l := &lister{stop: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		for ; ; l.rounds++ {
-			select {
-			case <-l.stop:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			entries, err := os.ReadDir(dir)
-			var names []string
-			for _, e := range entries {
-				names = append(names, e.Name())
-			}
-			for _, name := range want {
-				if err == nil && !slices.Contains(names, name) {
-					err = fmt.Errorf("%s is missing in round %d", name, l.rounds)
-				}
-			}
-			if _, e := unix.Getxattr(dir, attribute, nil); err == nil && e != nil {
-				err = fmt.Errorf("the attribute: %w in round %d", e, l.rounds)
-			}
-			if err != nil {
-				l.missing = append(l.missing, err.Error())
-			}
-		}
-	}()
-	return l
-}
-
-func (l *lister) finish(t *testing.T) {
-	t.Helper()
-	close(l.stop)
-	<-l.done
-	t.Logf("listed %d times", l.rounds)
-	if len(l.missing) > 0 {
-		t.Errorf("%d times something was missing, such as %v", len(l.missing), l.missing[:min(5, len(l.missing))])
-	}
-}
-
-// TestJoin makes a pool of one brick one of two copies and then of three: while each is
-// filled, nothing is missing in what is listed, and each has all of it in the end. Nothing is
-// written meanwhile: a client that does not know of a new copy would write beside it, which
-// is why 'atoll plan' and the API server refuse this change.
+// TestJoin makes a pool of one brick one of two copies and then of three, under a writer:
+// nothing that was synced is lost, while each copy is filled nothing is missing in what is
+// listed, and each has all of it in the end. A client that hears nothing of a new copy is
+// shut out before the copy counts.
 func TestJoin(t *testing.T) {
 	const options = `options: {network.ping-timeout: "5"}`
-	c := startPool(t, plain(t, "Replica1", 1, options), disks)
+	const hold = 6 * time.Second
+	c := startPool(t, plain(t, "Replica1", 1, options), func(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
+		c.Hold = hold
+		disks(t, c, p)
+	})
 	dir, deep, before := used(t, c, 50)
 	if err := unix.Setxattr(dir, "trusted.test", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
+	w := bricks.StartWriter(filepath.Join(dir, "lines"))
 	listers := []*lister{startLister(dir, "trusted.test", []string{"a"})}
 	was := c.PID("atoll-fast-0-0", "glusterfsd")
 	for _, step := range []struct {
 		kind  string
 		brick int
 	}{{"Replica2", 1}, {"Replica3", 2}} {
+		stale := startStale(t, c)
 		begin := time.Now()
 		grow(t, c, plain(t, step.kind, step.brick+1, options), step.brick)
+		joined := time.Since(begin)
+		if joined < hold {
+			t.Errorf("the copy has joined after %s already", joined)
+		}
 		eventually(t, c, 30*time.Second, "the client has all bricks", func() bool { return podrun.Connected(dir) == step.brick+1 })
 		fresh, err := c.Mount(context.Background(), catalog.KeyFiles) // one that knows nothing yet
 		if err != nil {
@@ -354,24 +314,25 @@ func TestJoin(t *testing.T) {
 		}
 		listers = append(listers, startLister(fresh, "trusted.test", []string{"a"}))
 		holds(t, c, step.brick, "a/b", before)
-		t.Logf("%s: the copy has all after %s", step.kind, time.Since(begin).Round(time.Second/10))
-		eventually(t, c, 60*time.Second, "the root is healed, and nothing else is left to heal", func() bool {
-			if accused(c, step.brick) {
-				return false
-			}
-			for i := range step.brick + 1 {
-				if podrun.Backlog(brickFolder(c, i)) > 0 {
-					return false
-				}
-			}
-			return true
-		})
+		t.Logf("%s: the copy joins after %s and has all after %s", step.kind, joined.Round(time.Second/10), time.Since(begin).Round(time.Second/10))
+		stale.finish(t, c, dir)
+		rootHealed(t, c, step.brick)
 	}
 	for _, l := range listers {
 		l.finish(t)
 	}
+	w.Kept = true
+	w.Finish(t)
 	if c.PID("atoll-fast-0-0", "glusterfsd") != was {
 		t.Error("the brick that was there has been restarted")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "lines"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before["../../lines"] = bricks.Checksum(text)
+	for i := range 3 {
+		holds(t, c, i, "a/b", before)
 	}
 	// The first brick goes for good: the copies are enough.
 	if err := c.Delete("atoll-fast-0-0"); err != nil {
@@ -379,6 +340,74 @@ func TestJoin(t *testing.T) {
 	}
 	before.Verify(t, deep)
 	bricks.Write(t, deep, "after", 5)
+}
+
+// rootHealed waits until no brick up to this one has anything to heal.
+func rootHealed(t *testing.T, c *podrun.Cluster, brick int) {
+	t.Helper()
+	eventually(t, c, 60*time.Second, "the root is healed, and nothing else is left to heal but what is being written", func() bool {
+		for i := range brick + 1 {
+			if podrun.Backlog(brickFolder(c, i)) > 1 {
+				return false
+			}
+		}
+		return !accused(c, brick)
+	})
+}
+
+// stale is a client that hears of no new copy, and writes until it may not.
+type stale struct {
+	mount string
+	wrote int
+	err   error
+	done  chan struct{}
+}
+
+func startStale(t *testing.T, c *podrun.Cluster) *stale {
+	t.Helper()
+	mount, err := c.Mount(context.Background(), catalog.KeyFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Freeze(mount)
+	s := &stale{mount: mount, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		for s.err == nil {
+			if s.err = os.WriteFile(s.file(mount, s.wrote), fmt.Appendf(nil, "text %d", s.wrote), 0o600); s.err == nil {
+				s.wrote++
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return s
+}
+
+func (s *stale) file(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-%d", filepath.Base(s.mount), i))
+}
+
+// finish holds that the client was shut out, that all it has written is there for others,
+// and that it is let in again with the new graph.
+func (s *stale) finish(t *testing.T, c *podrun.Cluster, dir string) {
+	t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a client that knows of no new copy still writes")
+	}
+	t.Logf("a client that knows of no new copy wrote %d files, then: %v", s.wrote, s.err)
+	for i := range s.wrote {
+		if text, err := os.ReadFile(s.file(dir, i)); err != nil || string(text) != fmt.Sprintf("text %d", i) {
+			t.Errorf("file %d of it: %q %v", i, text, err)
+		}
+	}
+	if err := c.Thaw(s.mount, catalog.KeyFiles); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, c, 20*time.Second, "it is let in again", func() bool {
+		return os.WriteFile(s.file(s.mount, s.wrote), []byte("again"), 0o600) == nil
+	})
 }
 
 // holds waits until a brick has these files.

@@ -97,6 +97,12 @@ func (c *Cluster) ConnectClient(mount string, connected bool) error {
 // reach the API server.
 func (c *Cluster) Freeze(mount string) { delete(c.mounts, mount+".vol") }
 
+// Thaw has the client of a mount hear of changes again: of this graph of the catalog.
+func (c *Cluster) Thaw(mount, graph string) error {
+	c.mounts[mount+".vol"] = graph
+	return c.publish()
+}
+
 // KillClient ends the client of a mount.
 func (c *Cluster) KillClient(mount string) error { return c.clients[mount].run.kill() }
 

@@ -35,6 +35,8 @@ type Cluster struct {
 	Dir string
 	// Program is the folder that has atoll-brick.
 	Program string
+	// Hold is the flag of that name of what serves volfiles to bricks, if it is not zero.
+	Hold time.Duration
 	// Secrets are what pods may mount, by name and key.
 	Secrets map[string]map[string]string
 
@@ -144,20 +146,35 @@ func (c *Cluster) Apply(objects []render.Object) error {
 // publish gives clients what has changed, as a node's mount holder does: when all bricks
 // that are in it can be reached.
 func (c *Cluster) publish() error {
+	ready := true
 	for _, name := range c.Pods() {
-		if len(c.mounts) > 0 && !c.served[name] && c.Ready(name) != nil {
-			return nil
-		}
-	}
-	for _, name := range c.Pods() {
-		c.served[name] = true
+		ready = ready && (c.served[name] || c.Ready(name) == nil)
 	}
 	for path, graph := range c.mounts {
-		if err := replaceFile(path, c.clientGraph(graph)); err != nil {
+		former, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := c.clientGraph(graph)
+		if sets(text) > sets(string(former)) && !ready {
+			return nil
+		}
+		if err := replaceFile(path, text); err != nil {
 			return err
 		}
 	}
+	for _, name := range c.Pods() {
+		c.served[name] = c.served[name] || ready
+	}
 	return nil
+}
+
+// sets counts the sets of a client's graph.
+func sets(graph string) int {
+	_, distribution, _ := strings.Cut(graph, "type cluster/distribute")
+	_, list, _ := strings.Cut(distribution, "subvolumes ")
+	list, _, _ = strings.Cut(list, "\n")
+	return len(strings.Fields(list))
 }
 
 // Delete ends all containers of a pod.

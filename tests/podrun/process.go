@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -74,6 +75,9 @@ func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	set := setup{
 		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hostsFile(),
 		Root: filepath.Join(c.Dir, "pods", p.Name, "root-"+spec.Name), Program: c.Program,
+	}
+	if spec.Name == "volfiles" && c.Hold > 0 {
+		set.Command = append(slices.Clone(set.Command), "--hold="+c.Hold.String())
 	}
 	if err := os.MkdirAll(set.Root, 0o755); err != nil {
 		return nil, err
