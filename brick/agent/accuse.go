@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,16 +77,8 @@ func (h *Healer) known(ctx context.Context, sets gluster.Healers) (bool, error) 
 	if !found || set.Coded {
 		return true, nil // nothing joins there
 	}
-	copies, folder := 0, ""
-	for _, b := range set.Bricks {
-		if strings.HasPrefix(b.Name, h.clients()) { // a tiebreaker has no copy
-			copies++
-		}
-		if b.Name == h.ownName() {
-			folder = b.Folder
-		}
-	}
-	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), folder, volume.User(copies-1))
+	own := set.Bricks[slices.IndexFunc(set.Bricks, func(b gluster.HealBrick) bool { return b.Name == h.ownName() })]
+	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Folder, own.Fewer())
 	if err != nil {
 		return false, fmt.Errorf("a new brick waits: %w", err)
 	}

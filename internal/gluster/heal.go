@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/atoll-storage/atoll/internal/gluster/onc"
@@ -41,8 +42,25 @@ type HealSet struct {
 }
 
 // HealBrick is a brick as the daemon reaches it. Name is that of its client xlator,
-// which ends in -client- and the brick's index, Folder the one that the brick serves.
-type HealBrick struct{ Name, Host, Port, Folder string }
+// which ends in -client- and the brick's index, Folder the one that the brick serves, and
+// User what the client calls itself.
+type HealBrick struct{ Name, Host, Port, Folder, User string }
+
+// Fewer is what clients call themselves that know of a copy less than this one: a name
+// ends in how many. "" when there is none.
+func (b HealBrick) Fewer() string {
+	at := strings.LastIndexByte(b.User, '-')
+	copies, err := strconv.Atoi(b.User[at+1:])
+	if err != nil || copies < 1 {
+		return ""
+	}
+	return b.User[:at+1] + strconv.Itoa(copies-1)
+}
+
+func healBrick(client *volume) HealBrick {
+	o := client.options
+	return HealBrick{client.name, o["remote-host"], o["remote-port"], o["remote-subvolume"], o["username"]}
+}
 
 // Around finds the set of a brick, by its name in the graph, and the set's other bricks.
 func (h Healers) Around(brick string) (set HealSet, others []HealBrick, found bool) {
@@ -73,8 +91,7 @@ func ParseHealers(volfile string) (Healers, error) {
 		}
 		set := HealSet{Name: v.name, Coded: v.kind == "cluster/disperse"}
 		for _, name := range v.below {
-			b := g.volumes[name]
-			set.Bricks = append(set.Bricks, HealBrick{name, b.options["remote-host"], b.options["remote-port"], b.options["remote-subvolume"]})
+			set.Bricks = append(set.Bricks, healBrick(g.volumes[name]))
 		}
 		h = append(h, set)
 	}

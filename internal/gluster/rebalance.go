@@ -92,7 +92,7 @@ func ParseRebalance(volfile string) (Rebalance, error) {
 			if !strings.HasPrefix(b.name, brick) {
 				continue
 			}
-			one := HealBrick{b.name, b.options["remote-host"], b.options["remote-port"], b.options["remote-subvolume"]}
+			one := healBrick(b)
 			r.Bricks = append(r.Bricks, one)
 			if slices.Contains(leaving, set) {
 				r.Leaving = append(r.Leaving, one)

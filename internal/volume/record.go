@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 )
 
@@ -39,10 +38,6 @@ const LayoutAttribute = "trusted.atoll.layout"
 // SpreadAttribute is on a pool's root: how many sets it had when last the records of all
 // volumes were on all of them. GlusterFS does not bring it to a set that is added later.
 const SpreadAttribute = "trusted.atoll.sets"
-
-// User is what a client calls itself at bricks whose graph has this many copies of all
-// data: bricks refuse those that know of fewer than there are. It is no secret.
-func User(copies int) string { return "copies-" + strconv.Itoa(copies) }
 
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
 const Folder = "subvol"

@@ -1,14 +1,18 @@
 package volfile
 
 import (
+	"strconv"
 	"strings"
 
-	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // maxCopies is the most bricks that have the same data.
 const maxCopies = 3
+
+// user is what clients call themselves whose graph has this many copies. It is no secret,
+// and neither is the password, without which GlusterFS looks at no name.
+func user(copies int) string { return "copies-" + strconv.Itoa(copies) }
 
 // copies is how many bricks of a set have the same data, an arbiter counted; 0 where a
 // brick has a part of it, and no brick can be added to a set.
@@ -24,7 +28,7 @@ func (p Pool) login() []Option {
 	if p.copies() == 0 {
 		return nil
 	}
-	return []Option{{"username", volume.User(p.copies())}, {"password", volume.User(p.copies())}}
+	return []Option{{"username", user(p.copies())}, {"password", user(p.copies())}}
 }
 
 // admit lets in clients that know of all copies that the pool has, or of more. One that
@@ -38,8 +42,8 @@ func (p Pool) admit(at Endpoint) []Option {
 	var users []string
 	var options []Option
 	for n := p.copies(); n <= maxCopies; n++ {
-		users = append(users, volume.User(n))
-		options = append(options, Option{"auth.login." + volume.User(n) + ".password", volume.User(n)})
+		users = append(users, user(n))
+		options = append(options, Option{"auth.login." + user(n) + ".password", user(n)})
 	}
 	return append([]Option{{"auth.login." + at.Directory + ".allow", strings.Join(users, ",")}}, options...)
 }
