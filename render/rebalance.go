@@ -22,7 +22,7 @@ func (b *builder) rebalance() error {
 	delete(labels, LabelPool)
 	b.add(&appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
-		ObjectMeta: b.meta(b.workload("rebalance")),
+		ObjectMeta: b.meta(RebalanceName(b.name)),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas, RevisionHistoryLimit: &history, ProgressDeadlineSeconds: &progress,
 			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},

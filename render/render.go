@@ -57,6 +57,9 @@ const (
 	VolfilesHealthPort = 24012
 )
 
+// RebalanceName is the name of the Deployment that moves the files of a pool.
+func RebalanceName(pool string) string { return "atoll-" + pool + "-rebalance" }
+
 // RebalancePort is the TCP port on which the pod that moves files tells how far it is.
 const RebalancePort = 24013
 

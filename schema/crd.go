@@ -40,30 +40,47 @@ const copyRule = "self.type == oldSelf.type || !has(oldSelf.tiebreaker) && has(s
 
 // CRD is the custom resource definition of StoragePool, in YAML.
 func CRD() ([]byte, error) {
-	column := func(name, path string) map[string]any {
-		return map[string]any{"name": name, "type": "string", "jsonPath": path}
+	return definition("atoll.storage", map[string]any{
+		"kind": "StoragePool", "listKind": "StoragePoolList", "plural": "storagepools", "singular": "storagepool", "shortNames": []string{"pool"}, "categories": []string{"atoll"},
+	}, ".spec.type", "# Made from schema/pool.cue by 'make generate'.\n", poolShape().OpenAPI(crdRules))
+}
+
+// KadaluCRD is that of KadaluStorage, for clusters without Kadalu's operator. It takes every
+// document that Kadalu takes; what is wrong with one is told of in its status.
+func KadaluCRD() ([]byte, error) {
+	whatever := map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
+	return definition(kadaluGroup, map[string]any{
+		"kind": "KadaluStorage", "listKind": "KadaluStorageList", "plural": "kadalustorages", "singular": "kadalustorage", "shortNames": []string{"kds"}, "categories": []string{"atoll"},
+	}, ".spec.type", "# Made by 'make generate'.\n", map[string]any{"type": "object", "properties": map[string]any{"spec": whatever, "status": whatever}})
+}
+
+// kadaluGroup is the API group of KadaluStorage.
+const kadaluGroup = "kadalu-operator.storage"
+
+func definition(group string, names map[string]any, kind, head string, schema map[string]any) ([]byte, error) {
+	column := func(name, path, is string) map[string]any {
+		return map[string]any{"name": name, "type": is, "jsonPath": path}
 	}
-	age := column("Age", ".metadata.creationTimestamp")
-	age["type"] = "date"
 	text, err := yaml.Marshal(map[string]any{
 		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-		"metadata": map[string]any{"name": "storagepools.atoll.storage"},
+		"metadata": map[string]any{"name": fmt.Sprint(names["plural"], ".", group)},
 		"spec": map[string]any{
-			"group": "atoll.storage", "scope": "Namespaced",
-			"names": map[string]any{"kind": "StoragePool", "listKind": "StoragePoolList", "plural": "storagepools", "singular": "storagepool", "shortNames": []string{"pool"}, "categories": []string{"atoll"}},
+			"group": group, "scope": "Namespaced", "names": names,
 			"versions": []any{map[string]any{
 				"name": "v1alpha1", "served": true, "storage": true,
 				"subresources": map[string]any{"status": map[string]any{}},
 				"additionalPrinterColumns": []any{
-					column("Type", ".spec.type"), age,
-					column("Ready", `.status.conditions[?(@.type=="Ready")].status`), column("Status", `.status.conditions[?(@.type=="Ready")].message`),
+					column("Type", kind, "string"), column("Bricks", ".status.bricksOnline", "string"),
+					column("To heal", ".status.backlog", "integer"), column("Volumes", ".status.volumes", "integer"),
+					column("Age", ".metadata.creationTimestamp", "date"),
+					column("Ready", `.status.conditions[?(@.type=="Ready")].status`, "string"), column("Status", `.status.conditions[?(@.type=="Ready")].message`, "string"),
 				},
-				"schema": map[string]any{"openAPIV3Schema": poolShape().OpenAPI(crdRules)},
+				"schema": map[string]any{"openAPIV3Schema": schema},
 			}},
 		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the custom resource definition: %w", err)
 	}
-	return append([]byte("# Made from schema/pool.cue by 'make generate'.\n"), text...), nil
+	return append([]byte(head), text...), nil
 }

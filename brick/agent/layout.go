@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,6 +95,30 @@ func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 		return n, names, fmt.Errorf("counting the brick's files: %w", err)
 	}
 	return n, names, nil
+}
+
+// errFound ends a walk that has found what it looked for.
+var errFound = errors.New("found")
+
+// empty tells whether the brick has no volume and no file. What cannot be read is not empty.
+func (a *Agent) empty(ctx context.Context) bool {
+	root, err := os.OpenRoot(a.Directory)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || ctx.Err() != nil:
+			return errors.Join(err, ctx.Err())
+		case path == volume.Own:
+			return fs.SkipDir
+		case !d.IsDir(), strings.Count(path, "/") >= volume.Depth:
+			return errFound
+		}
+		return nil
+	})
+	return err == nil
 }
 
 // isLink tells whether a file only says where another is.

@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // newAdopt makes volumes of data that is on a pool already.

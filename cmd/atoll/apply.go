@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,11 +78,10 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	name, namespace := document.Metadata.Name, cmp.Or(document.Metadata.Namespace, f.render.Namespace)
-	objects, err := render.Render(document, *f.render)
-	p := apply.Pool{Namespace: namespace, Name: name, Objects: objects}
+	name := document.Metadata.Name
+	p, err := apply.Render(document, *f.render)
 	if err != nil {
-		return apply.Result{Pool: name, Namespace: namespace}, err
+		return apply.Result{Pool: name, Namespace: p.Namespace}, err
 	}
 	if f.dryRun {
 		r, err := a.Plan(ctx, p)

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // Adoption is data that is on a pool already and is to become a volume.

@@ -12,8 +12,8 @@ import (
 	"os"
 	"slices"
 
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // Pool is a pool's entry and its client volfiles.

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/atoll-storage/atoll/csi/volumeid"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // Write puts a pool's entry into a catalog folder: what a ConfigMap's files are. The

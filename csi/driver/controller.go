@@ -9,8 +9,8 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // controller makes, changes and deletes volumes.

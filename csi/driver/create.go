@@ -12,8 +12,8 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // defaultSize is what a volume gets that asks for none, in bytes.

@@ -19,7 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/csi/volumeid"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // callLimit ends calls whose caller has set no deadline.

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // tokenPrefix marks tokens of ListVolumes; the rest is the last ID of the page

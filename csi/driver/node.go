@@ -5,8 +5,8 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // node brings volumes to the pods of its node. It keeps nothing in memory: what is

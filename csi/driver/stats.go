@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // statsLimit is how long a volume may take to answer.

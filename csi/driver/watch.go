@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/csi/volumeid"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // Events tells people what became of a pod's volume.

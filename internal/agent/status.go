@@ -41,6 +41,8 @@ type Status struct {
 	Layout string `json:"layout,omitempty"`
 	// Spread is the value of volume.SpreadAttribute on the brick, "" when it has none.
 	Spread string `json:"spread,omitempty"`
+	// Empty tells that no volume, and no file, is on the brick.
+	Empty bool `json:"empty"`
 	// Enforced tells whether volumes are held to their sizes.
 	Enforced bool   `json:"enforced"`
 	Size     uint64 `json:"sizeBytes"`

@@ -42,6 +42,9 @@ const SpreadAttribute = "trusted.atoll.sets"
 // Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
 const Folder = "subvol"
 
+// Depth is how many folders above a volume are its pool's: subvol, xx and yy.
+const Depth = 3
+
 // Version is that of the records that this program writes and reads.
 const Version = 1
 

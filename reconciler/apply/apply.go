@@ -4,7 +4,10 @@
 package apply
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // fieldManager is the name under which fields are owned, in the API server and in
@@ -51,6 +55,31 @@ func New(config *rest.Config) (*Applier, error) {
 type Pool struct {
 	Namespace, Name string
 	Objects         []render.Object
+	Document        *schema.Pool
+	Options         render.Options // that it was rendered with
+}
+
+// Render renders a document, which schema.Load has found valid.
+func Render(document *schema.Pool, o render.Options) (Pool, error) {
+	objects, err := render.Render(document, o)
+	return Pool{
+		Namespace: cmp.Or(document.Metadata.Namespace, o.Namespace, schema.DefaultNamespace), Name: document.Metadata.Name,
+		Objects: objects, Document: document, Options: o,
+	}, err
+}
+
+// Revision names what a pool is rendered to.
+func (p Pool) Revision() (string, error) {
+	objects, err := convertAll(p.Objects)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(objects)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:8]), nil
 }
 
 // Action is what happens to an object.
@@ -95,10 +124,13 @@ func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := a.guard(ctx, p, before.document); err != nil {
+		return r, err
+	}
 	if r.Changes, err = a.try(ctx, p, objects); err != nil {
 		return r, err
 	}
-	gone, err := a.gone(ctx, p, before, objects)
+	gone, err := a.gone(ctx, p, before.objects, objects)
 	r.Changes = append(r.Changes, gone...)
 	return r, err
 }
@@ -115,6 +147,9 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := a.guard(ctx, p, before.document); err != nil {
+		return r, err
+	}
 	if _, err := a.try(ctx, p, objects); err != nil {
 		return r, err
 	}
@@ -122,7 +157,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 		return r, err
 	}
 	wanted := references(objects)
-	both := slices.Concat(before, wanted)
+	both := record{slices.Concat(before.objects, wanted), p.Document}
 	if err := inventory.save(ctx, before, both); err != nil {
 		return r, err
 	}
@@ -133,7 +168,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err != nil {
 		return r, fmt.Errorf("applying pool %s: %w", p.Name, err)
 	}
-	gone, err := a.gone(ctx, p, before, objects)
+	gone, err := a.gone(ctx, p, before.objects, objects)
 	if err != nil {
 		return r, err
 	}
@@ -148,8 +183,9 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	}
 	r.Changes = append(r.Changes, gone...)
 	// What was saved first has all of it: only now may something be forgotten.
-	slices.SortFunc(both, compare)
-	return r, inventory.save(ctx, slices.Compact(both), wanted)
+	slices.SortFunc(both.objects, compare)
+	both.objects = slices.Compact(both.objects)
+	return r, inventory.save(ctx, both, record{wanted, p.Document})
 }
 
 // Wait returns when all objects of a pool are as they should be, such as bricks that are

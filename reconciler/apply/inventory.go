@@ -5,16 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	kinds "k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // Reference names an object of a cluster.
@@ -33,7 +35,7 @@ func referenceTo(u *unstructured.Unstructured) Reference {
 
 func (r Reference) object() *unstructured.Unstructured {
 	u := &unstructured.Unstructured{}
-	u.SetGroupVersionKind(schema.FromAPIVersionAndKind(r.APIVersion, r.Kind))
+	u.SetGroupVersionKind(kinds.FromAPIVersionAndKind(r.APIVersion, r.Kind))
 	u.SetNamespace(r.Namespace)
 	u.SetName(r.Name)
 	return u
@@ -46,39 +48,61 @@ type inventory struct {
 	namespace, pool string
 }
 
-// inventoryKey is the key of the list in the ConfigMap's data.
-const inventoryKey = "objects.json"
-
-func (i inventory) key() client.ObjectKey {
-	return client.ObjectKey{Namespace: i.namespace, Name: "atoll-" + i.pool + "-inventory"}
+// record is what an inventory has.
+type record struct {
+	objects  []Reference
+	document *schema.Pool // nil in what was saved before there was one
 }
 
-// load reads the list; an inventory that is not there has none.
-func (i inventory) load(ctx context.Context) ([]Reference, error) {
+// Keys of an inventory's data.
+const (
+	inventoryKey = "objects.json"
+	documentKey  = "document.json"
+)
+
+// InventoryName is the name of the ConfigMap that lists a pool's objects.
+func InventoryName(pool string) string { return "atoll-" + pool + "-inventory" }
+
+func (i inventory) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: i.namespace, Name: InventoryName(i.pool)}
+}
+
+// load reads what was saved; an inventory that is not there has nothing.
+func (i inventory) load(ctx context.Context) (record, error) {
 	var m corev1.ConfigMap
 	err := i.client.Get(ctx, i.key(), &m)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return record{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the inventory of pool %s: %w", i.pool, err)
+		return record{}, fmt.Errorf("reading the inventory of pool %s: %w", i.pool, err)
 	}
-	var all []Reference
-	if err := json.Unmarshal([]byte(m.Data[inventoryKey]), &all); err != nil {
-		return nil, fmt.Errorf("reading the inventory of pool %s, ConfigMap %s: %w; nothing is applied before it is whole again, or deleted: then nothing is ever pruned that it had", i.pool, i.key(), err)
+	r, err := decode(m)
+	if err != nil {
+		return record{}, fmt.Errorf("reading the inventory of pool %s, ConfigMap %s: %w; nothing is applied before it is whole again, or deleted: then nothing is ever pruned that it had", i.pool, i.key(), err)
 	}
-	return all, nil
+	return r, nil
 }
 
-// save writes the list, unless it is what is there.
-func (i inventory) save(ctx context.Context, before, all []Reference) error {
-	all = slices.Clone(all)
-	slices.SortFunc(all, compare)
-	all = slices.Compact(all)
-	if slices.Equal(before, all) {
+func decode(m corev1.ConfigMap) (r record, err error) {
+	if err := json.Unmarshal([]byte(m.Data[inventoryKey]), &r.objects); err != nil {
+		return r, err
+	}
+	if text := m.Data[documentKey]; text != "" {
+		err = json.Unmarshal([]byte(text), &r.document)
+	}
+	return r, err
+}
+
+// save writes a record, unless it is what is there.
+func (i inventory) save(ctx context.Context, before, now record) error {
+	now.objects = slices.Clone(now.objects)
+	slices.SortFunc(now.objects, compare)
+	now.objects = slices.Compact(now.objects)
+	if slices.Equal(before.objects, now.objects) && reflect.DeepEqual(before.document, now.document) {
 		return nil
 	}
-	text, err := json.MarshalIndent(all, "", "  ")
+	text, err := json.MarshalIndent(now.objects, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -89,6 +113,13 @@ func (i inventory) save(ctx context.Context, before, all []Reference) error {
 			Labels: map[string]string{render.LabelPool: i.pool, LabelInventory: "true"},
 		},
 		Data: map[string]string{inventoryKey: string(text)},
+	}
+	if now.document != nil {
+		document, err := json.MarshalIndent(now.document, "", "  ")
+		if err != nil {
+			return err
+		}
+		m.Data[documentKey] = string(document)
 	}
 	u, err := convert(m)
 	if err != nil {

@@ -34,14 +34,19 @@ func generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	kadalu, err := schema.KadaluCRD()
+	if err != nil {
+		return nil, err
+	}
 	crd, err := schema.CRD()
 	if err != nil {
 		return nil, err
 	}
 	return map[string][]byte{
-		"../kustomize/base/crds/storagepools.yaml": crd,
-		"storagepool.schema.json":                  editors,
-		"../docs/storagepool.md":                   []byte(d.Reference("StoragePool reference") + footer),
+		"../kustomize/base/crds/storagepools.yaml":           crd,
+		"../kustomize/components/kadalu/kadalustorages.yaml": kadalu,
+		"storagepool.schema.json":                            editors,
+		"../docs/storagepool.md":                             []byte(d.Reference("StoragePool reference") + footer),
 	}, nil
 }
 

@@ -24,35 +24,43 @@ import (
 
 // pools makes StoragePools, once the cluster knows what they are.
 type crdPools struct {
-	t      *testing.T
+	t *testing.T
+	*cluster
 	client dynamic.ResourceInterface
 }
 
 func withCRD(t *testing.T, config *rest.Config) crdPools {
 	t.Helper()
 	c := connect(t, config)
-	text, err := os.ReadFile("../../kustomize/base/crds/storagepools.yaml")
+	c.definition("../../kustomize/base/crds/storagepools.yaml")
+	return crdPools{t, c, c.dynamic.Resource(storagePools).Namespace(schema.DefaultNamespace)}
+}
+
+// definition brings a custom resource definition into the cluster.
+func (c *cluster) definition(path string) {
+	c.t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	u := &unstructured.Unstructured{}
 	if err := yaml.UnmarshalStrict(text, &u.Object); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	crds := c.dynamic.Resource(runtime.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
 	if _, err := crds.Create(ctx, u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
-		t.Fatalf("the definition is refused: %v", err)
+		c.t.Fatalf("the definition is refused: %v", err)
 	}
-	p := crdPools{t, c.dynamic.Resource(runtime.GroupVersionResource{Group: "atoll.storage", Version: "v1alpha1", Resource: "storagepools"}).Namespace(schema.DefaultNamespace)}
+	group, plural, version := u.Object["spec"].(map[string]any)["group"].(string), strings.SplitN(u.GetName(), ".", 2)[0], "v1alpha1"
 	for {
-		if _, err := p.client.List(ctx, metav1.ListOptions{}); err == nil {
-			return p
+		if _, err := c.dynamic.Resource(runtime.GroupVersionResource{Group: group, Version: version, Resource: plural}).List(ctx, metav1.ListOptions{}); err == nil {
+			return
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatal("the cluster does not get to know StoragePools")
+			c.t.Fatalf("the cluster does not get to know %s", plural)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

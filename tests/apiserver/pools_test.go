@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,20 +32,12 @@ type commandLine struct {
 func newCommandLine(t *testing.T, config *rest.Config) *commandLine {
 	t.Helper()
 	dir := t.TempDir()
-	c := &commandLine{cluster: connect(t, config), program: filepath.Join(dir, "atoll"), kubeconfig: filepath.Join(dir, "kubeconfig"), dir: filepath.Join(dir, "pools")}
+	c := &commandLine{cluster: connect(t, config), kubeconfig: filepath.Join(dir, "kubeconfig"), dir: filepath.Join(dir, "pools")}
 	if err := os.Mkdir(c.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", c.program, "./cmd/atoll")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building atoll: %v\n%s", err, out)
-	}
-	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
-  clusters: [{name: a, cluster: {server: %q, insecure-skip-tls-verify: true}}], users: [{name: a, user: {token: %s}}]}`, config.Host, token)
-	if err := os.WriteFile(c.kubeconfig, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	c.program = build(t, dir, "atoll")
+	writeConfig(t, c.kubeconfig, config, token)
 	return c
 }
 
@@ -248,6 +241,19 @@ func (c *commandLine) less(ctx context.Context) {
 	if _, err := volumes.Create(ctx, volume, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
+	c.refused("fast", 3, "brick-removed")
+	c.pool("fast", 6, "suspend: false")
+	c.leaving("fast")
+	c.done()
+	c.refused("fast", 3, "not-drained")
+	mover, err := c.typed.AppsV1().Deployments(schema.DefaultNamespace).Get(ctx, "atoll-fast-rebalance", metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	mover.Status = appsv1.DeploymentStatus{ObservedGeneration: mover.Generation, Replicas: 1, ReadyReplicas: 1}
+	if _, err := c.typed.AppsV1().Deployments(schema.DefaultNamespace).UpdateStatus(ctx, mover, metav1.UpdateOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
 	c.pool("fast", 3, "suspend: false")
 	for range 2 { // what is kept is kept, and told of, every time
 		changes := c.done()
@@ -280,5 +286,31 @@ func (c *commandLine) less(ctx context.Context) {
 	}
 	if set.DeletionTimestamp != nil {
 		c.t.Error("the StatefulSet of a brick is being deleted")
+	}
+}
+
+// refused applies a pool of so many bricks, which must not be.
+func (c *commandLine) refused(name string, bricks int, danger string) {
+	c.t.Helper()
+	c.pool(name, bricks, "suspend: false")
+	if changes, said, err := c.run(); err == nil || !strings.Contains(said, danger) || !strings.Contains(said, "nothing of it was applied") {
+		c.t.Errorf("%v: %v\n%s", changes, err, said)
+	}
+}
+
+// leaving decommissions the second set of a pool.
+func (c *commandLine) leaving(name string) {
+	c.t.Helper()
+	path := filepath.Join(c.dir, name+".yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := 3; i < 6; i++ {
+		brick := fmt.Sprintf("{node: n%d, path: /%s", i, name)
+		text = []byte(strings.Replace(string(text), brick, brick+", decommissioned: true", 1))
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		c.t.Fatal(err)
 	}
 }

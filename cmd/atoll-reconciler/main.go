@@ -1,0 +1,142 @@
+// Command atoll-reconciler makes a cluster have the pools that custom resources, or the
+// documents of a folder, ask for.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/fluxcd/pkg/runtime/client"
+	helper "github.com/fluxcd/pkg/runtime/controller"
+	"github.com/fluxcd/pkg/runtime/events"
+	"github.com/fluxcd/pkg/runtime/jitter"
+	"github.com/fluxcd/pkg/runtime/leaderelection"
+	"github.com/fluxcd/pkg/runtime/logger"
+	"github.com/fluxcd/pkg/runtime/metrics"
+	"github.com/fluxcd/pkg/runtime/pprof"
+	"github.com/fluxcd/pkg/runtime/probes"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	scheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/reconciler/pools"
+	"github.com/atoll-storage/atoll/render"
+)
+
+// name is that of the program in leases, events and field managers.
+const name = "atoll-reconciler"
+
+type flags struct {
+	metrics, health, events, namespace string
+	kadalu                             bool
+	workers                            int
+	attentive                          time.Duration
+	render                             render.Options
+
+	client  client.Options
+	elect   leaderelection.Options
+	log     logger.Options
+	limiter helper.RateLimiterOptions
+	jitter  jitter.IntervalOptions
+}
+
+func main() {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use: name, Short: "Make a cluster have the storage pools that are asked for", Args: cobra.NoArgs,
+		SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
+	}
+	s := cmd.Flags()
+	s.StringVar(&f.metrics, "metrics-addr", ":8080", "address of /metrics and /debug/pprof")
+	s.StringVar(&f.health, "health-addr", ":9440", "address of /healthz and /readyz")
+	s.StringVar(&f.events, "events-addr", "", "address of Flux's notification-controller, which gets events too")
+	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"), "namespace of the lease of the leader")
+	s.BoolVar(&f.kadalu, "kadalu", false, "follow KadaluStorage resources as well")
+	s.IntVar(&f.workers, "concurrent", 8, "pools that are worked on at the same time")
+	s.DurationVar(&f.attentive, "bricks-interval", pools.Attentive, "how often bricks are asked how they are; twice as often while one is away or is healed")
+	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods; default is that of this version")
+	f.client.BindFlags(s)
+	f.elect.BindFlags(s)
+	f.log.BindFlags(s)
+	f.limiter.BindFlags(s)
+	f.jitter.BindFlags(s)
+	if err := cmd.ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1)
+	}
+}
+
+func (f *flags) run(ctx context.Context) error {
+	log := logger.NewLogger(f.log)
+	logger.SetLogger(log)
+	if err := f.jitter.SetGlobalJitter(rand.New(rand.NewSource(time.Now().UnixNano()))); err != nil {
+		return err
+	}
+	all := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(all); err != nil {
+			return err
+		}
+	}
+	config := client.GetConfigOrDie(f.client)
+	cached, err := pools.CacheOptions()
+	if err != nil {
+		return err
+	}
+	m, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: all, Cache: cached, Logger: log,
+		Metrics:                       server.Options{BindAddress: f.metrics, ExtraHandlers: pprof.GetHandlers()},
+		HealthProbeBindAddress:        f.health,
+		LeaderElection:                f.elect.Enable,
+		LeaderElectionNamespace:       f.namespace,
+		LeaderElectionReleaseOnCancel: f.elect.ReleaseOnCancel,
+		LeaseDuration:                 &f.elect.LeaseDuration,
+		RenewDeadline:                 &f.elect.RenewDeadline,
+		RetryPeriod:                   &f.elect.RetryPeriod,
+		LeaderElectionID:              name,
+	})
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	probes.SetupChecks(m, log)
+	if err := f.setUp(m); err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+// setUp adds the reconcilers of all kinds that are followed.
+func (f *flags) setUp(m manager.Manager) error {
+	a, err := apply.New(m.GetConfig())
+	if err != nil {
+		return err
+	}
+	recorder, err := events.NewRecorder(m, m.GetLogger(), f.events, name)
+	if err != nil {
+		return fmt.Errorf("making events: %w", err)
+	}
+	kinds := []func() v1alpha1.Object{func() v1alpha1.Object { return &v1alpha1.StoragePool{} }}
+	if f.kadalu {
+		kinds = append(kinds, func() v1alpha1.Object { return &v1alpha1.KadaluStorage{} })
+	}
+	measured := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
+	for i, kind := range kinds {
+		r := &pools.Reconciler{
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, Attentive: f.attentive,
+		}
+		if err := r.SetUp(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
+			return fmt.Errorf("following kind %s: %w", strconv.Itoa(i), err)
+		}
+	}
+	return nil
+}

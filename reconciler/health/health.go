@@ -1,0 +1,155 @@
+// Package health finds out how the bricks of a pool are: from its pods, and from the agents
+// beside the bricks.
+package health
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/explain"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// askLimit is how long all agents of a pool may take.
+const askLimit = 3 * time.Second
+
+// Brick is one brick.
+type Brick struct {
+	v1alpha1.BrickStatus
+	Pod string // its name, "" when there is none
+	Set int
+	// Known tells that its agent has answered; what follows is from that.
+	Known    bool
+	Fresh    bool
+	Enforced bool
+	Empty    bool
+	Size     uint64
+	Free     uint64
+}
+
+// Bricks looks at all bricks of a native pool, as they stand in its document.
+func Bricks(ctx context.Context, c client.Reader, namespace string, pool *schema.Pool) ([]Brick, error) {
+	at := []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{render.LabelPool: pool.Metadata.Name}}
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, at...); err != nil {
+		return nil, fmt.Errorf("listing the brick pods of pool %s: %w", pool.Metadata.Name, err)
+	}
+	var sets appsv1.StatefulSetList
+	if err := c.List(ctx, &sets, at...); err != nil {
+		return nil, fmt.Errorf("listing the bricks of pool %s: %w", pool.Metadata.Name, err)
+	}
+	byBrick := map[string]*corev1.Pod{}
+	for i := range pods.Items {
+		if p := &pods.Items[i]; p.DeletionTimestamp == nil {
+			byBrick[p.Labels[render.LabelBrick]] = p
+		}
+	}
+	updates := map[string]string{}
+	for i := range sets.Items {
+		s := &sets.Items[i]
+		if s.Status.ObservedGeneration == s.Generation {
+			updates[s.Labels[render.LabelBrick]] = s.Status.UpdateRevision
+		}
+	}
+	var all []Brick
+	for i, b := range pool.Spec.Bricks {
+		index := strconv.Itoa(i)
+		one := fromPod(byBrick[index], updates[index])
+		one.Index, one.Node, one.Place, one.Set = i, b.Node, explain.Place(b), i/max(1, pool.Spec.SetSize())
+		all = append(all, one)
+	}
+	ask(ctx, all, pool)
+	return all, nil
+}
+
+// fromPod tells what the pod of a brick says of it.
+func fromPod(p *corev1.Pod, update string) Brick {
+	var b Brick
+	b.Phase = v1alpha1.PhasePending
+	if p == nil {
+		b.Message = "there is no pod"
+		return b
+	}
+	b.Pod, b.Address = p.Name, p.Status.PodIP
+	b.Outdated = update != "" && p.Labels[appsv1.ControllerRevisionHashLabelKey] != update
+	if p.Spec.NodeName == "" || p.Status.PodIP == "" {
+		b.Message = waiting(p)
+		return b
+	}
+	b.Phase = v1alpha1.PhaseStarting
+	for _, c := range p.Status.InitContainerStatuses {
+		if c.Name == "join" && c.State.Running != nil {
+			b.Phase, b.Message = v1alpha1.PhaseJoining, "it is new and waits for the others of its set, or for clients to learn of it"
+			return b
+		}
+	}
+	if p.Status.Phase == corev1.PodRunning {
+		b.Phase = v1alpha1.PhaseOffline
+	}
+	b.Message = waiting(p)
+	return b
+}
+
+// waiting tells what keeps a pod from running.
+func waiting(p *corev1.Pod) string {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return "the pod has no node: " + c.Message
+		}
+	}
+	for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+		if last := c.LastTerminationState.Terminated; c.State.Waiting != nil && last != nil && last.Message != "" {
+			return c.Name + ": " + last.Message
+		}
+		if w := c.State.Waiting; w != nil && w.Reason != "PodInitializing" {
+			return fmt.Sprintf("%s: %s %s", c.Name, w.Reason, w.Message)
+		}
+	}
+	return ""
+}
+
+// ask adds what the agents say.
+func ask(ctx context.Context, all []Brick, pool *schema.Pool) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	var addresses []string
+	var asked []*Brick
+	for i := range all {
+		if all[i].Address != "" {
+			addresses = append(addresses, net.JoinHostPort(all[i].Address, strconv.Itoa(render.AgentPort)))
+			asked = append(asked, &all[i])
+		}
+	}
+	var client agent.Client
+	for i, s := range client.Statuses(ctx, addresses...) {
+		b := asked[i]
+		if s.Err != nil || s.Pool != pool.Metadata.Name || s.Brick != strconv.Itoa(b.Index) {
+			if b.Message == "" {
+				b.Message = "its agent does not answer"
+			}
+			continue
+		}
+		b.Known, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
+		b.Backlog, b.SplitBrain, b.Size, b.Free = int64(s.Backlog), int64(s.SplitBrain), s.Size, s.Free
+		switch {
+		case !s.Online && b.Phase == v1alpha1.PhaseOffline:
+			b.Message = "its agent answers, the brick does not"
+		case s.Online && pool.Spec.Bricks[b.Index].Decommissioned:
+			b.Phase, b.Message = v1alpha1.PhaseLeaving, ""
+		case s.Online && s.Fresh:
+			b.Phase, b.Message = v1alpha1.PhaseFilling, ""
+		case s.Online:
+			b.Phase, b.Message = v1alpha1.PhaseOnline, ""
+		}
+	}
+}

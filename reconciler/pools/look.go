@@ -1,0 +1,133 @@
+package pools
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/reconciler/health"
+	"github.com/atoll-storage/atoll/reconciler/roll"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// rollDeadline is after how long a restart of bricks that has to wait is called stuck.
+const rollDeadline = 15 * time.Minute
+
+// look finds out how a pool is that has been applied.
+func (r *Reconciler) look(ctx context.Context, o v1alpha1.Object, p apply.Pool) (ctrl.Result, error) {
+	n, err := apply.Volumes(ctx, r.Client, p.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	o.Base().Status.Volumes = int64(n)
+	if p.Document.Spec.Type == schema.External {
+		return r.external(ctx, o, p)
+	}
+	bricks, err := health.Bricks(ctx, r.Client, p.Namespace, p.Document)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	health.Fill(&o.Base().Status, p.Document, bricks)
+	found := health.Conditions(p.Document, bricks)
+	for _, c := range found {
+		conditions.Set(o, &c)
+	}
+	if rolling, err := r.roll(ctx, o, bricks); err != nil || rolling {
+		return r.again(p.Document, false), err
+	}
+	online := found[0]
+	calm := online.Status == metav1.ConditionTrue && found[1].Status == metav1.ConditionTrue
+	if online.Status != metav1.ConditionTrue {
+		reconciling(o, online.Reason, online.Message)
+		conditions.MarkFalse(o, meta.ReadyCondition, online.Reason, "%s", online.Message)
+		return r.again(p.Document, false), nil
+	}
+	ready(o, fmt.Sprintf("%s; %s", online.Message, found[1].Message))
+	return r.again(p.Document, calm), nil
+}
+
+func ready(o v1alpha1.Object, message string) {
+	conditions.Delete(o, meta.ReconcilingCondition)
+	conditions.MarkTrue(o, meta.ReadyCondition, v1alpha1.ReasonApplied, "%s", message)
+}
+
+// reconciling keeps saying so while what is applied is not there yet.
+func reconciling(o v1alpha1.Object, reason, message string) {
+	conditions.MarkReconciling(o, reason, "%s", message)
+}
+
+// external asks the cluster of others.
+func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, p apply.Pool) (ctrl.Result, error) {
+	e := p.Document.Spec.External
+	s := gluster.Server{Hosts: e.Hosts, Port: e.Port, Volume: e.Volume, Options: e.Options, Aliases: map[string]string{}}
+	for _, a := range e.HostAliases {
+		for _, name := range a.Hostnames {
+			s.Aliases[name] = a.IP
+		}
+	}
+	for _, c := range health.Conditions(p.Document, nil)[2:] {
+		conditions.Set(o, &c)
+	}
+	report, err := s.Probe(ctx)
+	if err != nil {
+		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonNotReachable, "%s", err)
+		conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonNotReachable, "%s", err)
+		reconciling(o, v1alpha1.ReasonNotReachable, err.Error())
+		return r.again(p.Document, false), nil
+	}
+	o.Base().Status.BricksOnline = fmt.Sprintf("%d/%d", report.Bricks-len(report.Troubles), report.Bricks)
+	message := fmt.Sprintf("%s of %s is served by %s bricks", e.Volume, net.JoinHostPort(e.Hosts[0], strconv.Itoa(max(e.Port, gluster.ManagementPort))), o.Base().Status.BricksOnline)
+	if len(report.Troubles) > 0 {
+		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonBricksAway, "%v", report.Troubles)
+	} else {
+		conditions.MarkTrue(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonAllOnline, "%s", message)
+	}
+	ready(o, message)
+	return r.again(p.Document, len(report.Troubles) == 0), nil
+}
+
+// roll restarts one brick whose pod runs what was rendered before, if none speaks against it.
+func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, bricks []health.Brick) (rolling bool, err error) {
+	force := o.GetAnnotations()[v1alpha1.SkipRollAnnotation] == o.Base().Status.LastAppliedRevision
+	d := roll.Next(bricks, force)
+	switch {
+	case d.Left == 0:
+		return false, nil
+	case d.Brick != nil:
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: d.Brick.Pod}}
+		if err := client.IgnoreNotFound(r.Delete(ctx, pod)); err != nil {
+			return true, fmt.Errorf("restarting brick %d: %w", d.Brick.Index, err)
+		}
+		message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, len(bricks)-d.Left, len(bricks))
+		r.Events.Event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
+		reconciling(o, v1alpha1.ReasonRolling, message)
+		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
+		return true, nil
+	}
+	message := fmt.Sprintf("%d bricks are to be restarted for what has changed; the next waits: %s", d.Left, d.Waits)
+	reason := v1alpha1.ReasonRolling
+	if last := conditions.Get(o, meta.ReadyCondition); last != nil && last.Status == metav1.ConditionFalse && last.Reason == v1alpha1.ReasonRollStuck ||
+		last != nil && last.Reason == v1alpha1.ReasonRolling && time.Since(last.LastTransitionTime.Time) > rollDeadline {
+		reason = v1alpha1.ReasonRollStuck
+		message += fmt.Sprintf("; annotation %s: %q goes on without waiting for healing", v1alpha1.SkipRollAnnotation, o.Base().Status.LastAppliedRevision)
+	}
+	reconciling(o, reason, message)
+	if reason == v1alpha1.ReasonRollStuck {
+		conditions.MarkFalse(o, meta.ReadyCondition, reason, "%s", message)
+	} else {
+		conditions.MarkUnknown(o, meta.ReadyCondition, reason, "%s", message)
+	}
+	return true, nil
+}

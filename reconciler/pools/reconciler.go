@@ -1,0 +1,271 @@
+// Package pools makes clusters have the pools that custom resources ask for. Every run
+// derives all from the document and the cluster: what was missed before is found now.
+package pools
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
+	helper "github.com/fluxcd/pkg/runtime/controller"
+	"github.com/fluxcd/pkg/runtime/jitter"
+	"github.com/fluxcd/pkg/runtime/patch"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Times.
+const (
+	// runLimit is how long one run for one pool may take.
+	runLimit = 2 * time.Minute
+	// defaultInterval is how often a pool is looked at though nothing has been seen to change.
+	defaultInterval = 10 * time.Minute
+)
+
+// Attentive is how often bricks are looked at: their agents are asked, and tell nobody by
+// themselves. Bricks that are not all online and healed are looked at twice as often.
+const Attentive = 30 * time.Second
+
+// Reconciler is that of one kind of custom resource.
+type Reconciler struct {
+	client.Client
+	Applier *apply.Applier
+	Options render.Options // of all pools; the namespace is each pool's own
+	Events  record.EventRecorder
+	Metrics helper.Metrics
+	// New makes an empty resource of the kind.
+	New func() v1alpha1.Object
+	// Attentive is how often bricks are looked at.
+	Attentive time.Duration
+
+	settled settled
+}
+
+// owned are the conditions that only a Reconciler writes.
+var owned = []string{
+	meta.ReadyCondition, meta.ReconcilingCondition, meta.StalledCondition,
+	v1alpha1.BricksOnlineCondition, v1alpha1.HealedCondition, v1alpha1.QuotaEnforcedCondition,
+}
+
+// fieldManager is who writes the status.
+const fieldManager = "atoll-reconciler"
+
+// Reconcile makes the cluster have one pool.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	defer cancel()
+	begin := time.Now()
+	o := r.New()
+	if err := r.Get(ctx, req.NamespacedName, o); err != nil {
+		r.settled.forget(req)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	before := slices.Clone(o.GetConditions())
+	patcher := patch.NewSerialPatcher(o, r.Client)
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), runLimit/4)
+		defer cancel()
+		if e := patcher.Patch(last, o, patch.WithOwnedConditions{Conditions: owned}, patch.WithFieldOwner(fieldManager)); e != nil {
+			err = errors.Join(err, client.IgnoreNotFound(e))
+		}
+		r.tell(o, before)
+		r.Metrics.RecordReadiness(last, o)
+		r.Metrics.RecordReconciling(last, o)
+		r.Metrics.RecordStalled(last, o)
+		r.Metrics.RecordDuration(last, o, begin)
+	}()
+	if at, asked := o.GetAnnotations()[meta.ReconcileRequestAnnotation]; asked {
+		if o.Base().Status.LastHandledReconcileAt != at {
+			r.settled.forget(req) // who asks wants to see it done
+		}
+		o.Base().Status.LastHandledReconcileAt = at
+	}
+	pool, err := read(ctx, o)
+	if !o.GetDeletionTimestamp().IsZero() {
+		return r.remove(ctx, o, pool)
+	}
+	if err != nil {
+		// Nothing but another document helps: that comes by itself.
+		o.Base().Status.ObservedGeneration = o.GetGeneration()
+		stall(o, v1alpha1.ReasonInvalid, err)
+		return ctrl.Result{}, reconcile.TerminalError(err)
+	}
+	r.Metrics.RecordSuspend(ctx, o, pool.Spec.Suspend)
+	if pool.Spec.Suspend {
+		return ctrl.Result{}, nil
+	}
+	finalize(o, pool)
+	conditions.MarkReconciling(o, v1alpha1.ReasonProgressing, "looking at the cluster")
+	if conditions.Get(o, meta.ReadyCondition) == nil || o.Base().Status.ObservedGeneration != o.GetGeneration() {
+		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonProgressing, "the document is being applied")
+		if err := patcher.Patch(ctx, o, patch.WithOwnedConditions{Conditions: owned}, patch.WithFieldOwner(fieldManager)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return r.pool(ctx, req, o, pool)
+}
+
+// finalize keeps a pool that is to take its objects with it until it may.
+func finalize(o v1alpha1.Object, pool *schema.Pool) {
+	if pool.Spec.DeletionPolicy == "Delete" {
+		controllerutil.AddFinalizer(o.(client.Object), v1alpha1.Finalizer)
+	} else {
+		controllerutil.RemoveFinalizer(o.(client.Object), v1alpha1.Finalizer)
+	}
+}
+
+// stall says that only another document helps.
+func stall(o v1alpha1.Object, reason string, err error) {
+	conditions.MarkStalled(o, reason, "%s", err)
+	conditions.MarkFalse(o, meta.ReadyCondition, reason, "%s", err)
+	conditions.Delete(o, meta.ReconcilingCondition)
+}
+
+// read has package schema read a resource, as it reads documents of files.
+func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
+	version, kind := v1alpha1.GroupVersion, "StoragePool"
+	if _, is := o.(*v1alpha1.KadaluStorage); is {
+		version, kind = v1alpha1.KadaluGroupVersion, "KadaluStorage"
+	}
+	text, err := json.Marshal(map[string]any{
+		"apiVersion": version.String(), "kind": kind, "spec": o.Base().Spec,
+		"metadata": schema.Metadata{Name: o.GetName(), Namespace: o.GetNamespace(), Labels: o.GetLabels(), Annotations: described(o.GetAnnotations())},
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, err := schema.Load(ctx, schema.Options{Stdin: strings.NewReader(string(text))}, "-")
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, d := range found.Diagnostics {
+		if d.Severity == schema.SeverityError {
+			errs = append(errs, fmt.Errorf("%s: %s", d.Path, d.Words()))
+		}
+	}
+	if len(errs) > 0 || len(found.Documents) != 1 {
+		return nil, errors.Join(errs...)
+	}
+	return found.Documents[0].Pool, nil
+}
+
+// described leaves out what tools have noted of whole documents.
+func described(annotations map[string]string) map[string]string {
+	all := map[string]string{}
+	for name, value := range annotations {
+		if name != corev1.LastAppliedConfigAnnotation && name != meta.ReconcileRequestAnnotation {
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// pool applies a pool and tells how it is.
+func (r *Reconciler) pool(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
+	status := &o.Base().Status
+	options := r.Options
+	options.Namespace = o.GetNamespace()
+	p, err := apply.Render(document, options)
+	if err != nil {
+		stall(o, v1alpha1.ReasonInvalid, err)
+		return ctrl.Result{}, reconcile.TerminalError(err)
+	}
+	revision, err := p.Revision()
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if now := fingerprint(ctx, r.Client, p, revision); !r.settled.is(req, now) {
+		wrote, err := r.apply(ctx, o, p)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if r.settled.note(req, now); wrote {
+			r.settled.forget(req)
+		}
+	}
+	conditions.Delete(o, meta.StalledCondition)
+	status.ObservedGeneration, status.LastAppliedRevision, status.Inventory = o.GetGeneration(), revision, apply.InventoryName(p.Name)
+	return r.look(ctx, o, p)
+}
+
+// apply applies, and says in conditions why it did not come to that.
+func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool) (wrote bool, err error) {
+	done, err := r.Applier.Apply(ctx, p)
+	text := summary(done)
+	if text != "" {
+		r.Events.Event(o, corev1.EventTypeNormal, v1alpha1.ReasonApplied, text)
+	}
+	switch {
+	case err == nil:
+		return text != "", nil
+	case errors.Is(err, apply.ErrDangerous):
+		stall(o, v1alpha1.ReasonRefused, err)
+		o.Base().Status.ObservedGeneration = o.GetGeneration()
+		return false, reconcile.TerminalError(err)
+	}
+	conditions.Delete(o, meta.StalledCondition)
+	conditions.MarkReconciling(o, meta.ProgressingWithRetryReason, "%s", err)
+	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonApplyFailed, "%s", err)
+	return false, err // tried again, later and later
+}
+
+// summary says what was written; nothing for nothing.
+func summary(done apply.Result) string {
+	var all []string
+	for _, c := range done.Changes {
+		if c.Action != apply.Unchanged && c.Action != apply.Kept {
+			all = append(all, fmt.Sprintf("%s %s", c.Reference, c.Action))
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// tell makes an event of every condition that has changed.
+func (r *Reconciler) tell(o v1alpha1.Object, before []metav1.Condition) {
+	for _, c := range o.GetConditions() {
+		i := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
+		if c.Type == meta.ReconcilingCondition || c.Status == metav1.ConditionUnknown || i >= 0 && before[i].Status == c.Status && before[i].Reason == c.Reason {
+			continue
+		}
+		if ready := conditions.Get(o, meta.ReadyCondition); c.Type != meta.ReadyCondition && ready != nil && ready.Message == c.Message {
+			continue // it has been said
+		}
+		kind := corev1.EventTypeNormal
+		if (c.Status == metav1.ConditionFalse) != (c.Type == meta.StalledCondition) && c.Reason != v1alpha1.ReasonAdvisory {
+			kind = corev1.EventTypeWarning
+		}
+		r.Events.Event(o, kind, c.Reason, c.Type+": "+c.Message)
+	}
+}
+
+// again says when a pool that needs nothing now is looked at next.
+func (r *Reconciler) again(document *schema.Pool, calm bool) ctrl.Result {
+	interval, err := time.ParseDuration(document.Spec.Interval)
+	if err != nil || interval <= 0 {
+		interval = defaultInterval
+	}
+	switch {
+	case !calm:
+		interval = min(interval, r.Attentive/2)
+	case document.Spec.Type != schema.External:
+		interval = min(interval, r.Attentive)
+	}
+	return jitter.JitteredRequeueInterval(ctrl.Result{RequeueAfter: interval})
+}

@@ -1,0 +1,68 @@
+// Package roll decides which brick of a pool may be restarted next: one at a time, and none
+// while another one lacks something.
+package roll
+
+import (
+	"fmt"
+
+	"github.com/atoll-storage/atoll/reconciler/health"
+)
+
+// Decision is what is to be done. Neither a brick nor a reason to wait: nothing.
+type Decision struct {
+	// Brick is to be restarted, if it is not nil.
+	Brick *health.Brick
+	// Waits says why none is, though some run what was rendered before.
+	Waits string
+	// Left counts those.
+	Left int
+}
+
+// Next looks at the bricks of a pool. A brick that does not serve anyway is restarted first;
+// another one only when all serve and nothing is to be healed. With force, healing is not
+// waited for; that the other bricks of its set serve still is.
+func Next(bricks []health.Brick, force bool) Decision {
+	var d Decision
+	for i := range bricks {
+		if bricks[i].Outdated {
+			d.Left++
+		}
+	}
+	if d.Left == 0 {
+		return d
+	}
+	for i := range bricks {
+		if b := &bricks[i]; b.Outdated && !b.Online && b.Pod != "" {
+			d.Brick = b
+			return d
+		}
+	}
+	for i := range bricks {
+		b := &bricks[i]
+		if !b.Outdated {
+			continue
+		}
+		if d.Waits = obstacle(bricks, b, force); d.Waits == "" {
+			d.Brick = b
+			return d
+		}
+	}
+	return d
+}
+
+// obstacle tells what speaks against restarting a brick now.
+func obstacle(bricks []health.Brick, one *health.Brick, force bool) string {
+	for i := range bricks {
+		b := &bricks[i]
+		switch {
+		case !b.Online && (!force || b.Set == one.Set):
+			return fmt.Sprintf("brick %d (%s) is not online", b.Index, b.Place)
+		case force:
+		case !b.Known:
+			return fmt.Sprintf("the agent of brick %d (%s) does not answer", b.Index, b.Place)
+		case b.Fresh || b.Backlog > 0:
+			return fmt.Sprintf("%d entries are to be healed from brick %d (%s)", b.Backlog, b.Index, b.Place)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,50 @@
+package roll
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/health"
+)
+
+// pool is one of two sets of three good bricks.
+func pool(change func(b []health.Brick)) []health.Brick {
+	var all []health.Brick
+	for i := range 6 {
+		all = append(all, health.Brick{BrickStatus: v1alpha1.BrickStatus{Index: i, Online: true}, Pod: "p", Set: i / 3, Known: true})
+	}
+	change(all)
+	return all
+}
+
+func TestNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(b []health.Brick)
+		force  bool
+		brick  int // -1 is none
+		waits  string
+	}{
+		"nothing has changed":              {func([]health.Brick) {}, false, -1, ""},
+		"one":                              {func(b []health.Brick) { b[4].Outdated = true }, false, 4, ""},
+		"the first of several":             {func(b []health.Brick) { b[4].Outdated, b[2].Outdated = true, true }, false, 2, ""},
+		"one that is away goes first":      {func(b []health.Brick) { b[1].Outdated, b[4].Outdated, b[4].Online = true, true, false }, false, 4, ""},
+		"another is away":                  {func(b []health.Brick) { b[4].Outdated, b[1].Online = true, false }, false, -1, "brick 1"},
+		"another is away, forced":          {func(b []health.Brick) { b[4].Outdated, b[1].Online = true, false }, true, 4, ""},
+		"another of the set, forced":       {func(b []health.Brick) { b[4].Outdated, b[3].Online = true, false }, true, -1, "brick 3"},
+		"the set is bad, another is not":   {func(b []health.Brick) { b[0].Outdated, b[4].Outdated, b[1].Online = true, true, false }, true, 4, ""},
+		"something is to be healed":        {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, false, -1, "7 entries"},
+		"something is healed, forced":      {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, true, 4, ""},
+		"one is being filled":              {func(b []health.Brick) { b[4].Outdated, b[0].Fresh = true, true }, false, -1, "brick 0"},
+		"an agent is silent":               {func(b []health.Brick) { b[4].Outdated, b[0].Known = true, false }, false, -1, "agent of brick 0"},
+		"one without a pod comes back new": {func(b []health.Brick) { b[4].Outdated, b[4].Online, b[4].Pod = true, false, "" }, false, -1, "brick 4"},
+	} {
+		d := Next(pool(test.change), test.force)
+		if got := d.Brick; (got == nil) != (test.brick < 0) || got != nil && got.Index != test.brick {
+			t.Errorf("%s: brick %+v, want %d", name, got, test.brick)
+		}
+		if (d.Waits == "") != (test.waits == "") || !strings.Contains(d.Waits, test.waits) {
+			t.Errorf("%s: waits for %q, want %q", name, d.Waits, test.waits)
+		}
+	}
+}

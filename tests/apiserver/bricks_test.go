@@ -1,0 +1,201 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/render"
+	pooltypes "github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// served is a pool named fast whose bricks run on this machine, each with an agent at an
+// address of its own, and with pods in the cluster that have these addresses.
+type served struct {
+	*operated
+	bricks *bricks.Cluster
+	agents []*exec.Cmd
+	binary string
+}
+
+func serve(o *operated) *served {
+	o.t.Helper()
+	s := &served{operated: o, bricks: bricks.Start(o.t, pooltypes.Replica3, 3, nil), binary: build(o.t, o.t.TempDir(), "atoll-brick")}
+	for i, b := range s.bricks.Pool.Bricks {
+		s.bricks.Eventually(20*time.Second, "the brick answers", func() bool {
+			return gluster.Greet(context.Background(), fmt.Sprintf("127.0.0.1:%d", b.Port)) == nil
+		})
+		s.agents = append(s.agents, s.bricks.Run(s.binary, "agent", "--namespace=atoll-system", "--pool=fast", "--brick="+strconv.Itoa(i),
+			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port), "--listen="+s.address(i)+":"+strconv.Itoa(render.AgentPort), "--keys="+o.t.TempDir()))
+	}
+	return s
+}
+
+// address is that of the agent of a brick, and of nobody else's tests.
+func (s *served) address(brick int) string { return fmt.Sprintf("127.9.4.%d", brick+1) }
+
+func (s *served) pods(revision string) {
+	for i := range s.bricks.Pool.Bricks {
+		s.brickPod("fast", i, s.address(i), revision)
+	}
+}
+
+// TestReconcileBricks has bricks that run: status, restarts one at a time, and deletion.
+func TestReconcileBricks(t *testing.T) {
+	s := serve(operate(t))
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	s.reconciler()
+	s.must(s.put(poolText("fast", 3, ", deletionPolicy: Delete")))
+	s.conditioned("fast", "Ready", "BricksStarting")
+	s.pods("r1")
+	ready := s.conditioned("fast", "Ready", "Applied")
+	if ready.Status != "True" || !strings.Contains(ready.Message, "3 of 3 bricks are online") {
+		t.Errorf("%+v", ready)
+	}
+	s.eventually("its status is complete", func() bool { return s.get(storagePools, "fast").Status.BricksOnline == "3/3" })
+	p := s.get(storagePools, "fast")
+	if len(p.Status.Bricks) != 3 || p.Status.Bricks[1].Phase != "Online" || p.Status.Bricks[1].Node != "n1" || p.Status.Bricks[1].Address != s.address(1) || p.Status.Backlog != 0 || p.Status.SizeBytes == 0 {
+		t.Errorf("%+v", p.Status)
+	}
+	if c := condition(p, "Healed"); c.Reason != "NothingToHeal" {
+		t.Errorf("%+v", c)
+	}
+	if c := condition(p, "Reconciling"); c.Type != "" {
+		t.Errorf("%+v", c)
+	}
+	t.Run("a brick ends", func(t *testing.T) {
+		bricks.Stop(s.bricks.Bricks[1])
+		c := s.conditioned("fast", "Ready", "BricksAway")
+		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent answers, the brick does not") {
+			t.Errorf("%+v", c)
+		}
+		s.bricks.StartBrick(1)
+		s.conditioned("fast", "Ready", "Applied")
+	})
+	t.Run("restarted one at a time", func(t *testing.T) { s.roll(ctx) })
+	t.Run("deleted", func(t *testing.T) { s.deleted(ctx) })
+}
+
+// pending makes a brick hold something against another one, as it does when that was away.
+func (s *served) pending(brick int) (file string) {
+	s.t.Helper()
+	dir := filepath.Join(s.bricks.Pool.Bricks[brick].Directory, ".glusterfs/indices/xattrop")
+	s.must(os.MkdirAll(dir, 0o700))
+	file = filepath.Join(dir, "5d3b9a2e-0a3e-4c6c-9c2b-2f0d8d0a0b0c")
+	s.must(os.WriteFile(file, nil, 0o600))
+	return file
+}
+
+// roll has all bricks run what was rendered before, while something is to be healed.
+func (s *served) roll(ctx context.Context) {
+	s.t.Helper()
+	file := s.pending(2)
+	s.eventually("the backlog is seen", func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
+	sets := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace)
+	for i := range 3 {
+		set, err := sets.Get(ctx, fmt.Sprintf("atoll-fast-%d", i), metav1.GetOptions{})
+		s.must(err)
+		set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.CurrentRevision, set.Status.Replicas = set.Generation, "r2", "r1", 1
+		_, err = sets.UpdateStatus(ctx, set, metav1.UpdateOptions{})
+		s.must(err)
+	}
+	s.eventually("it is said why none is restarted", func() bool {
+		c := condition(s.get(storagePools, "fast"), "Ready")
+		return c.Reason == "RollingBricks" && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 entries are to be healed from brick 2")
+	})
+	time.Sleep(2 * time.Second)
+	if gone := s.gone(ctx); len(gone) != 0 {
+		s.t.Errorf("restarted though something is to be healed: %v", gone)
+	}
+	s.must(os.Remove(file))
+	for i := range 3 {
+		var gone []int
+		s.eventually("a brick is restarted", func() bool { gone = s.gone(ctx); return len(gone) > 0 })
+		time.Sleep(time.Second)
+		if gone = s.gone(ctx); len(gone) != 1 || gone[0] != i {
+			s.t.Errorf("restarted: %v, want brick %d alone", gone, i)
+		}
+		for _, brick := range gone {
+			s.ended(ctx, brick)
+			s.brickPod("fast", brick, s.address(brick), "r2")
+		}
+	}
+	s.conditioned("fast", "Ready", "Applied")
+}
+
+// gone are the bricks without pods, or whose pods are to end, as a kubelet would see to.
+func (s *served) gone(ctx context.Context) (all []int) {
+	for i := range 3 {
+		pod, err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Get(ctx, fmt.Sprintf("atoll-fast-%d-0", i), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && pod.DeletionTimestamp != nil {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// ended takes away the pod of a brick.
+func (s *served) ended(ctx context.Context, brick int) {
+	s.t.Helper()
+	now := int64(0)
+	err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Delete(ctx, fmt.Sprintf("atoll-fast-%d-0", brick), metav1.DeleteOptions{GracePeriodSeconds: &now})
+	if err != nil && !apierrors.IsNotFound(err) {
+		s.t.Fatal(err)
+	}
+}
+
+// deleted deletes the pool while volumes, and then files, are on it.
+func (s *served) deleted(ctx context.Context) {
+	s.t.Helper()
+	volumes := s.typed.CoreV1().PersistentVolumes()
+	_, err := volumes.Create(ctx, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+		StorageClassName: "atoll.fast", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+		Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: pooltypes.DriverName, VolumeHandle: "v1.dir.fast.v"}},
+	}}, metav1.CreateOptions{})
+	s.must(err)
+	s.eventually("the volume is counted", func() bool { return s.get(storagePools, "fast").Status.Volumes == 1 })
+	file := filepath.Join(s.bricks.Pool.Bricks[1].Directory, "leftover")
+	s.must(os.WriteFile(file, nil, 0o600))
+	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "fast", metav1.DeleteOptions{}))
+	c := s.conditioned("fast", "Ready", "VolumesInUse")
+	if !strings.Contains(c.Message, "1 persistent volumes are on it") {
+		s.t.Errorf("%+v", c)
+	}
+	s.must(volumes.Delete(ctx, "v", metav1.DeleteOptions{}))
+	_, _ = volumes.Patch(ctx, "v", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}) // it may have gone at once
+	s.eventually("the files are told of", func() bool {
+		return strings.Contains(condition(s.get(storagePools, "fast"), "Ready").Message, "brick 1 (n1:/fast) has files that belong to no persistent volume")
+	})
+	if sets, err := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{}); err != nil || len(sets.Items) != 3 {
+		s.t.Errorf("%d bricks, %v", len(sets.Items), err)
+	}
+	s.must(os.Remove(file))
+	s.eventually("the pool goes", func() bool { return s.get(storagePools, "fast") == nil })
+	sets, err := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
+	s.must(err)
+	maps, err := s.typed.CoreV1().ConfigMaps(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{LabelSelector: "atoll.storage/pool=fast"})
+	s.must(err)
+	classes, err := s.typed.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
+	s.must(err)
+	if len(sets.Items)+len(maps.Items)+len(classes.Items) > 0 {
+		s.t.Errorf("left over: %d StatefulSets, %d ConfigMaps, %d classes", len(sets.Items), len(maps.Items), len(classes.Items))
+	}
+	if _, err := os.Stat(filepath.Join(s.bricks.Pool.Bricks[1].Directory, ".glusterfs")); err != nil {
+		s.t.Error("the brick's data has gone with the pool")
+	}
+}
