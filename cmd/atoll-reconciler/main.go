@@ -23,12 +23,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	scheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
+	live "sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/reconciler/pools"
+	"github.com/atoll-storage/atoll/reconciler/source"
 	"github.com/atoll-storage/atoll/render"
 )
 
@@ -38,6 +40,8 @@ const name = "atoll-reconciler"
 type flags struct {
 	metrics, health, events, namespace string
 	kadalu                             bool
+	source                             string
+	interval                           time.Duration
 	workers                            int
 	attentive                          time.Duration
 	render                             render.Options
@@ -61,6 +65,8 @@ func main() {
 	s.StringVar(&f.health, "health-addr", ":9440", "address of /healthz and /readyz")
 	s.StringVar(&f.events, "events-addr", "", "address of Flux's notification-controller, which gets events too")
 	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"), "namespace of the lease of the leader")
+	s.StringVar(&f.source, "source", "", "folder with documents to follow, instead of custom resources")
+	s.DurationVar(&f.interval, "source-interval", time.Minute, "how often the folder, and the cluster, are looked at though nothing was seen to change")
 	s.BoolVar(&f.kadalu, "kadalu", false, "follow KadaluStorage resources as well")
 	s.IntVar(&f.workers, "concurrent", 8, "pools that are worked on at the same time")
 	s.DurationVar(&f.attentive, "bricks-interval", pools.Attentive, "how often bricks are asked how they are; twice as often while one is away or is healed")
@@ -120,6 +126,16 @@ func (f *flags) setUp(m manager.Manager) error {
 	a, err := apply.New(m.GetConfig())
 	if err != nil {
 		return err
+	}
+	if f.source != "" {
+		writer, err := live.New(m.GetConfig(), live.Options{Scheme: m.GetScheme()})
+		if err != nil {
+			return err
+		}
+		return m.Add(&source.Folder{
+			Dir: f.source, Interval: f.interval, Workers: f.workers, Log: m.GetLogger().WithName("source"), Writer: writer,
+			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, Attentive: f.attentive},
+		})
 	}
 	recorder, err := events.NewRecorder(m, m.GetLogger(), f.events, name)
 	if err != nil {

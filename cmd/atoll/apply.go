@@ -83,6 +83,7 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	if err != nil {
 		return apply.Result{Pool: name, Namespace: p.Namespace}, err
 	}
+	p.Source = "command"
 	if f.dryRun {
 		r, err := a.Plan(ctx, p)
 		return r, inPool(name, err)

@@ -57,6 +57,7 @@ type Pool struct {
 	Objects         []render.Object
 	Document        *schema.Pool
 	Options         render.Options // that it was rendered with
+	Source          string         // where the document is from, such as "command"
 }
 
 // Render renders a document, which schema.Load has found valid.
@@ -157,7 +158,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 		return r, err
 	}
 	wanted := references(objects)
-	both := record{slices.Concat(before.objects, wanted), p.Document}
+	both := record{slices.Concat(before.objects, wanted), p.Document, p.Source}
 	if err := inventory.save(ctx, before, both); err != nil {
 		return r, err
 	}
@@ -185,7 +186,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	// What was saved first has all of it: only now may something be forgotten.
 	slices.SortFunc(both.objects, compare)
 	both.objects = slices.Compact(both.objects)
-	return r, inventory.save(ctx, both, record{wanted, p.Document})
+	return r, inventory.save(ctx, both, record{wanted, p.Document, p.Source})
 }
 
 // Wait returns when all objects of a pool are as they should be, such as bricks that are

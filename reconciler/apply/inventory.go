@@ -52,6 +52,7 @@ type inventory struct {
 type record struct {
 	objects  []Reference
 	document *schema.Pool // nil in what was saved before there was one
+	source   string       // where it is from
 }
 
 // Keys of an inventory's data.
@@ -59,6 +60,9 @@ const (
 	inventoryKey = "objects.json"
 	documentKey  = "document.json"
 )
+
+// sourceAnnotation tells where the document of an inventory is from.
+const sourceAnnotation = "atoll.storage/source"
 
 // InventoryName is the name of the ConfigMap that lists a pool's objects.
 func InventoryName(pool string) string { return "atoll-" + pool + "-inventory" }
@@ -85,6 +89,7 @@ func (i inventory) load(ctx context.Context) (record, error) {
 }
 
 func decode(m corev1.ConfigMap) (r record, err error) {
+	r.source = m.Annotations[sourceAnnotation]
 	if err := json.Unmarshal([]byte(m.Data[inventoryKey]), &r.objects); err != nil {
 		return r, err
 	}
@@ -99,7 +104,7 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 	now.objects = slices.Clone(now.objects)
 	slices.SortFunc(now.objects, compare)
 	now.objects = slices.Compact(now.objects)
-	if slices.Equal(before.objects, now.objects) && reflect.DeepEqual(before.document, now.document) {
+	if slices.Equal(before.objects, now.objects) && before.source == now.source && reflect.DeepEqual(before.document, now.document) {
 		return nil
 	}
 	text, err := json.MarshalIndent(now.objects, "", "  ")
@@ -113,6 +118,9 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 			Labels: map[string]string{render.LabelPool: i.pool, LabelInventory: "true"},
 		},
 		Data: map[string]string{inventoryKey: string(text)},
+	}
+	if now.source != "" {
+		m.Annotations = map[string]string{sourceAnnotation: now.source}
 	}
 	if now.document != nil {
 		document, err := json.MarshalIndent(now.document, "", "  ")

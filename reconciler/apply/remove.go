@@ -40,9 +40,9 @@ func PoolOf(v *corev1.PersistentVolume) string {
 	return id.Pool
 }
 
-// Applied lists the documents that were applied last to a namespace, "" for all, by the
-// inventories there.
-func (a *Applier) Applied(ctx context.Context, namespace string) ([]*schema.Pool, error) {
+// Applied lists the documents that were applied last to a namespace, "" for all, and came
+// from a source, "" for any, by the inventories there.
+func (a *Applier) Applied(ctx context.Context, namespace, source string) ([]*schema.Pool, error) {
 	var all corev1.ConfigMapList
 	if err := a.client.List(ctx, &all, client.InNamespace(namespace), client.MatchingLabels{LabelInventory: "true"}); err != nil {
 		return nil, fmt.Errorf("listing what was applied: %w", err)
@@ -50,7 +50,7 @@ func (a *Applier) Applied(ctx context.Context, namespace string) ([]*schema.Pool
 	var documents []*schema.Pool
 	for _, m := range all.Items {
 		r, err := decode(m)
-		if err != nil || r.document == nil {
+		if err != nil || r.document == nil || source != "" && r.source != source {
 			continue // Apply says so
 		}
 		r.document.Metadata.Namespace = m.Namespace

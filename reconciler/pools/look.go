@@ -111,7 +111,7 @@ func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, bricks []healt
 			return true, fmt.Errorf("restarting brick %d: %w", d.Brick.Index, err)
 		}
 		message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, len(bricks)-d.Left, len(bricks))
-		r.Events.Event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
+		r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
 		reconciling(o, v1alpha1.ReasonRolling, message)
 		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
 		return true, nil

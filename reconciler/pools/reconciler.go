@@ -46,8 +46,8 @@ const Attentive = 30 * time.Second
 type Reconciler struct {
 	client.Client
 	Applier *apply.Applier
-	Options render.Options // of all pools; the namespace is each pool's own
-	Events  record.EventRecorder
+	Options render.Options       // of all pools; the namespace is each pool's own
+	Events  record.EventRecorder // nil makes no events
 	Metrics helper.Metrics
 	// New makes an empty resource of the kind.
 	New func() v1alpha1.Object
@@ -118,7 +118,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 			return ctrl.Result{}, err
 		}
 	}
-	return r.pool(ctx, req, o, pool)
+	return r.Follow(ctx, req, o, pool, "resource")
 }
 
 // finalize keeps a pool that is to take its objects with it until it may.
@@ -177,8 +177,9 @@ func described(annotations map[string]string) map[string]string {
 	return all
 }
 
-// pool applies a pool and tells how it is.
-func (r *Reconciler) pool(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
+// Follow applies a valid document, and tells in the status of o how its pool is. source
+// names where the document is from.
+func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool, source string) (ctrl.Result, error) {
 	status := &o.Base().Status
 	options := r.Options
 	options.Namespace = o.GetNamespace()
@@ -187,6 +188,7 @@ func (r *Reconciler) pool(ctx context.Context, req ctrl.Request, o v1alpha1.Obje
 		stall(o, v1alpha1.ReasonInvalid, err)
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
+	p.Source = source
 	revision, err := p.Revision()
 	if err != nil {
 		return ctrl.Result{}, err
@@ -210,7 +212,7 @@ func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool)
 	done, err := r.Applier.Apply(ctx, p)
 	text := summary(done)
 	if text != "" {
-		r.Events.Event(o, corev1.EventTypeNormal, v1alpha1.ReasonApplied, text)
+		r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonApplied, text)
 	}
 	switch {
 	case err == nil:
@@ -251,7 +253,14 @@ func (r *Reconciler) tell(o v1alpha1.Object, before []metav1.Condition) {
 		if (c.Status == metav1.ConditionFalse) != (c.Type == meta.StalledCondition) && c.Reason != v1alpha1.ReasonAdvisory {
 			kind = corev1.EventTypeWarning
 		}
-		r.Events.Event(o, kind, c.Reason, c.Type+": "+c.Message)
+		r.event(o, kind, c.Reason, c.Type+": "+c.Message)
+	}
+}
+
+// event makes one, where pools are resources that can have events.
+func (r *Reconciler) event(o v1alpha1.Object, kind, reason, message string) {
+	if r.Events != nil {
+		r.Events.Event(o, kind, reason, message)
 	}
 }
 

@@ -30,7 +30,7 @@ func (r *Reconciler) remove(ctx context.Context, o v1alpha1.Object, pool *schema
 		return ctrl.Result{}, nil
 	}
 	if pool == nil { // the document is invalid by now: what was applied counts
-		applied, err := r.Applier.Applied(ctx, o.GetNamespace())
+		applied, err := r.Applier.Applied(ctx, o.GetNamespace(), "")
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -54,7 +54,7 @@ func (r *Reconciler) remove(ctx context.Context, o v1alpha1.Object, pool *schema
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	r.Events.Event(o, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "the pool has no volumes and goes:\n"+summary(done))
+	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "the pool has no volumes and goes:\n"+summary(done))
 	controllerutil.RemoveFinalizer(o.(client.Object), v1alpha1.Finalizer)
 	return ctrl.Result{}, nil
 }

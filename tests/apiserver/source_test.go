@@ -1,0 +1,87 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/source"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// TestFolder follows a folder as git-sync keeps it: a link that is pointed elsewhere.
+func TestFolder(t *testing.T) {
+	o := operate(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	root := t.TempDir()
+	revision := func(name string, files map[string]string) {
+		t.Helper()
+		dir := filepath.Join(root, name)
+		o.must(os.MkdirAll(dir, 0o755))
+		for file, text := range files {
+			o.must(os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+		}
+		link := filepath.Join(root, "next")
+		o.must(os.Symlink(name, link))
+		o.must(os.Rename(link, filepath.Join(root, "pools")))
+	}
+	classes := func() string {
+		list, err := o.typed.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
+		o.must(err)
+		var all []string
+		for _, c := range list.Items {
+			all = append(all, c.Name)
+		}
+		return strings.Join(all, " ")
+	}
+	const leaves = ", deletionPolicy: Delete"
+	external := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [127.9.9.9], volume: v}" + leaves + "}}"
+	revision("one", map[string]string{"a.yaml": poolText("a", 3, ""), "far.yaml": external})
+	o.reconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
+	o.eventually("both pools are there", func() bool { return classes() == "atoll.a atoll.far" })
+	o.eventually("it is written down how the pool is", func() bool {
+		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, source.StatusName("far"), metav1.GetOptions{})
+		if err != nil {
+			return false
+		}
+		var s v1alpha1.PoolStatus
+		o.must(json.Unmarshal([]byte(m.Data[source.StatusKey]), &s))
+		p := &v1alpha1.StoragePool{}
+		p.Status = s
+		return condition(p, "Ready").Reason == "ExternalUnreachable"
+	})
+	t.Run("another revision", func(t *testing.T) {
+		revision("two", map[string]string{"a.yaml": poolText("a", 3, ""), "far.yaml": external, "b.yaml": poolText("b", 3, "")})
+		o.eventually("the added pool is there", func() bool { return classes() == "atoll.a atoll.b atoll.far" })
+	})
+	t.Run("one that is wrong keeps no other from being applied, and all from being removed", func(t *testing.T) {
+		revision("three", map[string]string{"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, "")})
+		o.eventually("the pool beside it is there", func() bool { return strings.Contains(classes(), "atoll.c") })
+		time.Sleep(2 * time.Second)
+		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.far" {
+			t.Error(got)
+		}
+	})
+	t.Run("removed", func(t *testing.T) {
+		revision("four", map[string]string{"c.yaml": poolText("c", 3, "")})
+		o.eventually("what nobody uses, and says so, goes", func() bool { return classes() == "atoll.a atoll.b atoll.c" })
+		if _, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, source.StatusName("far"), metav1.GetOptions{}); err == nil {
+			t.Error("its status is left")
+		}
+	})
+	t.Run("an empty folder removes nothing", func(t *testing.T) {
+		revision("five", nil)
+		time.Sleep(3 * time.Second)
+		if got := classes(); got != "atoll.a atoll.b atoll.c" {
+			t.Error(got)
+		}
+	})
+}
