@@ -34,9 +34,29 @@ type cluster struct {
 	dynamic dynamic.Interface
 	typed   kubernetes.Interface
 	mapper  meta.RESTMapper
+
+	discover discovery.DiscoveryInterface
+}
+
+// freshMapper knows the kinds that the cluster has now.
+func freshMapper(c *cluster) meta.RESTMapper {
+	return restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.discover))
 }
 
 func connect(t *testing.T, config *rest.Config) *cluster {
+	t.Helper()
+	c := reach(t, config)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := c.typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// reach is connect for a cluster that stays empty.
+func reach(t *testing.T, config *rest.Config) *cluster {
 	t.Helper()
 	d, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -50,13 +70,8 @@ func connect(t *testing.T, config *rest.Config) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dynamic: d, typed: typed, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discover))}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	_, err = typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := &cluster{t: t, dynamic: d, typed: typed, discover: discover}
+	c.mapper = freshMapper(c)
 	return c
 }
 

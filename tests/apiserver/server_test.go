@@ -31,7 +31,7 @@ const token = "atoll-test-token"
 const startLimit = 60 * time.Second
 
 // start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
-func start(t *testing.T) *rest.Config {
+func start(t *testing.T, more ...string) *rest.Config {
 	t.Helper()
 	server := os.Getenv("ATOLL_KUBE_APISERVER")
 	if server == "" {
@@ -53,11 +53,13 @@ func start(t *testing.T) *rest.Config {
 	if err := os.WriteFile(tokens, []byte(token+",admin,1,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, "kube-apiserver", server, "--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
+	run(t, dir, "kube-apiserver", server, append([]string{
+		"--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
 		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",
 		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
-		"--disable-admission-plugins", "ServiceAccount") // nobody makes the accounts here
+		"--disable-admission-plugins", "ServiceAccount", // nobody makes the accounts here
+	}, more...)...)
 	config := &rest.Config{Host: url("https", secure), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000}
 	waitReady(t, config, dir)
 	return config
