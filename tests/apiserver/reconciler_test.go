@@ -36,7 +36,11 @@ type operated struct {
 
 func operate(t *testing.T) *operated {
 	t.Helper()
-	config := start(t)
+	return operateOn(t, start(t))
+}
+
+func operateOn(t *testing.T, config *rest.Config) *operated {
+	t.Helper()
 	o := &operated{config: config}
 	o.cluster = withCRD(t, config).cluster
 	o.definition("../../kustomize/components/kadalu/kadalustorages.yaml")

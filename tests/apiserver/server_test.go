@@ -33,6 +33,20 @@ const startLimit = 60 * time.Second
 // start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
 func start(t *testing.T, more ...string) *rest.Config {
 	t.Helper()
+	return startServers(t, more...).config
+}
+
+// servers are an etcd and a kube-apiserver that can go and come back.
+type servers struct {
+	t       *testing.T
+	dir     string
+	command map[string][]string
+	runs    map[string]*exec.Cmd
+	config  *rest.Config
+}
+
+func startServers(t *testing.T, more ...string) *servers {
+	t.Helper()
 	server := os.Getenv("ATOLL_KUBE_APISERVER")
 	if server == "" {
 		t.Skip("no kube-apiserver: run make test-apiserver, which builds it")
@@ -43,7 +57,8 @@ func start(t *testing.T, more ...string) *rest.Config {
 	}
 	dir := t.TempDir()
 	client, peer, secure := port(t), port(t), port(t)
-	run(t, dir, "etcd", etcd, "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
+	s := &servers{t: t, dir: dir, command: map[string][]string{}, runs: map[string]*exec.Cmd{}}
+	s.run("etcd", etcd, "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls", url("http", client), "--advertise-client-urls", url("http", client),
 		"--listen-peer-urls", url("http", peer), "--initial-advertise-peer-urls", url("http", peer),
 		"--initial-cluster", "default="+url("http", peer))
@@ -53,16 +68,47 @@ func start(t *testing.T, more ...string) *rest.Config {
 	if err := os.WriteFile(tokens, []byte(token+",admin,1,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, "kube-apiserver", server, append([]string{
+	s.run("kube-apiserver", append([]string{server,
 		"--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
 		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",
 		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--disable-admission-plugins", "ServiceAccount", // nobody makes the accounts here
 	}, more...)...)
-	config := &rest.Config{Host: url("https", secure), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000}
-	waitReady(t, config, dir)
-	return config
+	s.config = &rest.Config{Host: url("https", secure), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000}
+	waitReady(t, s.config, dir)
+	return s
+}
+
+// run starts a process with a log, and ends it with the test.
+func (s *servers) run(name string, command ...string) {
+	s.t.Helper()
+	s.command[name] = command
+	s.again(name)
+	s.t.Cleanup(func() { s.end(name) })
+}
+
+// end ends a server at once.
+func (s *servers) end(name string) {
+	_ = s.runs[name].Process.Kill() // it may have ended
+	_ = s.runs[name].Wait()
+}
+
+// again starts a server, or starts it anew.
+func (s *servers) again(name string) {
+	s.t.Helper()
+	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(s.command[name][0], s.command[name][1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.runs[name] = cmd
 }
 
 func url(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }
@@ -75,26 +121,6 @@ func port(t *testing.T) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// run starts a process with a log, and ends it with the test.
-func run(t *testing.T, dir, name, path string, args ...string) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(dir, name+".log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()
-		log.Close()
-	})
 }
 
 func writeKey(t *testing.T, path string) {
