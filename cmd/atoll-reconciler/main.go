@@ -72,6 +72,10 @@ func main() {
 	s.DurationVar(&f.attentive, "bricks-interval", pools.Attentive, "how often bricks are asked how they are; twice as often while one is away or is healed")
 	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods; default is that of this version")
 	f.client.BindFlags(s)
+	for flag, value := range map[string]string{"kube-api-qps": "500", "kube-api-burst": "1000"} { // the server has its own limits
+		s.Lookup(flag).DefValue = value
+		_ = s.Set(flag, value)
+	}
 	f.elect.BindFlags(s)
 	f.log.BindFlags(s)
 	f.limiter.BindFlags(s)

@@ -20,6 +20,7 @@ import (
 	"github.com/fluxcd/pkg/ssa"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -101,6 +102,17 @@ type Change struct {
 	Reference
 	Action Action `json:"action"`
 	Reason string `json:"reason,omitempty"`
+	// State is State of what was written, "" when nothing was.
+	State string `json:"-"`
+}
+
+// State is another one whenever somebody has changed an object, but for its status.
+func State(o metav1.Object) string {
+	version := o.GetResourceVersion()
+	if o.GetGeneration() > 0 { // its status changes all the time, and is not ours
+		version = fmt.Sprint(o.GetGeneration(), o.GetLabels(), o.GetAnnotations())
+	}
+	return string(o.GetUID()) + " " + version
 }
 
 // Result is what happens to a pool.
@@ -151,7 +163,8 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	if _, err := a.try(ctx, p, objects); err != nil {
+	tried, err := a.try(ctx, p, objects)
+	if err != nil {
 		return r, err
 	}
 	if err := a.keys(ctx, p.Namespace); err != nil {
@@ -162,11 +175,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err := inventory.save(ctx, before, both); err != nil {
 		return r, err
 	}
-	set, err := a.manager.ApplyAllStaged(ctx, objects, ssa.DefaultApplyOptions()) // never with Force: it deletes what it cannot change
-	if set != nil {
-		r.Changes = append(r.Changes, changes(set)...)
-	}
-	if err != nil {
+	if r.Changes, err = a.write(ctx, objects, tried); err != nil {
 		return r, fmt.Errorf("applying pool %s: %w", p.Name, err)
 	}
 	gone, err := a.gone(ctx, p, before.objects, objects)
@@ -346,14 +355,22 @@ func references(objects []*unstructured.Unstructured) []Reference {
 	return all
 }
 
-func changes(set *ssa.ChangeSet) []Change {
-	var all []Change
-	for _, e := range set.Entries {
-		m := e.ObjMetadata
-		version := e.GroupVersion
-		all = append(all, Change{Reference: Reference{version, m.GroupKind.Kind, m.Namespace, m.Name}, Action: Action(e.Action)})
+// write applies what the API server has just taken for different, in the order in which it
+// was rendered: classes come last, when what volumes are made on is there. None waits for
+// another, and nothing is ever deleted to be made anew (docs/decisions/0012).
+func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructured, tried []Change) ([]Change, error) {
+	var done []Change
+	for i, o := range objects {
+		if tried[i].Action != Unchanged {
+			is := o.DeepCopy()
+			if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(is), client.ForceOwnership, client.FieldOwner(fieldManager)); err != nil {
+				return done, explain(o, err)
+			}
+			tried[i].State = State(is)
+		}
+		done = append(done, tried[i])
 	}
-	return all
+	return done, nil
 }
 
 func convertAll(objects []render.Object) ([]*unstructured.Unstructured, error) {

@@ -194,13 +194,12 @@ func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Ob
 		return ctrl.Result{}, err
 	}
 	if now := fingerprint(ctx, r.Client, p, revision); !r.settled.is(req, now) {
-		wrote, err := r.apply(ctx, o, p)
+		done, err := r.apply(ctx, o, p)
 		if err != nil {
+			r.settled.forget(req)
 			return ctrl.Result{}, err
 		}
-		if r.settled.note(req, now); wrote {
-			r.settled.forget(req)
-		}
+		r.settled.note(req, now, revision, done)
 	}
 	conditions.Delete(o, meta.StalledCondition)
 	status.ObservedGeneration, status.LastAppliedRevision, status.Inventory = o.GetGeneration(), revision, apply.InventoryName(p.Name)
@@ -208,7 +207,7 @@ func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Ob
 }
 
 // apply applies, and says in conditions why it did not come to that.
-func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool) (wrote bool, err error) {
+func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool) (apply.Result, error) {
 	done, err := r.Applier.Apply(ctx, p)
 	text := summary(done)
 	if text != "" {
@@ -216,16 +215,16 @@ func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool)
 	}
 	switch {
 	case err == nil:
-		return text != "", nil
+		return done, nil
 	case errors.Is(err, apply.ErrDangerous):
 		stall(o, v1alpha1.ReasonRefused, err)
 		o.Base().Status.ObservedGeneration = o.GetGeneration()
-		return false, reconcile.TerminalError(err)
+		return done, reconcile.TerminalError(err)
 	}
 	conditions.Delete(o, meta.StalledCondition)
 	conditions.MarkReconciling(o, meta.ProgressingWithRetryReason, "%s", err)
 	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonApplyFailed, "%s", err)
-	return false, err // tried again, later and later
+	return done, err // tried again, later and later
 }
 
 // summary says what was written; nothing for nothing.

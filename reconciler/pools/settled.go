@@ -2,7 +2,6 @@ package pools
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -34,15 +33,33 @@ func (s *settled) is(pool ctrl.Request, now string) bool {
 	return now != "" && s.pools[pool] == now
 }
 
-// note remembers how objects were before a run that has found nothing to write. After one
-// that wrote, nobody can tell what else was written meanwhile.
-func (s *settled) note(pool ctrl.Request, before string) {
+// note remembers how objects are after a run: as they were before it, when it has found
+// nothing to write, or as they were when it had written them, when that was all of them. If
+// it wrote some, it is not known what else was written meanwhile: the next run looks.
+func (s *settled) note(pool ctrl.Request, before, revision string, done apply.Result) {
+	states, written := []string{revision}, 0
+	for _, c := range done.Changes {
+		switch {
+		case c.State != "":
+			states, written = append(states, c.State), written+1
+		case c.Action == apply.Deleted:
+			written = -len(done.Changes)
+		}
+	}
+	now := before
+	switch written {
+	case 0:
+	case len(done.Changes):
+		now = strings.Join(states, "\n")
+	default:
+		now = ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pools == nil {
 		s.pools = map[ctrl.Request]string{}
 	}
-	s.pools[pool] = before
+	s.pools[pool] = now
 }
 
 // fingerprint is another one whenever somebody has changed an object of the pool; "" when
@@ -55,11 +72,7 @@ func fingerprint(ctx context.Context, c client.Reader, p apply.Pool, revision st
 		if err := c.Get(ctx, client.ObjectKeyFromObject(o), is); err != nil {
 			return ""
 		}
-		version := is.ResourceVersion
-		if is.Generation > 0 { // its status changes all the time, and is not ours
-			version = fmt.Sprint(is.Generation, is.Labels, is.Annotations)
-		}
-		all = append(all, string(is.UID)+" "+version)
+		all = append(all, apply.State(is))
 	}
 	return strings.Join(all, "\n")
 }
