@@ -177,23 +177,14 @@ func (f *Folder) say(of, message string) {
 	f.Log.Info(message)
 }
 
-// StatusKey is the key of a pool's status, in JSON, in the data of its ConfigMap.
-const StatusKey = "status.json"
-
-// LabelStatus is on ConfigMaps that have the status of a pool.
-const LabelStatus = "atoll.storage/status"
-
-// StatusName is the name of the ConfigMap that tells how a pool is.
-func StatusName(pool string) string { return "atoll-" + pool + "-status" }
-
 func (f *Folder) load(ctx context.Context, name types.NamespacedName) (s v1alpha1.PoolStatus, err error) {
 	var m corev1.ConfigMap
-	err = f.Writer.Get(ctx, types.NamespacedName{Namespace: name.Namespace, Name: StatusName(name.Name)}, &m)
+	err = f.Writer.Get(ctx, types.NamespacedName{Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name)}, &m)
 	if apierrors.IsNotFound(err) {
 		return s, nil
 	}
 	if err == nil {
-		_ = json.Unmarshal([]byte(m.Data[StatusKey]), &s) // what cannot be read is written anew
+		_ = json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &s) // what cannot be read is written anew
 	}
 	return s, err
 }
@@ -208,8 +199,8 @@ func (f *Folder) save(ctx context.Context, name types.NamespacedName, before, no
 		return err
 	}
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Namespace: name.Namespace, Name: StatusName(name.Name), Labels: map[string]string{render.LabelPool: name.Name, apply.LabelInventory: "status", LabelStatus: "true"},
-	}, Data: map[string]string{StatusKey: string(text)}}
+		Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name), Labels: map[string]string{render.LabelPool: name.Name, apply.LabelInventory: "status", v1alpha1.LabelStatus: "true"},
+	}, Data: map[string]string{v1alpha1.StatusKey: string(text)}}
 	err = f.Writer.Update(ctx, m)
 	if apierrors.IsNotFound(err) {
 		err = f.Writer.Create(ctx, m)
@@ -221,6 +212,6 @@ func (f *Folder) save(ctx context.Context, name types.NamespacedName, before, no
 }
 
 func (f *Folder) forget(ctx context.Context, name types.NamespacedName) error {
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: StatusName(name.Name)}}
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name)}}
 	return client.IgnoreNotFound(f.Writer.Delete(ctx, m))
 }

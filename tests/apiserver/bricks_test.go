@@ -29,6 +29,7 @@ type served struct {
 	bricks *bricks.Cluster
 	agents []*exec.Cmd
 	binary string
+	atoll  string
 }
 
 func serve(o *operated) *served {
@@ -83,6 +84,16 @@ func TestReconcileBricks(t *testing.T) {
 		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent answers, the brick does not") {
 			t.Errorf("%+v", c)
 		}
+		for _, want := range []string{"fast", "Replica3", "2/3", "BricksAway"} {
+			if out := s.told("get"); !strings.Contains(out, want) {
+				t.Errorf("%s is missing in:\n%s", want, out)
+			}
+		}
+		out := s.told("status", "fast")
+		if !strings.Contains(out, "1      n1    n1:/fast") || !strings.Contains(out, "its agent answers, the brick does not") {
+			t.Errorf("%s", out)
+		}
+		t.Logf("\n%s\n%s", s.told("get"), out)
 		s.bricks.StartBrick(1)
 		s.conditioned("fast", "Ready", "Applied")
 	})
@@ -198,4 +209,19 @@ func (s *served) deleted(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(s.bricks.Pool.Bricks[1].Directory, ".glusterfs")); err != nil {
 		s.t.Error("the brick's data has gone with the pool")
 	}
+}
+
+// told runs the command line against the cluster.
+func (s *served) told(args ...string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if s.atoll == "" {
+		s.atoll = build(s.t, s.t.TempDir(), "atoll")
+	}
+	out, err := exec.CommandContext(ctx, s.atoll, append(args, "--kubeconfig", s.kubeconfig)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }

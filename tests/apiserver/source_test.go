@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
-	"github.com/atoll-storage/atoll/reconciler/source"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -48,12 +47,12 @@ func TestFolder(t *testing.T) {
 	o.reconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
 	o.eventually("both pools are there", func() bool { return classes() == "atoll.a atoll.far" })
 	o.eventually("it is written down how the pool is", func() bool {
-		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, source.StatusName("far"), metav1.GetOptions{})
+		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{})
 		if err != nil {
 			return false
 		}
 		var s v1alpha1.PoolStatus
-		o.must(json.Unmarshal([]byte(m.Data[source.StatusKey]), &s))
+		o.must(json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &s))
 		p := &v1alpha1.StoragePool{}
 		p.Status = s
 		return condition(p, "Ready").Reason == "ExternalUnreachable"
@@ -73,7 +72,7 @@ func TestFolder(t *testing.T) {
 	t.Run("removed", func(t *testing.T) {
 		revision("four", map[string]string{"c.yaml": poolText("c", 3, "")})
 		o.eventually("what nobody uses, and says so, goes", func() bool { return classes() == "atoll.a atoll.b atoll.c" })
-		if _, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, source.StatusName("far"), metav1.GetOptions{}); err == nil {
+		if _, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{}); err == nil {
 			t.Error("its status is left")
 		}
 	})

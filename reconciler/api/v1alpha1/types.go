@@ -23,6 +23,16 @@ const Finalizer = "atoll.storage/pool"
 // be the pool's revision (status.lastAppliedRevision).
 const SkipRollAnnotation = "atoll.storage/roll-without-healing"
 
+// Where the status of a pool is that has no resource: in a ConfigMap with this label, under
+// this key of its data, in JSON.
+const (
+	LabelStatus = "atoll.storage/status"
+	StatusKey   = "status.json"
+)
+
+// StatusName is the name of that ConfigMap.
+func StatusName(pool string) string { return "atoll-" + pool + "-status" }
+
 // Conditions beside Ready, Reconciling and Stalled.
 const (
 	BricksOnlineCondition  = "BricksOnline"

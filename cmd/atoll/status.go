@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/atoll-storage/atoll/reconciler/status"
+)
+
+// statusFlags are those of get and status.
+type statusFlags struct {
+	kubeconfig, context, namespace, output string
+	watch                                  bool
+}
+
+// lookEvery is how often --watch looks, and lookLimit how long one look may take.
+const (
+	lookEvery = 2 * time.Second
+	lookLimit = 30 * time.Second
+)
+
+func (f *statusFlags) add(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
+	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
+	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the pools; default is all")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "look again and again, and print what has changed")
+	return cmd
+}
+
+func newGet() *cobra.Command {
+	f := &statusFlags{}
+	return f.add(&cobra.Command{
+		Use: "get", Short: "List the pools of a cluster", Args: cobra.NoArgs,
+		Example: "  atoll get\n  atoll get -n atoll-system -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd, "", printPools)
+		},
+	})
+}
+
+func newStatus() *cobra.Command {
+	f := &statusFlags{}
+	return f.add(&cobra.Command{
+		Use: "status POOL", Short: "Tell how a pool and its bricks are, and why", Args: cobra.ExactArgs(1),
+		Example: "  atoll status fast\n  atoll status fast --watch",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd, args[0], printDetails)
+		},
+	})
+}
+
+var errNoPool = errors.New("there is no such pool in the cluster; 'atoll get' lists those that are")
+
+// run prints pools, once or whenever that is another text.
+func (f *statusFlags) run(cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool)) error {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	c, err := status.Connect(config)
+	if err != nil {
+		return err
+	}
+	for last := ""; ; {
+		all, err := f.list(cmd.Context(), c, name)
+		if err != nil {
+			return err
+		}
+		if now := fmt.Sprint(all); now != last {
+			last = now
+			if f.output != "table" {
+				err = printValue(cmd, f.output, all, func() {})
+			} else {
+				table(cmd.OutOrStdout(), painterFor(cmd.OutOrStdout()), all)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !f.watch {
+			return nil
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+func (f *statusFlags) list(ctx context.Context, c client.Reader, name string) ([]status.Pool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	all, err := status.List(ctx, c, f.namespace)
+	if err != nil || name == "" {
+		return all, err
+	}
+	all = slices.DeleteFunc(all, func(p status.Pool) bool { return p.Name != name })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("pool %s: %w", name, errNoPool)
+	}
+	return all, nil
+}
+
+// painter colours a word by whether it is good news; on what is no terminal it does not.
+type painter func(good bool, text string) string
+
+func painterFor(w io.Writer) painter {
+	f, is := w.(*os.File)
+	if is {
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		is = err == nil
+	}
+	if !is || os.Getenv("NO_COLOR") != "" {
+		return func(_ bool, text string) string { return text }
+	}
+	return func(good bool, text string) string {
+		colour := map[bool]string{true: "32", false: "31"}[good] // green, red
+		return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	}
+}
+
+func printPools(w io.Writer, paint painter, all []status.Pool) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAMESPACE\tNAME\tTYPE\tBRICKS\tTO HEAL\tVOLUMES\tFREE\tREADY\tSTATUS")
+	for _, p := range all {
+		ready, reason := "Unknown", "no reconciler has seen it yet"
+		for _, c := range p.Status.Conditions {
+			if c.Type == "Ready" {
+				ready, reason = string(c.Status), c.Reason
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
+			p.Status.Volumes, room(p), paint(ready == "True", ready), reason)
+	}
+	_ = t.Flush() // as with every other print
+}
+
+func backlog(n int64) string {
+	if n < 0 {
+		return "?"
+	}
+	return fmt.Sprint(n)
+}
+
+// room is what of a pool is free.
+func room(p status.Pool) string {
+	if p.Status.SizeBytes == 0 {
+		return "?"
+	}
+	return fmt.Sprintf("%s of %s", size(p.Status.FreeBytes), size(p.Status.SizeBytes))
+}
+
+// size writes bytes as people read them.
+func size(bytes int64) string {
+	value, units := float64(bytes), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	i := 0
+	for ; value >= 1024 && i < len(units)-1; i++ {
+		value /= 1024
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", value), ".0") + " " + units[i]
+}
+
+func printDetails(w io.Writer, paint painter, all []status.Pool) {
+	for _, p := range all {
+		s := p.Status
+		fmt.Fprintf(w, "%s %s/%s  %s  revision %s\n", p.Kind, p.Namespace, p.Name, p.Type, s.LastAppliedRevision)
+		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, room(p))
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, c := range s.Conditions {
+			good := (c.Status == "True") != (c.Type == "Stalled" || c.Type == "Reconciling")
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Type, paint(good, string(c.Status)), c.Reason, strings.ReplaceAll(c.Message, "\n", " "))
+		}
+		_ = t.Flush()
+		if len(s.Bricks) > 0 {
+			fmt.Fprintln(t, "\nBRICK\tNODE\tPLACE\tADDRESS\tPHASE\tTO HEAL\tREMARKS")
+			for _, b := range s.Bricks {
+				remarks := b.Message
+				if b.Outdated {
+					remarks = strings.TrimPrefix(remarks+"; to be restarted for a change", "; ")
+				}
+				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", b.Index, b.Node, b.Place, b.Address, paint(b.Online, string(b.Phase)), b.Backlog, remarks)
+			}
+			_ = t.Flush()
+		}
+	}
+}
