@@ -56,7 +56,7 @@ func (b *builder) configMap(name string, data map[string]string, labels ...strin
 	}
 	b.add(&corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: b.meta(name, labels...), Data: data,
+		ObjectMeta: b.kept(name, labels...), Data: data,
 	})
 	return nil
 }

@@ -19,7 +19,7 @@ func (b *builder) service() error {
 	}
 	b.add(&corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: b.meta(b.serviceName()),
+		ObjectMeta: b.kept(b.serviceName()),
 		Spec: corev1.ServiceSpec{
 			ClusterIP: corev1.ClusterIPNone, PublishNotReadyAddresses: true,
 			Selector: map[string]string{LabelPool: b.name},

@@ -6,6 +6,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -200,6 +201,21 @@ func (b *builder) labels(more ...string) map[string]string {
 
 func (b *builder) meta(name string, labels ...string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: b.labels(labels...)}
+}
+
+// keep has tools that apply rendered objects leave those in the cluster that bricks and
+// volumes depend on, though they are rendered no more: Flux and Argo CD would delete them
+// when a document goes from git.
+var keep = map[string]string{
+	"kustomize.toolkit.fluxcd.io/prune": "disabled",
+	"argocd.argoproj.io/sync-options":   "Prune=false",
+}
+
+// kept is meta for such objects.
+func (b *builder) kept(name string, labels ...string) metav1.ObjectMeta {
+	m := b.meta(name, labels...)
+	m.Annotations = maps.Clone(keep)
+	return m
 }
 
 func (b *builder) add(o Object) { b.objects = append(b.objects, o) }

@@ -52,7 +52,7 @@ func (b *builder) statefulSet(one brick) error {
 	replicas, history := int32(1), int32(3)
 	b.add(&appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
-		ObjectMeta: b.meta(b.workload(one.suffix), labels...),
+		ObjectMeta: b.kept(b.workload(one.suffix), labels...),
 		Spec: appsv1.StatefulSetSpec{
 			ServiceName: b.serviceName(), Replicas: &replicas, RevisionHistoryLimit: &history,
 			PodManagementPolicy: appsv1.ParallelPodManagement,

@@ -1,0 +1,147 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/pkg/ssa"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/atoll-storage/atoll/render"
+	pooltypes "github.com/atoll-storage/atoll/schema"
+)
+
+// TestConverge measures 100 and 1,000 pools: ATOLL_BENCH=1 has it run, by make bench.
+func TestConverge(t *testing.T) {
+	if os.Getenv("ATOLL_BENCH") == "" {
+		t.Skip("a benchmark: run make bench")
+	}
+	baseline := byFlux(t, 100)
+	for _, n := range []int{100, 1000} {
+		converge(t, n, baseline)
+	}
+}
+
+// objectsEach is how many objects a pool of three bricks is, its inventory among them.
+const objectsEach = 9
+
+// byFlux applies pools as kustomize-controller does, with its defaults: four at a time. It
+// gives objects a second.
+func byFlux(t *testing.T, n int) float64 {
+	config := start(t)
+	o := &operated{cluster: connect(t, config), config: config}
+	f := newFlux(o)
+	all := make([][]*unstructured.Unstructured, n)
+	objects := 0
+	for i := range n {
+		found, err := pooltypes.Load(t.Context(), pooltypes.Options{Stdin: strings.NewReader(poolText(fmt.Sprintf("p%d", i), 3, ""))}, "-")
+		o.must(err)
+		rendered, err := render.Render(found.Documents[0].Pool, render.Options{})
+		o.must(err)
+		for _, r := range rendered {
+			fields, err := render.Fields(r)
+			o.must(err)
+			text, err := json.Marshal(fields)
+			o.must(err)
+			u := &unstructured.Unstructured{}
+			o.must(u.UnmarshalJSON(text))
+			all[i] = append(all[i], u)
+			objects++
+		}
+	}
+	begin := time.Now()
+	limit := make(chan struct{}, 4)
+	var wait sync.WaitGroup
+	for _, pool := range all {
+		wait.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			if _, err := f.manager.ApplyAllStaged(t.Context(), pool, ssa.DefaultApplyOptions()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	rate := float64(objects) / time.Since(begin).Seconds()
+	t.Logf("fluxcd/pkg/ssa with defaults, four at a time: %d pools, %.0f objects/s", n, rate)
+	return rate
+}
+
+func converge(t *testing.T, n int, baseline float64) {
+	o := operate(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	for i := range n {
+		o.must(o.put(poolText(fmt.Sprintf("p%d", i), 3, "")))
+	}
+	const look = 60 * time.Second
+	address := fmt.Sprintf("127.0.0.1:%d", port(t))
+	begin := time.Now()
+	p := o.reconciler("--metrics-addr="+address, "--log-level=error", "--bricks-interval="+(2*look).String())
+	for o.settledPools(ctx) < n && ctx.Err() == nil {
+		time.Sleep(500 * time.Millisecond)
+	}
+	took := time.Since(begin)
+	rate := float64(n*objectsEach) / took.Seconds()
+	t.Logf("%d pools: all applied after %s, %.0f objects/s, %.1f times those of the baseline; %s", n, took.Round(time.Second/10), rate, rate/baseline, memory(t, p))
+	time.Sleep(5 * time.Second) // what comes after: events, watches
+	cpu, before := cpuTime(t, p), requests(t, address)
+	time.Sleep(look)
+	all := 0
+	for what, count := range requests(t, address) {
+		all += count - before[what]
+	}
+	t.Logf("%d pools, each looked at once in %s with nothing to do: %s of CPU, %d requests; %s", n, look, cpuTime(t, p)-cpu, all, memory(t, p))
+}
+
+// cpuTime is what the reconciler has used (proc(5), stat: fields 14 and 15, in ticks of which
+// Linux has 100 a second).
+func cpuTime(t *testing.T, p *process) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func memory(t *testing.T, p *process) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(regexp.MustCompile(`VmRSS:.*`).FindString(string(text))), " ")
+}
+
+// requests reads how often the reconciler has asked the API server, by method and code.
+func requests(t *testing.T, address string) map[string]int {
+	t.Helper()
+	r, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^rest_client_requests_total(\{.*\}) (\d+)`).FindAllStringSubmatch(string(text), -1) {
+		all[m[1]], _ = strconv.Atoi(m[2])
+	}
+	return all
+}

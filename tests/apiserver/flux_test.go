@@ -1,0 +1,201 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
+	"github.com/fluxcd/pkg/ssa"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/atoll-storage/atoll/render"
+	pooltypes "github.com/atoll-storage/atoll/schema"
+)
+
+// flux applies and prunes as kustomize-controller does, by its own library.
+type flux struct {
+	*operated
+	manager *ssa.ResourceManager
+}
+
+func newFlux(o *operated) flux {
+	o.t.Helper()
+	c, err := client.New(o.config, client.Options{})
+	o.must(err)
+	poller := polling.NewStatusPoller(c, c.RESTMapper(), polling.Options{})
+	return flux{o, ssa.NewResourceManager(c, poller, ssa.Owner{Field: "kustomize-controller", Group: "kustomize.toolkit.fluxcd.io"})}
+}
+
+// prunable is what kustomize-controller leaves out when it prunes.
+var prunable = map[string]string{"kustomize.toolkit.fluxcd.io/prune": "disabled"}
+
+func (f flux) apply(ctx context.Context, force bool, objects ...*unstructured.Unstructured) map[string]int {
+	f.t.Helper()
+	var own []*unstructured.Unstructured
+	for _, o := range objects {
+		own = append(own, o.DeepCopy())
+	}
+	f.manager.SetOwnerLabels(own, "pools", "flux-system")
+	options := ssa.DefaultApplyOptions()
+	options.Force = force
+	set, err := f.manager.ApplyAllStaged(ctx, own, options)
+	f.must(err)
+	actions := map[string]int{}
+	for _, e := range set.Entries {
+		actions[string(e.Action)]++
+	}
+	return actions
+}
+
+func (f flux) prune(ctx context.Context, objects ...*unstructured.Unstructured) map[string]int {
+	f.t.Helper()
+	set, err := f.manager.DeleteAll(ctx, objects, ssa.DeleteOptions{PropagationPolicy: metav1.DeletePropagationBackground, Inclusions: f.manager.GetOwnerLabels("pools", "flux-system"), Exclusions: prunable})
+	f.must(err)
+	actions := map[string]int{}
+	for _, e := range set.Entries {
+		actions[string(e.Action)]++
+	}
+	return actions
+}
+
+func parsed(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	u.SetNamespace(pooltypes.DefaultNamespace)
+	return u
+}
+
+// TestFluxResource has kustomize-controller bring the document as a resource: two write it,
+// and do not fight. What Flux deletes, or replaces by force, keeps running.
+func TestFluxResource(t *testing.T) {
+	o := operate(t)
+	f := newFlux(o)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	o.reconciler()
+	pool := parsed(t, poolText("fast", 3, ", deletionPolicy: Delete"))
+	if got := f.apply(ctx, false, pool); got["created"] != 1 {
+		t.Errorf("%v", got)
+	}
+	o.conditioned("fast", "Ready", "BricksStarting")
+	for range 2 {
+		if got := f.apply(ctx, false, pool); got["unchanged"] != 1 {
+			t.Errorf("with a finalizer and a status that are not Flux's: %v", got)
+		}
+	}
+	bricks := func() int {
+		list, err := o.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
+		o.must(err)
+		return len(list.Items)
+	}
+	t.Run("pruned", func(t *testing.T) {
+		if got := f.prune(ctx, pool); got["deleted"] != 1 {
+			t.Errorf("%v", got)
+		}
+		c := o.conditioned("fast", "Ready", "VolumesInUse")
+		if !strings.Contains(c.Message, "brick 0 (n0:/fast) cannot be asked") || bricks() != 3 {
+			t.Errorf("%+v, %d bricks", c, bricks())
+		}
+	})
+	t.Run("by force", func(t *testing.T) {
+		other := parsed(t, poolText("other", 3, ""))
+		f.apply(ctx, false, other)
+		o.conditioned("other", "Ready", "BricksStarting")
+		arbiter := parsed(t, strings.Replace(poolText("other", 3, ""), "Replica3", "Arbiter", 1))
+		f.apply(ctx, true, arbiter) // the API server refuses the change: Flux deletes the pool, and makes it anew
+		c := o.conditioned("other", "Stalled", "ChangeRefused")
+		if !strings.Contains(c.Message, "type-changed") || bricks() != 6 {
+			t.Errorf("%+v, %d bricks", c, bricks())
+		}
+	})
+}
+
+// TestFluxRendered has kustomize-controller bring what the pool is rendered to.
+func TestFluxRendered(t *testing.T) {
+	o := operate(t)
+	f := newFlux(o)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	found, err := pooltypes.Load(ctx, pooltypes.Options{Stdin: strings.NewReader(poolText("fast", 6, ""))}, "-")
+	o.must(err)
+	rendered, err := render.Render(found.Documents[0].Pool, render.Options{})
+	o.must(err)
+	var objects []*unstructured.Unstructured
+	for _, r := range rendered {
+		fields, err := render.Fields(r)
+		o.must(err)
+		text, err := json.Marshal(fields)
+		o.must(err)
+		u := &unstructured.Unstructured{}
+		o.must(u.UnmarshalJSON(text))
+		objects = append(objects, u)
+	}
+	if got := f.apply(ctx, false, objects...); got["created"] != len(objects) {
+		t.Errorf("%v of %d", got, len(objects))
+	}
+	if got := f.apply(ctx, false, objects...); got["unchanged"] != len(objects) {
+		t.Errorf("%v of %d", got, len(objects))
+	}
+	got := f.prune(ctx, objects...)
+	list, err := f.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
+	o.must(err)
+	if len(list.Items) != 6 {
+		t.Errorf("%d bricks are left", len(list.Items))
+	}
+	if got["skipped"] != 9 || got["deleted"] != len(objects)-9 { // 6 bricks, 2 ConfigMaps, the Service
+		t.Errorf("%v of %d", got, len(objects))
+	}
+}
+
+// TestUpgrade brings today's definition over the first one, with pools that are there.
+func TestUpgrade(t *testing.T) {
+	config := start(t)
+	o := &operated{cluster: connect(t, config), config: config}
+	o.definition("testdata/storagepools-first.yaml")
+	o.must(o.put(poolText("fast", 3, `, options: {network.ping-timeout: "5"}`)))
+	before := o.get(storagePools, "fast")
+	text, err := os.ReadFile("../../kustomize/base/crds/storagepools.yaml")
+	o.must(err)
+	u := &unstructured.Unstructured{}
+	o.must(yaml.Unmarshal(text, &u.Object))
+	o.bring([]*unstructured.Unstructured{u})
+	dir := t.TempDir()
+	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), dir+"/kubeconfig"
+	writeConfig(t, o.kubeconfig, config, token)
+	o.definition("../../kustomize/components/kadalu/kadalustorages.yaml")
+	o.reconciler()
+	o.conditioned("fast", "Ready", "BricksStarting")
+	if after := o.get(storagePools, "fast"); string(after.Spec.Raw) != string(before.Spec.Raw) || after.UID != before.UID || after.Generation != before.Generation {
+		t.Errorf("%s\n%s", before.Spec.Raw, after.Spec.Raw)
+	}
+}
+
+// TestNamespaceGoes deletes the namespace of a pool that may not go: it says why it stays.
+func TestNamespaceGoes(t *testing.T) {
+	o := operate(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	o.reconciler()
+	o.must(o.put(poolText("fast", 3, ", deletionPolicy: Delete")))
+	o.conditioned("fast", "Ready", "BricksStarting")
+	// Nobody runs the namespace controller here: this is what it does first.
+	o.must(o.typed.CoreV1().Namespaces().Delete(ctx, pooltypes.DefaultNamespace, metav1.DeleteOptions{}))
+	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
+	c := o.conditioned("fast", "Ready", "VolumesInUse")
+	if !strings.Contains(c.Message, "keeps running") {
+		t.Errorf("%+v", c)
+	}
+	o.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/allow":%q}}}`, "bricks-unknown"))
+	o.eventually("it goes", func() bool { return o.get(storagePools, "fast") == nil })
+}
