@@ -1,25 +1,31 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/reconciler/pools"
+	"github.com/atoll-storage/atoll/reconciler/status"
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // applyFlags are those of apply.
 type applyFlags struct {
-	kubeconfig, context, output string
-	dryRun, wait                bool
+	kubeconfig, context, output, dryRun string
+	wait, prune                         bool
 	timeout                     time.Duration
 	render                      *render.Options
 }
@@ -39,7 +45,9 @@ of. Pools that are not among the documents stay as they are.`,
 	f.render = renderFlags(cmd)
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
 	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "have the API server try everything, and keep nothing")
+	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: have the API server try everything, and keep nothing")
+	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
+	cmd.Flags().BoolVar(&f.prune, "prune", false, "remove pools that were applied before and are not among the documents, if they say deletionPolicy: Delete and nothing is on them")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all that was applied is as it should be, such as bricks that are ready")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long a pool may take, waiting included")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
@@ -48,6 +56,9 @@ of. Pools that are not among the documents stay as they are.`,
 }
 
 func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
+	if f.dryRun != "" && f.dryRun != "server" {
+		return fmt.Errorf("--dry-run=%s: only server is known", f.dryRun)
+	}
 	result, err := load(cmd, paths)
 	if err != nil {
 		return err
@@ -64,12 +75,17 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 		return err
 	}
 	all, trouble := []apply.Result{}, []error{}
-	for _, p := range pools(result) {
+	documents := documentsOf(result)
+	for _, p := range documents {
 		r, err := f.pool(cmd.Context(), cmd.ErrOrStderr(), a, p)
 		all = append(all, r)
 		if err != nil { // other pools go on
 			trouble = append(trouble, err)
 		}
+	}
+	if f.prune {
+		gone, err := f.pruned(cmd.Context(), cmd.ErrOrStderr(), a, config, documents)
+		all, trouble = append(all, gone...), append(trouble, err)
 	}
 	return errors.Join(f.print(cmd, all), errors.Join(trouble...))
 }
@@ -83,8 +99,8 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	if err != nil {
 		return apply.Result{Pool: name, Namespace: p.Namespace}, err
 	}
-	p.Source = "command"
-	if f.dryRun {
+	p.Source = fromCommand
+	if f.dryRun != "" {
 		r, err := a.Plan(ctx, p)
 		return r, inPool(name, err)
 	}
@@ -92,9 +108,64 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	if err != nil || !f.wait {
 		return r, inPool(name, err)
 	}
-	fmt.Fprintf(messages, "waiting for pool %s, at most %s\n", name, f.timeout)
-	return r, inPool(name, a.Wait(ctx, p, f.timeout))
+	last := ""
+	return r, inPool(name, a.Wait(ctx, p, func(now apply.Progress) {
+		line := fmt.Sprintf("pool %s: %d of %d objects are ready", name, now.Ready, now.All)
+		if now.Waits != "" {
+			line += "; " + now.Waits
+		}
+		if line != last {
+			fmt.Fprintln(messages, line)
+		}
+		last = line
+	}))
 }
+
+// pruned removes pools that are not among the documents any more.
+func (f *applyFlags) pruned(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config, among []*schema.Pool) (all []apply.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	if len(among) == 0 {
+		return nil, errNothing
+	}
+	applied, err := a.Applied(ctx, "", fromCommand)
+	if err != nil {
+		return nil, err
+	}
+	c, err := status.Connect(config)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range applied {
+		if slices.ContainsFunc(among, func(o *schema.Pool) bool {
+			return o.Metadata.Name == p.Metadata.Name && cmp.Or(o.Metadata.Namespace, f.render.Namespace, schema.DefaultNamespace) == p.Metadata.Namespace
+		}) {
+			continue
+		}
+		reason := "its deletionPolicy is Orphan"
+		if p.Spec.DeletionPolicy == "Delete" {
+			if reason, err = pools.InUse(ctx, c, p.Metadata.Namespace, p); err != nil {
+				return all, err
+			}
+		}
+		if reason != "" || f.dryRun != "" {
+			fmt.Fprintf(messages, "pool %s is not among the documents, and stays: %s\n", p.Metadata.Name, cmp.Or(reason, "--dry-run"))
+			continue
+		}
+		r, err := a.Remove(ctx, p.Metadata.Namespace, p.Metadata.Name)
+		all = append(all, r)
+		if err != nil {
+			return all, inPool(p.Metadata.Name, err)
+		}
+	}
+	return all, nil
+}
+
+// errNothing says that --prune would remove all pools.
+var errNothing = errors.New("--prune without a document would remove all pools; name at least one")
+
+// fromCommand is the source of pools that were applied by the command line.
+const fromCommand = "command"
 
 func inPool(name string, err error) error {
 	if err == nil {
@@ -114,7 +185,7 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 		for _, c := range r.Changes {
 			counts[c.Action]++
 			if c.Action != apply.Unchanged {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, c.Reason)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, strings.Join(c.Fields, ", ")))
 			}
 		}
 		if n := counts[apply.Unchanged]; n > 0 {
@@ -124,7 +195,7 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if f.dryRun {
+	if f.dryRun != "" {
 		fmt.Fprintln(cmd.OutOrStdout(), "nothing was applied: --dry-run")
 	}
 	return nil

@@ -22,7 +22,7 @@ error.`,
 				return err
 			}
 			var converted []any
-			for _, pool := range pools(result) {
+			for _, pool := range documentsOf(result) {
 				converted = append(converted, pool)
 			}
 			for _, c := range result.Classes {

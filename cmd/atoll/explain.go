@@ -21,7 +21,7 @@ func newExplain() *cobra.Command {
 				return err
 			}
 			all := make([]explain.Explanation, 0, len(result.Documents))
-			for _, p := range pools(result) {
+			for _, p := range documentsOf(result) {
 				all = append(all, explain.Explain(p))
 			}
 			return printValue(cmd, output, all, func() {

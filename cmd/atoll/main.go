@@ -79,8 +79,8 @@ func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string
 	return result, nil
 }
 
-// pools are the documents' pools, in order.
-func pools(r *schema.Result) []*schema.Pool {
+// documentsOf gives the documents' pools, in order.
+func documentsOf(r *schema.Result) []*schema.Pool {
 	list := make([]*schema.Pool, 0, len(r.Documents))
 	for _, d := range r.Documents {
 		list = append(list, d.Pool)

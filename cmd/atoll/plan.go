@@ -82,7 +82,7 @@ func side(cmd *cobra.Command, path string) ([]*schema.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return pools(r), nil
+	return documentsOf(r), nil
 }
 
 // sideAt loads path as it was in a git revision.
@@ -101,5 +101,5 @@ func sideAt(cmd *cobra.Command, revision, path string) ([]*schema.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", path, revision, err)
 	}
-	return pools(r), nil
+	return documentsOf(r), nil
 }

@@ -81,7 +81,7 @@ func renderFiles(messages io.Writer, r *schema.Result, o render.Options, split b
 	}
 	said := newProgress(messages, "rendered", len(r.Documents))
 	defer said.end()
-	for _, p := range pools(r) {
+	for _, p := range documentsOf(r) {
 		objects, err := render.Render(p, o)
 		if err != nil {
 			return nil, err

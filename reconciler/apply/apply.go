@@ -13,10 +13,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
-	"github.com/fluxcd/cli-utils/pkg/object"
 	"github.com/fluxcd/pkg/ssa"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -40,6 +41,9 @@ const LabelInventory = "atoll.storage/inventory"
 type Applier struct {
 	client  client.Client
 	manager *ssa.ResourceManager
+
+	mu    sync.Mutex
+	keyed map[string]time.Time // by namespace: when the keys of the agents were seen there
 }
 
 // New connects to a cluster.
@@ -102,6 +106,8 @@ type Change struct {
 	Reference
 	Action Action `json:"action"`
 	Reason string `json:"reason,omitempty"`
+	// Fields are those that Plan would change.
+	Fields []string `json:"fields,omitempty"`
 	// State is State of what was written, "" when nothing was.
 	State string `json:"-"`
 }
@@ -140,7 +146,7 @@ func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	if r.Changes, err = a.try(ctx, p, objects); err != nil {
+	if r.Changes, err = a.try(ctx, p, before, objects); err != nil {
 		return r, err
 	}
 	gone, err := a.gone(ctx, p, before.objects, objects)
@@ -163,7 +169,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	tried, err := a.try(ctx, p, objects)
+	tried, err := a.try(ctx, p, before, objects)
 	if err != nil {
 		return r, err
 	}
@@ -198,45 +204,66 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	return r, inventory.save(ctx, both, record{wanted, p.Document, p.Source})
 }
 
-// Wait returns when all objects of a pool are as they should be, such as bricks that are
-// ready.
-func (a *Applier) Wait(ctx context.Context, p Pool, limit time.Duration) error {
-	objects, err := convertAll(p.Objects)
-	if err != nil {
-		return err
-	}
-	set := object.UnstructuredSetToObjMetadataSet(objects)
-	if err := a.manager.WaitForSetWithContext(ctx, set, ssa.WaitOptions{Interval: 2 * time.Second, Timeout: limit}); err != nil {
-		return fmt.Errorf("waiting for pool %s: %w", p.Name, err)
-	}
-	return nil
-}
-
 func (a *Applier) inventory(p Pool) inventory {
 	return inventory{client: a.client, namespace: p.Namespace, pool: p.Name}
 }
 
 // try has the API server take every object without keeping it. All that it refuses is
 // told of at once.
-func (a *Applier) try(ctx context.Context, p Pool, objects []*unstructured.Unstructured) ([]Change, error) {
+func (a *Applier) try(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	var errs []error
 	for _, o := range objects {
-		if err := a.others(ctx, p, o); err != nil {
-			errs = append(errs, err)
-			continue
+		c := Change{Reference: referenceTo(o), Action: Created}
+		known := slices.ContainsFunc(before.objects, func(r Reference) bool { return same(r, c.Reference) })
+		created, err := false, error(nil)
+		if !known { // most likely it is not there
+			created, err = a.creates(ctx, o)
 		}
-		entry, _, _, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
+		if err == nil && !created {
+			c, err = a.differs(ctx, p, o)
+		}
 		if err != nil {
-			errs = append(errs, explain(o, err))
-			continue
+			errs = append(errs, err)
 		}
-		all = append(all, Change{Reference: referenceTo(o), Action: Action(entry.Action)})
+		all = append(all, c)
 	}
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("%w:\n%w", ErrRefused, errors.Join(errs...))
 	}
 	return all, nil
+}
+
+// creates tells whether an object is not there, and the API server would take it.
+func (a *Applier) creates(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
+	would := o.DeepCopy()
+	err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(would), client.DryRunAll, client.ForceOwnership, client.FieldOwner(fieldManager))
+	if err != nil {
+		return false, explain(o, err)
+	}
+	return would.GetResourceVersion() == "", nil
+}
+
+// differs compares an object that may be there with what it would become.
+func (a *Applier) differs(ctx context.Context, p Pool, o *unstructured.Unstructured) (Change, error) {
+	if err := a.others(ctx, p, o); err != nil {
+		return Change{}, err
+	}
+	entry, is, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
+	if err != nil {
+		return Change{}, explain(o, err)
+	}
+	return Change{Reference: referenceTo(o), Action: Action(entry.Action), Fields: fields(is, merged)}, nil
+}
+
+// fields lists where an object differs from what it would become.
+func fields(is, merged *unstructured.Unstructured) []string {
+	if is == nil || merged == nil {
+		return nil
+	}
+	return slices.DeleteFunc(plan.Differences("", is.Object, merged.Object), func(path string) bool {
+		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, path)
+	})
 }
 
 // others refuses to take over an object that is there and is not this pool's. Names of

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,6 +16,9 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
+// keyedFor is how long keys that were seen are taken to be there.
+const keyedFor = time.Minute
+
 // keyBytes is how many random bytes a key of the agents is made of.
 const keyBytes = 32
 
@@ -22,6 +26,25 @@ const keyBytes = 32
 // requests with. They are made once, in the driver's namespace, and copied to others. A
 // Secret that is there is never changed: who rotates keys does that.
 func (a *Applier) keys(ctx context.Context, namespace string) error {
+	a.mu.Lock()
+	seen := time.Since(a.keyed[namespace]) < keyedFor
+	a.mu.Unlock()
+	if seen {
+		return nil
+	}
+	if err := a.makeKeys(ctx, namespace); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.keyed == nil {
+		a.keyed = map[string]time.Time{}
+	}
+	a.keyed[namespace] = time.Now()
+	return nil
+}
+
+func (a *Applier) makeKeys(ctx context.Context, namespace string) error {
 	if namespace == schema.DefaultNamespace {
 		return a.keep(ctx, namespace, nil)
 	}

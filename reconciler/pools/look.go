@@ -26,36 +26,36 @@ import (
 const rollDeadline = 15 * time.Minute
 
 // look finds out how a pool is that has been applied.
-func (r *Reconciler) look(ctx context.Context, o v1alpha1.Object, p apply.Pool) (ctrl.Result, error) {
-	n, err := apply.Volumes(ctx, r.Client, p.Name)
+func (r *Reconciler) look(ctx context.Context, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
+	n, err := apply.Volumes(ctx, r.Client, o.GetName())
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	o.Base().Status.Volumes = int64(n)
-	if p.Document.Spec.Type == schema.External {
-		return r.external(ctx, o, p)
+	if document.Spec.Type == schema.External {
+		return r.external(ctx, o, document)
 	}
-	bricks, err := health.Bricks(ctx, r.Client, p.Namespace, p.Document)
+	bricks, err := health.Bricks(ctx, r.Client, o.GetNamespace(), document)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	health.Fill(&o.Base().Status, p.Document, bricks)
-	found := health.Conditions(p.Document, bricks)
+	health.Fill(&o.Base().Status, document, bricks)
+	found := health.Conditions(document, bricks)
 	for _, c := range found {
 		conditions.Set(o, &c)
 	}
 	if rolling, err := r.roll(ctx, o, bricks); err != nil || rolling {
-		return r.again(p.Document, false), err
+		return r.again(document, false), err
 	}
 	online := found[0]
 	calm := online.Status == metav1.ConditionTrue && found[1].Status == metav1.ConditionTrue
 	if online.Status != metav1.ConditionTrue {
 		reconciling(o, online.Reason, online.Message)
 		conditions.MarkFalse(o, meta.ReadyCondition, online.Reason, "%s", online.Message)
-		return r.again(p.Document, false), nil
+		return r.again(document, false), nil
 	}
 	ready(o, fmt.Sprintf("%s; %s", online.Message, found[1].Message))
-	return r.again(p.Document, calm), nil
+	return r.again(document, calm), nil
 }
 
 func ready(o v1alpha1.Object, message string) {
@@ -69,15 +69,15 @@ func reconciling(o v1alpha1.Object, reason, message string) {
 }
 
 // external asks the cluster of others.
-func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, p apply.Pool) (ctrl.Result, error) {
-	e := p.Document.Spec.External
+func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
+	e := document.Spec.External
 	s := gluster.Server{Hosts: e.Hosts, Port: e.Port, Volume: e.Volume, Options: e.Options, Aliases: map[string]string{}}
 	for _, a := range e.HostAliases {
 		for _, name := range a.Hostnames {
 			s.Aliases[name] = a.IP
 		}
 	}
-	for _, c := range health.Conditions(p.Document, nil)[2:] {
+	for _, c := range health.Conditions(document, nil)[2:] {
 		conditions.Set(o, &c)
 	}
 	report, err := s.Probe(ctx)
@@ -85,7 +85,7 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, p apply.Po
 		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonNotReachable, "%s", err)
 		conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonNotReachable, "%s", err)
 		reconciling(o, v1alpha1.ReasonNotReachable, err.Error())
-		return r.again(p.Document, false), nil
+		return r.again(document, false), nil
 	}
 	o.Base().Status.BricksOnline = fmt.Sprintf("%d/%d", report.Bricks-len(report.Troubles), report.Bricks)
 	message := fmt.Sprintf("%s of %s is served by %s bricks", e.Volume, net.JoinHostPort(e.Hosts[0], strconv.Itoa(max(e.Port, gluster.ManagementPort))), o.Base().Status.BricksOnline)
@@ -95,7 +95,7 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, p apply.Po
 		conditions.MarkTrue(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonAllOnline, "%s", message)
 	}
 	ready(o, message)
-	return r.again(p.Document, len(report.Troubles) == 0), nil
+	return r.again(document, len(report.Troubles) == 0), nil
 }
 
 // roll restarts one brick whose pod runs what was rendered before, if none speaks against it.

@@ -54,7 +54,8 @@ type Reconciler struct {
 	// Attentive is how often bricks are looked at.
 	Attentive time.Duration
 
-	settled settled
+	drawings drawings
+	settled  settled
 }
 
 // owned are the conditions that only a Reconciler writes.
@@ -74,6 +75,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	o := r.New()
 	if err := r.Get(ctx, req.NamespacedName, o); err != nil {
 		r.settled.forget(req)
+		r.drawings.forget(req)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := slices.Clone(o.GetConditions())
@@ -96,7 +98,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		}
 		o.Base().Status.LastHandledReconcileAt = at
 	}
-	pool, err := read(ctx, o)
+	pool, err := r.drawings.read(ctx, req, o)
 	if !o.GetDeletionTimestamp().IsZero() {
 		return r.remove(ctx, o, pool)
 	}
@@ -111,13 +113,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, nil
 	}
 	finalize(o, pool)
-	conditions.MarkReconciling(o, v1alpha1.ReasonProgressing, "looking at the cluster")
-	if conditions.Get(o, meta.ReadyCondition) == nil || o.Base().Status.ObservedGeneration != o.GetGeneration() {
-		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonProgressing, "the document is being applied")
-		if err := patcher.Patch(ctx, o, patch.WithOwnedConditions{Conditions: owned}, patch.WithFieldOwner(fieldManager)); err != nil {
-			return ctrl.Result{}, err
-		}
-	}
 	return r.Follow(ctx, req, o, pool, "resource")
 }
 
@@ -183,27 +178,33 @@ func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Ob
 	status := &o.Base().Status
 	options := r.Options
 	options.Namespace = o.GetNamespace()
-	p, err := apply.Render(document, options)
+	var p apply.Pool
+	render := func() (_ apply.Pool, err error) {
+		if p.Objects == nil {
+			p, err = apply.Render(document, options)
+			p.Source = source
+		}
+		return p, err
+	}
+	drawn, err := r.drawings.draw(req, document, render)
 	if err != nil {
 		stall(o, v1alpha1.ReasonInvalid, err)
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
-	p.Source = source
-	revision, err := p.Revision()
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if now := fingerprint(ctx, r.Client, p, revision); !r.settled.is(req, now) {
+	if now := fingerprint(ctx, r.Client, drawn); !r.settled.is(req, now) {
+		if _, err := render(); err != nil {
+			return ctrl.Result{}, err
+		}
 		done, err := r.apply(ctx, o, p)
 		if err != nil {
 			r.settled.forget(req)
 			return ctrl.Result{}, err
 		}
-		r.settled.note(req, now, revision, done)
+		r.settled.note(req, now, drawn.revision, done)
 	}
 	conditions.Delete(o, meta.StalledCondition)
-	status.ObservedGeneration, status.LastAppliedRevision, status.Inventory = o.GetGeneration(), revision, apply.InventoryName(p.Name)
-	return r.look(ctx, o, p)
+	status.ObservedGeneration, status.LastAppliedRevision, status.Inventory = o.GetGeneration(), drawn.revision, apply.InventoryName(o.GetName())
+	return r.look(ctx, o, document)
 }
 
 // apply applies, and says in conditions why it did not come to that.

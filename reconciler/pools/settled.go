@@ -64,12 +64,12 @@ func (s *settled) note(pool ctrl.Request, before, revision string, done apply.Re
 
 // fingerprint is another one whenever somebody has changed an object of the pool; "" when
 // one of them is not there.
-func fingerprint(ctx context.Context, c client.Reader, p apply.Pool, revision string) string {
-	all := []string{revision}
-	for _, o := range p.Objects {
+func fingerprint(ctx context.Context, c client.Reader, d *drawing) string {
+	all := []string{d.revision}
+	for _, object := range d.objects {
 		is := &metav1.PartialObjectMetadata{}
-		is.SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
-		if err := c.Get(ctx, client.ObjectKeyFromObject(o), is); err != nil {
+		is.SetGroupVersionKind(object.kind)
+		if err := c.Get(ctx, object.key, is); err != nil {
 			return ""
 		}
 		all = append(all, apply.State(is))

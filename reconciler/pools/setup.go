@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/fluxcd/pkg/runtime/predicates"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -43,11 +44,18 @@ func CacheOptions() (cache.Options, error) {
 		return cache.Options{}, err
 	}
 	ours := cache.ByObject{Label: labels.NewSelector().Add(*of)}
-	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours}
+	lean := ours
+	lean.Transform = func(o any) (any, error) {
+		if set, is := o.(*appsv1.StatefulSet); is {
+			set.ManagedFields, set.Spec.Template = nil, corev1.PodTemplateSpec{} // only its status is read
+		}
+		return o, nil
+	}
+	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours, &appsv1.StatefulSet{}: lean}
 	for _, kind := range Owned {
 		by[metadata(kind)] = ours
 	}
-	return cache.Options{ByObject: by}, nil
+	return cache.Options{ByObject: by, DefaultTransform: cache.TransformStripManagedFields()}, nil
 }
 
 func metadata(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {

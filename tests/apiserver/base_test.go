@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +133,37 @@ func TestComponents(t *testing.T) {
 		if c.Name() == "microk8s" && (strings.Contains(string(text), `"/var/lib/kubelet`) || strings.Contains(string(text), "=/var/lib/kubelet")) {
 			t.Errorf("a path of the kubelet is left: %s", text)
 		}
+	}
+}
+
+// TestMonitoring holds that alerts and dashboard ask for what is measured.
+func TestMonitoring(t *testing.T) {
+	measured := regexp.MustCompile(`"(atoll_[a-z_]+)"`)
+	known := map[string]bool{"gotk_reconcile_condition": true}
+	for _, path := range []string{"../../brick/agent/metrics.go", "../../brick/rebalance/serve.go"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range measured.FindAllStringSubmatch(string(text), -1) {
+			known[m[1]] = true
+		}
+	}
+	asked := 0
+	for _, name := range []string{"alerts.yaml", "atoll-pools.json"} {
+		text, err := os.ReadFile("../../kustomize/components/monitoring/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, metric := range regexp.MustCompile(`\b(atoll_brick_|gotk_)[a-z_]+`).FindAllString(string(text), -1) {
+			asked++
+			if !known[metric] {
+				t.Errorf("%s asks for %s, which nobody measures", name, metric)
+			}
+		}
+	}
+	if asked < 10 {
+		t.Errorf("%d metrics are asked for", asked)
 	}
 }
 

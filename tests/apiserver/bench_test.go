@@ -89,11 +89,11 @@ func converge(t *testing.T, n int, baseline float64) {
 	begin := time.Now()
 	p := o.reconciler("--metrics-addr="+address, "--log-level=error", "--bricks-interval="+(2*look).String())
 	for o.settledPools(ctx) < n && ctx.Err() == nil {
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(time.Duration(n) * 4 * time.Millisecond) // looking costs the server too
 	}
 	took := time.Since(begin)
 	rate := float64(n*objectsEach) / took.Seconds()
-	t.Logf("%d pools: all applied after %s, %.0f objects/s, %.1f times those of the baseline; %s", n, took.Round(time.Second/10), rate, rate/baseline, memory(t, p))
+	t.Logf("%d pools: all applied after %s, %.0f objects/s, %.1f times those of the baseline; %s", n, took.Round(time.Second/10), rate, rate/baseline, resident(t, p))
 	time.Sleep(5 * time.Second) // what comes after: events, watches
 	cpu, before := cpuTime(t, p), requests(t, address)
 	time.Sleep(look)
@@ -101,7 +101,7 @@ func converge(t *testing.T, n int, baseline float64) {
 	for what, count := range requests(t, address) {
 		all += count - before[what]
 	}
-	t.Logf("%d pools, each looked at once in %s with nothing to do: %s of CPU, %d requests; %s", n, look, cpuTime(t, p)-cpu, all, memory(t, p))
+	t.Logf("%d pools, each looked at once in %s with nothing to do: %s of CPU, %d requests; %s", n, look, cpuTime(t, p)-cpu, all, resident(t, p))
 }
 
 // cpuTime is what the reconciler has used (proc(5), stat: fields 14 and 15, in ticks of which
@@ -118,7 +118,7 @@ func cpuTime(t *testing.T, p *process) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-func memory(t *testing.T, p *process) string {
+func resident(t *testing.T, p *process) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -78,6 +79,23 @@ func TestReconcileBricks(t *testing.T) {
 	if c := condition(p, "Reconciling"); c.Type != "" {
 		t.Errorf("%+v", c)
 	}
+	t.Run("listed", func(t *testing.T) {
+		var table metav1.Table
+		text, err := s.typed.Discovery().RESTClient().Get().AbsPath("/apis/atoll.storage/v1alpha1/namespaces/atoll-system/storagepools").
+			SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(ctx)
+		s.must(err)
+		s.must(json.Unmarshal(text, &table))
+		var head []string
+		for _, c := range table.ColumnDefinitions {
+			head = append(head, c.Name)
+		}
+		if got := strings.Join(head, ","); got != "Name,Type,Bricks,To heal,Volumes,Age,Ready,Status" || len(table.Rows) != 1 {
+			t.Fatalf("%s, %d rows", got, len(table.Rows))
+		}
+		if got := fmt.Sprint(table.Rows[0].Cells[:5]); got != "[fast Replica3 3/3 0 0]" {
+			t.Error(got)
+		}
+	})
 	t.Run("a brick ends", func(t *testing.T) {
 		bricks.Stop(s.bricks.Bricks[1])
 		c := s.conditioned("fast", "Ready", "BricksAway")

@@ -175,6 +175,10 @@ func TestApplyPools(t *testing.T) {
 	})
 	t.Run("an option", func(t *testing.T) {
 		c.pool("fast", 6, class+`, options: {network.ping-timeout: "5"}`)
+		tried := c.done("--dry-run=server")[apply.Configured]
+		if i := slices.IndexFunc(tried, func(r apply.Change) bool { return r.Name == "atoll-fast-catalog" }); i < 0 || !slices.Equal(tried[i].Fields, []string{"data.files.vol"}) {
+			t.Errorf("what would change: %+v", tried)
+		}
 		if changes := c.done(); kinds(changes[apply.Configured]) != "ConfigMap" || len(changes) != 2 {
 			t.Errorf("%v", changes)
 		}
@@ -226,6 +230,71 @@ func TestApplyPools(t *testing.T) {
 		if now := c.versions(ctx)[name]; strings.HasPrefix(name, "StatefulSet") && !strings.HasPrefix(now, is) {
 			t.Errorf("%s was %s, is %s", name, version, now)
 		}
+	}
+}
+
+// TestApplyKilled kills the command line while it applies, at more and more of the way, and
+// has it do it again.
+func TestApplyKilled(t *testing.T) {
+	c := newCommandLine(t, start(t))
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	killed := 0
+	for i := range 12 {
+		c.pool("fast", 3+3*(i%2), fmt.Sprintf(`options: {network.ping-timeout: "%d"}`, 5+i))
+		if i%2 == 0 && i > 0 {
+			c.pool("fast", 6, fmt.Sprintf(`options: {network.ping-timeout: "%d"}`, 5+i)) // sets only come
+		}
+		cmd := exec.Command(c.program, "apply", "--kubeconfig", c.kubeconfig, c.dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(60+25*i) * time.Millisecond)
+		if cmd.Process.Kill() == nil {
+			killed++
+		}
+		_ = cmd.Wait()
+		c.done()
+		before := c.versions(ctx)
+		if changes := c.done(); len(changes) != 1 || len(changes[apply.Unchanged]) == 0 {
+			t.Errorf("after it was killed and repeated: %v", changes)
+		}
+		if after := c.versions(ctx); fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("written though nothing has changed:\n%v\n%v", before, after)
+		}
+	}
+	t.Logf("killed %d times", killed)
+}
+
+// TestApplyPrune removes what is not among the documents, when it may.
+func TestApplyPrune(t *testing.T) {
+	c := newCommandLine(t, start(t))
+	c.pool("stays", 3, "suspend: false")
+	c.pool("asked", 3, "deletionPolicy: Delete")
+	far := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [h], volume: v}, deletionPolicy: Delete}}"
+	if err := os.WriteFile(filepath.Join(c.dir, "far.yaml"), []byte(far), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.pool("here", 3, "suspend: false")
+	c.done()
+	for _, name := range []string{"stays", "asked", "far"} {
+		if err := os.Remove(filepath.Join(c.dir, name+".yaml")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if changes := c.done(); len(changes[apply.Deleted]) != 0 {
+		t.Errorf("without being told to: %v", changes)
+	}
+	changes, said, err := c.run("--prune")
+	if err != nil || kinds(changes[apply.Deleted]) != "ConfigMap StorageClass" || !strings.Contains(said, "pool stays is not among the documents, and stays: its deletionPolicy is Orphan") ||
+		!strings.Contains(said, "pool asked is not among the documents, and stays: brick 0 (n0:/asked) cannot be asked") {
+		t.Errorf("%v %v\n%s", changes, err, said)
+	}
+	if err := os.Remove(filepath.Join(c.dir, "here.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, said, err := c.run("--prune"); err == nil || !strings.Contains(said, "would remove all pools") {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
 

@@ -348,11 +348,14 @@ func TestReconcile(t *testing.T) {
 	o.must(err)
 	seen := map[string]int{}
 	for _, e := range events.Items {
-		seen[e.InvolvedObject.Name+" "+e.Reason]++
+		seen[e.InvolvedObject.Name+" "+e.Reason] += int(e.Count)
 	}
 	text, _ := json.Marshal(seen)
 	t.Logf("events: %s", text)
 	if seen["fast Applied"] == 0 || seen["wrong InvalidSpec"] == 0 || seen["fast ChangeRefused"] == 0 {
 		t.Error("some are missing")
+	}
+	if seen["later BricksStarting"] != 1 {
+		t.Errorf("%d times the same", seen["later BricksStarting"])
 	}
 }
