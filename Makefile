@@ -25,7 +25,7 @@ lint: ## gofumpt, vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	cd tests/bench && $(GO) vet ./...
-	cd tests/apiserver && $(GO) vet ./...
+	cd tests/apiserver && $(GO) vet -tags bench ./...
 	cd tests/sanity && $(GO) vet ./...
 
 test: deps lint test-fast test-gluster test-csi test-apiserver ## everything, fast first; skips are listed at the end
@@ -51,13 +51,14 @@ $(APISERVER): tests/apiserver/go.mod
 	@cd tests/apiserver && $(GO) build -o $@ k8s.io/kubernetes/cmd/kube-apiserver
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
-	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 .
+	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 -timeout 20m .
 
 demo: deps ## from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo
 
-bench: ## documents a second, beside kubeconform
+bench: $(APISERVER) ## documents a second beside kubeconform, volumes, and pools beside Flux's applier
 	cd tests/bench && $(GO) test -run '^$$' -bench . -benchmem ./...
+	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -tags bench -count=1 -timeout 30m -run TestConverge -v .
 
 fuzz: ## each fuzz target for half a minute
 	@tests/fuzz.sh 30s

@@ -58,6 +58,10 @@ const (
 	VolfilesHealthPort = 24012
 )
 
+// BrickName is the name of the StatefulSet of a brick, by its index, or ta for the
+// tiebreaker. Its pod has the same name with -0.
+func BrickName(pool, index string) string { return "atoll-" + pool + "-" + index }
+
 // RebalanceName is the name of the Deployment that moves the files of a pool.
 func RebalanceName(pool string) string { return "atoll-" + pool + "-rebalance" }
 
@@ -162,7 +166,7 @@ const tiebreakerSuffix = "ta"
 func (b *builder) serviceName() string { return "atoll-" + b.name }
 
 // workload is the name of a brick's StatefulSet.
-func (b *builder) workload(suffix string) string { return b.serviceName() + "-" + suffix }
+func (b *builder) workload(suffix string) string { return BrickName(b.name, suffix) }
 
 // host is the full DNS name of a brick's pod.
 func (b *builder) host(suffix string) string {

@@ -52,7 +52,7 @@ func KadaluCRD() ([]byte, error) {
 	return definition(kadaluGroup, map[string]any{
 		"kind": "KadaluStorage", "listKind": "KadaluStorageList", "plural": "kadalustorages", "singular": "kadalustorage", "shortNames": []string{"kds"}, "categories": []string{"atoll"},
 	}, ".spec.type", "# Made by 'make generate'.\n", map[string]any{"type": "object", "properties": map[string]any{
-		"spec": whatever, "status": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1}},
+		"spec": whatever, "status": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1, "backlog": -1, "volumes": 0}},
 	}})
 }
 

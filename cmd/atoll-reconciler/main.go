@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -43,7 +44,7 @@ type flags struct {
 	source                             string
 	interval                           time.Duration
 	workers                            int
-	attentive                          time.Duration
+	attentive, deadline                time.Duration
 	render                             render.Options
 
 	client  client.Options
@@ -70,7 +71,9 @@ func main() {
 	s.BoolVar(&f.kadalu, "kadalu", false, "follow KadaluStorage resources as well")
 	s.IntVar(&f.workers, "concurrent", 8, "pools that are worked on at the same time")
 	s.DurationVar(&f.attentive, "bricks-interval", pools.Attentive, "how often bricks are asked how they are; twice as often while one is away or is healed")
-	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods; default is that of this version")
+	s.DurationVar(&f.deadline, "roll-deadline", pools.RollDeadline, "after how long a restart of bricks that has to wait is told of as stuck")
+	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, but for GlusterFS; default is that of this version")
+	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of glusterfsd and the self-heal daemon")
 	f.client.BindFlags(s)
 	for flag, value := range map[string]string{"kube-api-qps": "500", "kube-api-burst": "1000"} { // the server has its own limits
 		s.Lookup(flag).DefValue = value
@@ -119,7 +122,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	probes.SetupChecks(m, log)
-	if err := f.setUp(m); err != nil {
+	if err := errors.Join(pools.Index(ctx, m), f.setUp(m)); err != nil {
 		return err
 	}
 	return m.Start(ctx)
@@ -138,7 +141,7 @@ func (f *flags) setUp(m manager.Manager) error {
 		}
 		return m.Add(&source.Folder{
 			Dir: f.source, Interval: f.interval, Workers: f.workers, Log: m.GetLogger().WithName("source"), Writer: writer,
-			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, Attentive: f.attentive},
+			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, Attentive: f.attentive, RollDeadline: f.deadline},
 		})
 	}
 	recorder, err := events.NewRecorder(m, m.GetLogger(), f.events, name)
@@ -152,7 +155,7 @@ func (f *flags) setUp(m manager.Manager) error {
 	measured := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 	for i, kind := range kinds {
 		r := &pools.Reconciler{
-			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, Attentive: f.attentive,
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, Attentive: f.attentive, RollDeadline: f.deadline,
 		}
 		if err := r.SetUp(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
 			return fmt.Errorf("following kind %s: %w", strconv.Itoa(i), err)

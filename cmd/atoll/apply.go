@@ -26,8 +26,8 @@ import (
 type applyFlags struct {
 	kubeconfig, context, output, dryRun string
 	wait, prune                         bool
-	timeout                     time.Duration
-	render                      *render.Options
+	timeout                             time.Duration
+	render                              *render.Options
 }
 
 func newApply() *cobra.Command {

@@ -13,10 +13,14 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// Volumes counts the persistent volumes of a pool, by their handles and their classes.
-func Volumes(ctx context.Context, c client.Reader, pool string) (int, error) {
+// PoolField is an index of persistent volumes by their pools, where a cache has it.
+const PoolField = "atoll.storage/pool"
+
+// Volumes counts the persistent volumes of a pool, by their handles. A reader that has the
+// index can be told to use it, so that it does not look at all volumes of the cluster.
+func Volumes(ctx context.Context, c client.Reader, pool string, index ...client.ListOption) (int, error) {
 	var all corev1.PersistentVolumeList
-	if err := c.List(ctx, &all); err != nil {
+	if err := c.List(ctx, &all, index...); err != nil {
 		return 0, fmt.Errorf("counting the volumes of pool %s: %w", pool, err)
 	}
 	n := 0

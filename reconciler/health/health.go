@@ -6,11 +6,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/internal/agent"
@@ -39,32 +41,26 @@ type Brick struct {
 
 // Bricks looks at all bricks of a native pool, as they stand in its document.
 func Bricks(ctx context.Context, c client.Reader, namespace string, pool *schema.Pool) ([]Brick, error) {
-	at := []client.ListOption{client.InNamespace(namespace), client.MatchingLabels{render.LabelPool: pool.Metadata.Name}}
-	var pods corev1.PodList
-	if err := c.List(ctx, &pods, at...); err != nil {
-		return nil, fmt.Errorf("listing the brick pods of pool %s: %w", pool.Metadata.Name, err)
-	}
-	var sets appsv1.StatefulSetList
-	if err := c.List(ctx, &sets, at...); err != nil {
-		return nil, fmt.Errorf("listing the bricks of pool %s: %w", pool.Metadata.Name, err)
-	}
-	byBrick := map[string]*corev1.Pod{}
-	for i := range pods.Items {
-		if p := &pods.Items[i]; p.DeletionTimestamp == nil {
-			byBrick[p.Labels[render.LabelBrick]] = p
-		}
-	}
-	updates := map[string]string{}
-	for i := range sets.Items {
-		s := &sets.Items[i]
-		if s.Status.ObservedGeneration == s.Generation {
-			updates[s.Labels[render.LabelBrick]] = s.Status.UpdateRevision
-		}
-	}
 	var all []Brick
 	for i, b := range pool.Spec.Bricks {
-		index := strconv.Itoa(i)
-		one := fromPod(byBrick[index], updates[index])
+		set := client.ObjectKey{Namespace: namespace, Name: render.BrickName(pool.Metadata.Name, strconv.Itoa(i))}
+		var is appsv1.StatefulSet
+		if err := client.IgnoreNotFound(c.Get(ctx, set, &is)); err != nil {
+			return nil, fmt.Errorf("looking at brick %d of pool %s: %w", i, pool.Metadata.Name, err)
+		}
+		update := ""
+		if is.Status.ObservedGeneration == is.Generation {
+			update = is.Status.UpdateRevision
+		}
+		pod := &corev1.Pod{}
+		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: set.Name + "-0"}, pod)
+		switch {
+		case apierrors.IsNotFound(err), err == nil && (pod.DeletionTimestamp != nil || pod.Labels[render.LabelPool] != pool.Metadata.Name):
+			pod = nil
+		case err != nil:
+			return nil, fmt.Errorf("looking at the pod of brick %d of pool %s: %w", i, pool.Metadata.Name, err)
+		}
+		one := fromPod(pod, update)
 		one.Index, one.Node, one.Place, one.Set = i, b.Node, explain.Place(b), i/max(1, pool.Spec.SetSize())
 		all = append(all, one)
 	}
@@ -107,7 +103,7 @@ func waiting(p *corev1.Pod) string {
 			return "the pod has no node: " + c.Message
 		}
 	}
-	for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if last := c.LastTerminationState.Terminated; c.State.Waiting != nil && last != nil && last.Message != "" {
 			return c.Name + ": " + last.Message
 		}

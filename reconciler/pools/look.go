@@ -22,12 +22,12 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// rollDeadline is after how long a restart of bricks that has to wait is called stuck.
-const rollDeadline = 15 * time.Minute
+// RollDeadline is after how long a restart of bricks that has to wait is called stuck.
+const RollDeadline = 15 * time.Minute
 
 // look finds out how a pool is that has been applied.
 func (r *Reconciler) look(ctx context.Context, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
-	n, err := apply.Volumes(ctx, r.Client, o.GetName())
+	n, err := apply.Volumes(ctx, r.Client, o.GetName(), client.MatchingFields{apply.PoolField: o.GetName()})
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -102,32 +102,40 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, document *
 func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, bricks []health.Brick) (rolling bool, err error) {
 	force := o.GetAnnotations()[v1alpha1.SkipRollAnnotation] == o.Base().Status.LastAppliedRevision
 	d := roll.Next(bricks, force)
+	status := &o.Base().Status
 	switch {
 	case d.Left == 0:
+		status.RollWaitsSince = nil
 		return false, nil
 	case d.Brick != nil:
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: d.Brick.Pod}}
-		if err := client.IgnoreNotFound(r.Delete(ctx, pod)); err != nil {
-			return true, fmt.Errorf("restarting brick %d: %w", d.Brick.Index, err)
-		}
-		message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, len(bricks)-d.Left, len(bricks))
-		r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
+		status.RollWaitsSince = nil
+		return true, r.restart(ctx, o, d, len(bricks))
+	}
+	if status.RollWaitsSince == nil {
+		now := metav1.Now()
+		status.RollWaitsSince = &now
+	}
+	message := fmt.Sprintf("%d bricks are to be restarted for what has changed; the next waits: %s", d.Left, d.Waits)
+	if time.Since(status.RollWaitsSince.Time) < r.RollDeadline {
 		reconciling(o, v1alpha1.ReasonRolling, message)
 		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
 		return true, nil
 	}
-	message := fmt.Sprintf("%d bricks are to be restarted for what has changed; the next waits: %s", d.Left, d.Waits)
-	reason := v1alpha1.ReasonRolling
-	if last := conditions.Get(o, meta.ReadyCondition); last != nil && last.Status == metav1.ConditionFalse && last.Reason == v1alpha1.ReasonRollStuck ||
-		last != nil && last.Reason == v1alpha1.ReasonRolling && time.Since(last.LastTransitionTime.Time) > rollDeadline {
-		reason = v1alpha1.ReasonRollStuck
-		message += fmt.Sprintf("; annotation %s: %q goes on without waiting for healing", v1alpha1.SkipRollAnnotation, o.Base().Status.LastAppliedRevision)
-	}
-	reconciling(o, reason, message)
-	if reason == v1alpha1.ReasonRollStuck {
-		conditions.MarkFalse(o, meta.ReadyCondition, reason, "%s", message)
-	} else {
-		conditions.MarkUnknown(o, meta.ReadyCondition, reason, "%s", message)
-	}
+	message += fmt.Sprintf("; annotation %s: %q goes on without waiting for healing", v1alpha1.SkipRollAnnotation, status.LastAppliedRevision)
+	reconciling(o, v1alpha1.ReasonRollStuck, message)
+	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonRollStuck, "%s", message)
 	return true, nil
+}
+
+// restart deletes the pod of a brick: its StatefulSet makes one of what is rendered now.
+func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, d roll.Decision, bricks int) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: d.Brick.Pod}}
+	if err := client.IgnoreNotFound(r.Delete(ctx, pod)); err != nil {
+		return fmt.Errorf("restarting brick %d: %w", d.Brick.Index, err)
+	}
+	message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, bricks-d.Left, bricks)
+	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
+	reconciling(o, v1alpha1.ReasonRolling, message)
+	conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
+	return nil
 }

@@ -51,8 +51,9 @@ type Reconciler struct {
 	Metrics helper.Metrics
 	// New makes an empty resource of the kind.
 	New func() v1alpha1.Object
-	// Attentive is how often bricks are looked at.
-	Attentive time.Duration
+	// Attentive is how often bricks are looked at, and RollDeadline after how long a restart
+	// of bricks that has to wait is called stuck.
+	Attentive, RollDeadline time.Duration
 
 	drawings drawings
 	settled  settled

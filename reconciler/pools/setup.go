@@ -43,7 +43,8 @@ func CacheOptions() (cache.Options, error) {
 	if err != nil {
 		return cache.Options{}, err
 	}
-	ours := cache.ByObject{Label: labels.NewSelector().Add(*of)}
+	shared := true // nobody changes what is read
+	ours := cache.ByObject{Label: labels.NewSelector().Add(*of), UnsafeDisableDeepCopy: &shared}
 	lean := ours
 	lean.Transform = func(o any) (any, error) {
 		if set, is := o.(*appsv1.StatefulSet); is {
@@ -51,7 +52,7 @@ func CacheOptions() (cache.Options, error) {
 		}
 		return o, nil
 	}
-	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours, &appsv1.StatefulSet{}: lean}
+	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours, &appsv1.StatefulSet{}: lean, &corev1.PersistentVolume{}: {UnsafeDisableDeepCopy: &shared}}
 	for _, kind := range Owned {
 		by[metadata(kind)] = ours
 	}
@@ -62,6 +63,16 @@ func metadata(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{}
 	m.SetGroupVersionKind(kind)
 	return m
+}
+
+// Index has a manager's cache know volumes by their pools.
+func Index(ctx context.Context, m ctrl.Manager) error {
+	return m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, apply.PoolField, func(o client.Object) []string {
+		if v, is := o.(*corev1.PersistentVolume); is && apply.PoolOf(v) != "" {
+			return []string{apply.PoolOf(v)}
+		}
+		return nil
+	})
 }
 
 // SetUp has a manager run the reconciler, whenever a pool, one of its objects, its pods or

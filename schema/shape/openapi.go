@@ -31,7 +31,7 @@ func (d *Definition) OpenAPI(rules Rules) OpenAPI {
 	// Of metadata, only the name can be said something of.
 	properties["metadata"] = OpenAPI{"type": "object", "properties": map[string]any{"name": w.node(d.Merged.Field("metadata").Value.Field("name").Value, "name")}}
 	// Until somebody has looked at it, nobody takes a new document for one that is done.
-	properties["status"] = OpenAPI{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1}}
+	properties["status"] = OpenAPI{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1, "backlog": -1, "volumes": 0}}
 	root["required"] = []string{"metadata", d.On[0]}
 	root["description"] = d.Doc
 	at := root

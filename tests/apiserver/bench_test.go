@@ -1,8 +1,9 @@
+//go:build bench
+
 package apiserver
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,16 +17,10 @@ import (
 
 	"github.com/fluxcd/pkg/ssa"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/atoll-storage/atoll/render"
-	pooltypes "github.com/atoll-storage/atoll/schema"
 )
 
-// TestConverge measures 100 and 1,000 pools: ATOLL_BENCH=1 has it run, by make bench.
+// TestConverge measures 100 and 1,000 pools; make bench runs it.
 func TestConverge(t *testing.T) {
-	if os.Getenv("ATOLL_BENCH") == "" {
-		t.Skip("a benchmark: run make bench")
-	}
 	baseline := byFlux(t, 100)
 	for _, n := range []int{100, 1000} {
 		converge(t, n, baseline)
@@ -44,20 +39,8 @@ func byFlux(t *testing.T, n int) float64 {
 	all := make([][]*unstructured.Unstructured, n)
 	objects := 0
 	for i := range n {
-		found, err := pooltypes.Load(t.Context(), pooltypes.Options{Stdin: strings.NewReader(poolText(fmt.Sprintf("p%d", i), 3, ""))}, "-")
-		o.must(err)
-		rendered, err := render.Render(found.Documents[0].Pool, render.Options{})
-		o.must(err)
-		for _, r := range rendered {
-			fields, err := render.Fields(r)
-			o.must(err)
-			text, err := json.Marshal(fields)
-			o.must(err)
-			u := &unstructured.Unstructured{}
-			o.must(u.UnmarshalJSON(text))
-			all[i] = append(all[i], u)
-			objects++
-		}
+		all[i] = renderedFrom(t, poolText(fmt.Sprintf("p%d", i), 3, ""))
+		objects += len(all[i])
 	}
 	begin := time.Now()
 	limit := make(chan struct{}, 4)

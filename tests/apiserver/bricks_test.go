@@ -60,7 +60,7 @@ func TestReconcileBricks(t *testing.T) {
 	s := serve(operate(t))
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	s.reconciler()
+	s.reconciler("--roll-deadline=5s")
 	s.must(s.put(poolText("fast", 3, ", deletionPolicy: Delete")))
 	s.conditioned("fast", "Ready", "BricksStarting")
 	s.pods("r1")
@@ -116,6 +116,19 @@ func TestReconcileBricks(t *testing.T) {
 		s.conditioned("fast", "Ready", "Applied")
 	})
 	t.Run("restarted one at a time", func(t *testing.T) { s.roll(ctx) })
+	t.Run("restarted without healing", func(t *testing.T) {
+		file := s.pending(2)
+		s.eventually("the backlog is seen", func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
+		s.outdated(ctx, "r3")
+		c := s.conditioned("fast", "Ready", "RollingWaits")
+		if !strings.Contains(c.Message, "roll-without-healing") {
+			t.Errorf("%+v", c)
+		}
+		s.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/roll-without-healing":%q}}}`, s.get(storagePools, "fast").Status.LastAppliedRevision))
+		s.oneByOne(ctx, "r3")
+		s.must(os.Remove(file))
+		s.conditioned("fast", "Ready", "Applied")
+	})
 	t.Run("deleted", func(t *testing.T) { s.deleted(ctx) })
 }
 
@@ -134,23 +147,35 @@ func (s *served) roll(ctx context.Context) {
 	s.t.Helper()
 	file := s.pending(2)
 	s.eventually("the backlog is seen", func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
-	sets := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace)
-	for i := range 3 {
-		set, err := sets.Get(ctx, fmt.Sprintf("atoll-fast-%d", i), metav1.GetOptions{})
-		s.must(err)
-		set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.CurrentRevision, set.Status.Replicas = set.Generation, "r2", "r1", 1
-		_, err = sets.UpdateStatus(ctx, set, metav1.UpdateOptions{})
-		s.must(err)
-	}
+	s.outdated(ctx, "r2")
 	s.eventually("it is said why none is restarted", func() bool {
 		c := condition(s.get(storagePools, "fast"), "Ready")
-		return c.Reason == "RollingBricks" && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 entries are to be healed from brick 2")
+		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 entries are to be healed from brick 2")
 	})
 	time.Sleep(2 * time.Second)
 	if gone := s.gone(ctx); len(gone) != 0 {
 		s.t.Errorf("restarted though something is to be healed: %v", gone)
 	}
 	s.must(os.Remove(file))
+	s.oneByOne(ctx, "r2")
+}
+
+// outdated has the StatefulSets of all bricks say that they have another revision now.
+func (s *served) outdated(ctx context.Context, revision string) {
+	s.t.Helper()
+	sets := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace)
+	for i := range 3 {
+		set, err := sets.Get(ctx, fmt.Sprintf("atoll-fast-%d", i), metav1.GetOptions{})
+		s.must(err)
+		set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.CurrentRevision, set.Status.Replicas = set.Generation, revision, "r1", 1
+		_, err = sets.UpdateStatus(ctx, set, metav1.UpdateOptions{})
+		s.must(err)
+	}
+}
+
+// oneByOne sees all bricks restarted, never two at a time.
+func (s *served) oneByOne(ctx context.Context, revision string) {
+	s.t.Helper()
 	for i := range 3 {
 		var gone []int
 		s.eventually("a brick is restarted", func() bool { gone = s.gone(ctx); return len(gone) > 0 })
@@ -160,7 +185,7 @@ func (s *served) roll(ctx context.Context) {
 		}
 		for _, brick := range gone {
 			s.ended(ctx, brick)
-			s.brickPod("fast", brick, s.address(brick), "r2")
+			s.brickPod("fast", brick, s.address(brick), revision)
 		}
 	}
 	s.conditioned("fast", "Ready", "Applied")

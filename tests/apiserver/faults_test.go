@@ -84,7 +84,7 @@ func TestServersGo(t *testing.T) {
 	o := operateOn(t, s.config)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	o.reconciler()
+	o.reconciler("--max-retry-delay=2s")
 	var names []string
 	for round, server := range []string{"kube-apiserver", "etcd"} {
 		for i := range 20 {

@@ -121,26 +121,42 @@ func TestFluxResource(t *testing.T) {
 	})
 }
 
+// renderedFrom gives what a document is rendered to, as it stands in files.
+func renderedFrom(t *testing.T, text string) (all []*unstructured.Unstructured) {
+	t.Helper()
+	found, err := pooltypes.Load(t.Context(), pooltypes.Options{Stdin: strings.NewReader(text)}, "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := render.Render(found.Documents[0].Pool, render.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rendered {
+		fields, err := render.Fields(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(text); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
 // TestFluxRendered has kustomize-controller bring what the pool is rendered to.
 func TestFluxRendered(t *testing.T) {
 	o := operate(t)
 	f := newFlux(o)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	found, err := pooltypes.Load(ctx, pooltypes.Options{Stdin: strings.NewReader(poolText("fast", 6, ""))}, "-")
-	o.must(err)
-	rendered, err := render.Render(found.Documents[0].Pool, render.Options{})
-	o.must(err)
-	var objects []*unstructured.Unstructured
-	for _, r := range rendered {
-		fields, err := render.Fields(r)
-		o.must(err)
-		text, err := json.Marshal(fields)
-		o.must(err)
-		u := &unstructured.Unstructured{}
-		o.must(u.UnmarshalJSON(text))
-		objects = append(objects, u)
-	}
+	objects := renderedFrom(t, poolText("fast", 6, ""))
 	if got := f.apply(ctx, false, objects...); got["created"] != len(objects) {
 		t.Errorf("%v of %d", got, len(objects))
 	}

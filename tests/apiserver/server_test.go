@@ -68,7 +68,8 @@ func startServers(t *testing.T, more ...string) *servers {
 	if err := os.WriteFile(tokens, []byte(token+",admin,1,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.run("kube-apiserver", append([]string{server,
+	s.run("kube-apiserver", append([]string{
+		server,
 		"--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
 		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",

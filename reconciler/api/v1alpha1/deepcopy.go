@@ -16,6 +16,7 @@ func (p *Pool) clone() Pool {
 	for i := range c.Status.Conditions {
 		p.Status.Conditions[i].DeepCopyInto(&c.Status.Conditions[i])
 	}
+	c.Status.RollWaitsSince = p.Status.RollWaitsSince.DeepCopy()
 	c.Status.Bricks = slices.Clone(p.Status.Bricks)
 	return c
 }

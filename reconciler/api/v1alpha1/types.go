@@ -93,6 +93,8 @@ type PoolStatus struct {
 	BricksOnline string `json:"bricksOnline,omitempty"`
 	// Backlog counts entries that are to be healed, -1 when no agent could be asked.
 	Backlog int64 `json:"backlog"`
+	// RollWaitsSince is since when no brick could be restarted of those that are to be.
+	RollWaitsSince *metav1.Time `json:"rollWaitsSince,omitempty"`
 	// Volumes counts the persistent volumes of the pool.
 	Volumes int64 `json:"volumes"`
 	// SizeBytes and FreeBytes are those of the pool, by what its bricks have.
