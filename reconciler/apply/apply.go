@@ -12,21 +12,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/render"
-	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -208,180 +204,6 @@ func (a *Applier) inventory(p Pool) inventory {
 	return inventory{client: a.client, namespace: p.Namespace, pool: p.Name}
 }
 
-// try has the API server take every object without keeping it. All that it refuses is
-// told of at once.
-func (a *Applier) try(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
-	var all []Change
-	var errs []error
-	for _, o := range objects {
-		c := Change{Reference: referenceTo(o), Action: Created}
-		known := slices.ContainsFunc(before.objects, func(r Reference) bool { return same(r, c.Reference) })
-		created, err := false, error(nil)
-		if !known { // most likely it is not there
-			created, err = a.creates(ctx, o)
-		}
-		if err == nil && !created {
-			c, err = a.differs(ctx, p, o)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-		all = append(all, c)
-	}
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("%w:\n%w", ErrRefused, errors.Join(errs...))
-	}
-	return all, nil
-}
-
-// creates tells whether an object is not there, and the API server would take it.
-func (a *Applier) creates(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
-	would := o.DeepCopy()
-	err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(would), client.DryRunAll, client.ForceOwnership, client.FieldOwner(fieldManager))
-	if err != nil {
-		return false, explain(o, err)
-	}
-	return would.GetResourceVersion() == "", nil
-}
-
-// differs compares an object that may be there with what it would become.
-func (a *Applier) differs(ctx context.Context, p Pool, o *unstructured.Unstructured) (Change, error) {
-	if err := a.others(ctx, p, o); err != nil {
-		return Change{}, err
-	}
-	entry, is, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
-	if err != nil {
-		return Change{}, explain(o, err)
-	}
-	return Change{Reference: referenceTo(o), Action: Action(entry.Action), Fields: fields(is, merged)}, nil
-}
-
-// fields lists where an object differs from what it would become.
-func fields(is, merged *unstructured.Unstructured) []string {
-	if is == nil || merged == nil {
-		return nil
-	}
-	return slices.DeleteFunc(plan.Differences("", is.Object, merged.Object), func(path string) bool {
-		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, path)
-	})
-}
-
-// others refuses to take over an object that is there and is not this pool's. Names of
-// classes are the cluster's: a pool of the same name in another namespace has the same.
-func (a *Applier) others(ctx context.Context, p Pool, o *unstructured.Unstructured) error {
-	if o.GetNamespace() != "" {
-		return nil // it is in the pool's namespace, under the pool's name
-	}
-	is := referenceTo(o).object()
-	err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking at %s: %w", referenceTo(o), err)
-	}
-	pool, namespace := is.GetLabels()[render.LabelPool], is.GetLabels()[render.LabelNamespace]
-	switch {
-	case pool == p.Name && namespace == p.Namespace:
-		return nil
-	case pool == "":
-		return fmt.Errorf("%s is there and is no pool's; give the class another name, or delete that one", referenceTo(o))
-	}
-	return fmt.Errorf("%s belongs to the pool %s of namespace %s; give the pool, or the class, another name", referenceTo(o), pool, namespace)
-}
-
-// explain says what to do about an object that is refused.
-func explain(o *unstructured.Unstructured, err error) error {
-	hint := ""
-	switch {
-	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
-		hint = "; make the namespace: kubectl create namespace " + o.GetNamespace()
-	case apierrors.IsInvalid(err) && o.GetKind() == "StorageClass":
-		hint = "; a class cannot change: give the new one another name, and keep the old one while volumes use it"
-	case apierrors.IsInvalid(err) && o.GetKind() == "StatefulSet":
-		hint = "; a brick is never deleted to be made anew"
-	case apierrors.IsForbidden(err):
-		hint = "; the user of this kubeconfig may not do that"
-	}
-	return fmt.Errorf("%s %s: %w%s", o.GetKind(), o.GetName(), err, hint)
-}
-
-// gone lists what the inventory has and the pool has no more, and what becomes of it.
-func (a *Applier) gone(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
-	var all []Change
-	for _, r := range before {
-		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return same(r, referenceTo(o)) }) {
-			continue
-		}
-		is := r.object()
-		err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return all, fmt.Errorf("looking at %s, which pool %s has no more: %w", r, p.Name, err)
-		}
-		reason, err := a.keeps(ctx, p, is)
-		if err != nil {
-			return all, err
-		}
-		c := Change{Reference: r, Action: Deleted, Reason: reason}
-		if reason != "" {
-			c.Action = Kept
-		}
-		all = append(all, c)
-	}
-	return all, nil
-}
-
-// same tells whether two name one object; its version may have changed.
-func same(a, b Reference) bool {
-	group := func(version string) string {
-		g, _, grouped := strings.Cut(version, "/")
-		if !grouped {
-			return ""
-		}
-		return g
-	}
-	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && group(a.APIVersion) == group(b.APIVersion)
-}
-
-// keeps says why an object stays though its pool has it no more; "" when it may go.
-func (a *Applier) keeps(ctx context.Context, p Pool, o *unstructured.Unstructured) (string, error) {
-	if o.GetLabels()[render.LabelPool] != p.Name {
-		return "it is labelled as somebody else's by now", nil
-	}
-	switch o.GetKind() {
-	case "StatefulSet":
-		return "it serves a brick: delete it by hand when the brick has no files any more", nil
-	case "PersistentVolumeClaim":
-		return "it has a brick's data: delete it by hand", nil
-	case "StorageClass":
-		var volumes corev1.PersistentVolumeList
-		if err := a.client.List(ctx, &volumes); err != nil {
-			return "", fmt.Errorf("looking whether volumes use StorageClass %s: %w", o.GetName(), err)
-		}
-		n := 0
-		for _, v := range volumes.Items {
-			if v.Spec.StorageClassName == o.GetName() {
-				n++
-			}
-		}
-		if n > 0 {
-			return fmt.Sprintf("%d volumes use it", n), nil
-		}
-	}
-	return "", nil
-}
-
-func references(objects []*unstructured.Unstructured) []Reference {
-	var all []Reference
-	for _, o := range objects {
-		all = append(all, referenceTo(o))
-	}
-	return all
-}
-
 // write applies what the API server has just taken for different, in the order in which it
 // was rendered: classes come last, when what volumes are made on is there. None waits for
 // another, and nothing is ever deleted to be made anew (docs/decisions/0012).
@@ -398,34 +220,4 @@ func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructure
 		done = append(done, tried[i])
 	}
 	return done, nil
-}
-
-func convertAll(objects []render.Object) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	for _, o := range objects {
-		u, err := convert(o)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, u)
-	}
-	return all, nil
-}
-
-// convert gives the fields of an object as they are sent: without what only a cluster
-// sets.
-func convert(o render.Object) (*unstructured.Unstructured, error) {
-	fields, err := render.Fields(o)
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(fields)
-	if err != nil {
-		return nil, err
-	}
-	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON(text); err != nil { // whole numbers as integers
-		return nil, fmt.Errorf("reading %s as an object: %w", o.GetName(), err)
-	}
-	return u, nil
 }

@@ -75,8 +75,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	begin := time.Now()
 	o := r.New()
 	if err := r.Get(ctx, req.NamespacedName, o); err != nil {
-		r.settled.forget(req)
-		r.drawings.forget(req)
+		r.forget(ctx, req)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := slices.Clone(o.GetConditions())
@@ -103,6 +102,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	if !o.GetDeletionTimestamp().IsZero() {
 		return r.remove(ctx, o, pool)
 	}
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
 	if err != nil {
 		// Nothing but another document helps: that comes by itself.
 		o.Base().Status.ObservedGeneration = o.GetGeneration()
@@ -115,6 +117,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	}
 	finalize(o, pool)
 	return r.Follow(ctx, req, o, pool, "resource")
+}
+
+// forget forgets a pool that has gone, and what was measured of it.
+func (r *Reconciler) forget(ctx context.Context, req ctrl.Request) {
+	r.settled.forget(req)
+	r.drawings.forget(req)
+	o := r.New()
+	o.SetNamespace(req.Namespace)
+	o.SetName(req.Name)
+	for _, kind := range []string{meta.ReadyCondition, meta.ReconcilingCondition, meta.StalledCondition} {
+		r.Metrics.DeleteCondition(ctx, o, kind)
+	}
 }
 
 // finalize keeps a pool that is to take its objects with it until it may.
@@ -156,7 +170,10 @@ func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 			errs = append(errs, fmt.Errorf("%s: %s", d.Path, d.Words()))
 		}
 	}
-	if len(errs) > 0 || len(found.Documents) != 1 {
+	if len(found.Documents) != 1 && len(errs) == 0 {
+		errs = append(errs, errors.New("this is not the document of a pool"))
+	}
+	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	return found.Documents[0].Pool, nil

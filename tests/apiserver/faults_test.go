@@ -151,21 +151,26 @@ func TestMetrics(t *testing.T) {
 	o.reconciler("--metrics-addr="+address, "--health-addr=127.0.0.1:0")
 	o.must(o.put(poolText("fast", 3, "")))
 	o.conditioned("fast", "Ready", "BricksStarting")
-	var text string
-	o.eventually("the condition is measured", func() bool {
+	ready := regexp.MustCompile(`gotk_reconcile_condition\{[^}]*kind="StoragePool"[^}]*name="fast"[^}]*status="False"[^}]*type="Ready"[^}]*\} 1`)
+	measured := func() string {
 		r, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
-			return false
+			return ""
 		}
 		defer r.Body.Close()
 		all, err := io.ReadAll(r.Body)
 		if err != nil {
-			return false
+			return ""
 		}
-		text = string(all)
-		return regexp.MustCompile(`gotk_reconcile_condition\{[^}]*kind="StoragePool"[^}]*name="fast"[^}]*status="False"[^}]*type="Ready"[^}]*\} 1`).MatchString(text)
-	})
-	if !strings.Contains(text, "gotk_reconcile_duration_seconds_count") {
+		return string(all)
+	}
+	o.eventually("the condition is measured", func() bool { return ready.MatchString(measured()) })
+	if !strings.Contains(measured(), "gotk_reconcile_duration_seconds_count") {
 		t.Error("no durations")
 	}
+	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(t.Context(), "fast", metav1.DeleteOptions{}))
+	o.eventually("nothing is measured of a pool that has gone", func() bool {
+		text := measured()
+		return text != "" && !strings.Contains(text, `gotk_reconcile_condition{kind="StoragePool",name="fast"`)
+	})
 }
