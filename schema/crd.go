@@ -42,7 +42,7 @@ const copyRule = "self.type == oldSelf.type || !has(oldSelf.tiebreaker) && has(s
 func CRD() ([]byte, error) {
 	return definition("atoll.storage", map[string]any{
 		"kind": "StoragePool", "listKind": "StoragePoolList", "plural": "storagepools", "singular": "storagepool", "shortNames": []string{"pool"}, "categories": []string{"atoll"},
-	}, ".spec.type", "# Made from schema/pool.cue by 'make generate'.\n", poolShape().OpenAPI(crdRules))
+	}, ".spec.type", "# Made from schema/pool.cue by 'make generate'.\n", poolShape().OpenAPI(crdRules, statusShape()))
 }
 
 // KadaluCRD is that of KadaluStorage, for clusters without Kadalu's operator. It takes every
@@ -52,7 +52,7 @@ func KadaluCRD() ([]byte, error) {
 	return definition(kadaluGroup, map[string]any{
 		"kind": "KadaluStorage", "listKind": "KadaluStorageList", "plural": "kadalustorages", "singular": "kadalustorage", "shortNames": []string{"kds"}, "categories": []string{"atoll"},
 	}, ".spec.type", "# Made by 'make generate'.\n", map[string]any{"type": "object", "properties": map[string]any{
-		"spec": whatever, "status": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1, "backlog": -1, "volumes": 0}},
+		"spec": whatever, "status": statusShape(),
 	}})
 }
 

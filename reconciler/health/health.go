@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/internal/agent"
@@ -29,6 +30,7 @@ const askLimit = 3 * time.Second
 type Brick struct {
 	v1alpha1.BrickStatus
 	Pod string // its name, "" when there is none
+	UID types.UID
 	Set int
 	// Known tells that its agent has answered; what follows is from that.
 	Known    bool
@@ -76,7 +78,7 @@ func fromPod(p *corev1.Pod, update string) Brick {
 		b.Message = "there is no pod"
 		return b
 	}
-	b.Pod, b.Address = p.Name, p.Status.PodIP
+	b.Pod, b.UID, b.Address = p.Name, p.UID, p.Status.PodIP
 	b.Outdated = update != "" && p.Labels[appsv1.ControllerRevisionHashLabelKey] != update
 	if p.Spec.NodeName == "" || p.Status.PodIP == "" {
 		b.Message = waiting(p)

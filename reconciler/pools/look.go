@@ -10,6 +10,7 @@ import (
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -130,7 +131,9 @@ func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, bricks []healt
 // restart deletes the pod of a brick: its StatefulSet makes one of what is rendered now.
 func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, d roll.Decision, bricks int) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: d.Brick.Pod}}
-	if err := client.IgnoreNotFound(r.Delete(ctx, pod)); err != nil {
+	// What was looked at may be old: a pod that has been restarted since is another one.
+	err := r.Delete(ctx, pod, client.Preconditions{UID: &d.Brick.UID})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("restarting brick %d: %w", d.Brick.Index, err)
 	}
 	message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, bricks-d.Left, bricks)

@@ -21,17 +21,16 @@ type Rules map[string][]Rule
 // cost too much, and reckons with the longest list that there may be.
 var maxItems = map[string]int64{"bricks": 2048, "volumes": 3, "storageClasses": 64, "tolerations": 64, "mountOptions": 64, "options": 64, "hosts": 64, "hostAliases": 256, "hostnames": 64}
 
-// OpenAPI writes the definition. Its fields are those of all variants; which of them go
+// OpenAPI writes the definition, with a status that is not the document's. Its fields are those of all variants; which of them go
 // together is said by rules.
-func (d *Definition) OpenAPI(rules Rules) OpenAPI {
+func (d *Definition) OpenAPI(rules Rules, status map[string]any) OpenAPI {
 	w := openAPIWriter{rules: rules}
 	root := w.node(d.Merged, "")
 	properties := root["properties"].(map[string]any)
 	properties["apiVersion"], properties["kind"] = OpenAPI{"type": "string"}, OpenAPI{"type": "string"}
 	// Of metadata, only the name can be said something of.
 	properties["metadata"] = OpenAPI{"type": "object", "properties": map[string]any{"name": w.node(d.Merged.Field("metadata").Value.Field("name").Value, "name")}}
-	// Until somebody has looked at it, nobody takes a new document for one that is done.
-	properties["status"] = OpenAPI{"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": map[string]any{"observedGeneration": -1, "backlog": -1, "volumes": 0}}
+	properties["status"] = status
 	root["required"] = []string{"metadata", d.On[0]}
 	root["description"] = d.Doc
 	at := root

@@ -181,7 +181,7 @@ func TestBase(t *testing.T) {
 	pool := &unstructured.Unstructured{}
 	o.must(yaml.Unmarshal([]byte(poolText("first", 6, ", deletionPolicy: Delete")), &pool.Object))
 	pool.SetNamespace(pooltypes.DefaultNamespace)
-	o.bring(append([]*unstructured.Unstructured{pool}, kustomized(t, "kadalu")...))
+	o.bring(append(append([]*unstructured.Unstructured{pool}, examples(t)...), kustomized(t, "kadalu")...))
 	dir := t.TempDir()
 	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), filepath.Join(dir, "kubeconfig")
 	o.as("atoll-reconciler")
@@ -244,6 +244,31 @@ func (s *served) withoutCreate(ctx context.Context, created []string) {
 			s.t.Errorf("without %s: %+v", what, c)
 		}
 	}
+}
+
+// examples are the pools that users are shown, in the namespace of the base.
+func examples(t *testing.T) (all []*unstructured.Unstructured) {
+	t.Helper()
+	paths, err := filepath.Glob("../../examples/pools/*.yaml")
+	if err != nil || len(paths) < 8 {
+		t.Fatalf("%v %v", paths, err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for document := range strings.SplitSeq("\n"+string(text), "\n---") {
+			if strings.Contains(document, "kind: StoragePool") {
+				u := parsed(t, document)
+				if u.GetName() == "fast" {
+					u.SetName("shown")
+				}
+				all = append(all, u)
+			}
+		}
+	}
+	return all
 }
 
 // as has the reconciler be a service account.

@@ -97,6 +97,7 @@ func TestReconcileBricks(t *testing.T) {
 		}
 	})
 	t.Run("a brick ends", func(t *testing.T) {
+		seen := s.watch()
 		bricks.Stop(s.bricks.Bricks[1])
 		c := s.conditioned("fast", "Ready", "BricksAway")
 		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent answers, the brick does not") {
@@ -112,6 +113,7 @@ func TestReconcileBricks(t *testing.T) {
 			t.Errorf("%s", out)
 		}
 		t.Logf("\n%s\n%s", s.told("get"), out)
+		s.eventually("who watches has seen it", func() bool { return strings.Contains(seen(), "3/3") && strings.Contains(seen(), "2/3") })
 		s.bricks.StartBrick(1)
 		s.conditioned("fast", "Ready", "Applied")
 	})
@@ -267,4 +269,28 @@ func (s *served) told(args ...string) string {
 		s.t.Fatalf("%v: %v\n%s", args, err, out)
 	}
 	return string(out)
+}
+
+// watch has the command line watch pools until the test ends, and gives what it has printed.
+func (s *served) watch() func() string {
+	s.t.Helper()
+	s.told("get") // builds it
+	path := filepath.Join(s.t.TempDir(), "watched")
+	out, err := os.Create(path)
+	s.must(err)
+	defer out.Close()
+	cmd := exec.Command(s.atoll, "get", "--watch", "--kubeconfig", s.kubeconfig)
+	cmd.Stdout = out
+	s.must(cmd.Start())
+	seen := func() string {
+		text, err := os.ReadFile(path)
+		s.must(err)
+		return string(text)
+	}
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
+	s.eventually("the watch has begun", func() bool { return seen() != "" })
+	return seen
 }

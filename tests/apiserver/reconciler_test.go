@@ -265,6 +265,26 @@ func TestReconcile(t *testing.T) {
 			return err == nil && m.Data["pool.json"] != "by hand"
 		})
 	})
+	t.Run("others write the same fields", func(t *testing.T) {
+		other := parsed(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: atoll-fast-catalog}, data: {pool.json: "by somebody"}}`)
+		maps := o.dynamic.Resource(gvr.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(schema.DefaultNamespace)
+		if _, err := maps.Apply(ctx, other.GetName(), other, metav1.ApplyOptions{FieldManager: "somebody"}); !apierrors.IsConflict(err) {
+			t.Errorf("without force: %v", err)
+		}
+		_, err := maps.Apply(ctx, other.GetName(), other, metav1.ApplyOptions{FieldManager: "somebody", Force: true})
+		o.must(err)
+		o.eventually("it is taken back", func() bool {
+			m, err := maps.Get(ctx, other.GetName(), metav1.GetOptions{})
+			text, _, _ := unstructured.NestedString(m.Object, "data", "pool.json")
+			return err == nil && text != "by somebody"
+		})
+		_, err = o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Patch(ctx, "atoll-fast-1", types.MergePatchType, []byte(`{"spec":{"replicas":0}}`), metav1.PatchOptions{})
+		o.must(err)
+		o.eventually("the brick is to run", func() bool {
+			s, err := o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Get(ctx, "atoll-fast-1", metav1.GetOptions{})
+			return err == nil && *s.Spec.Replicas == 1
+		})
+	})
 	t.Run("one that is invalid stalls alone", func(t *testing.T) {
 		// What only vet can know: two bricks of a set on one node.
 		o.must(o.put(`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: wrong}, spec: {type: Replica3, bricks: [{node: a, path: /x}, {node: a, path: /y}, {node: b, path: /x}]}}`))
