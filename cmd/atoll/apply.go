@@ -19,6 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/pools"
 	"github.com/atoll-storage/atoll/reconciler/status"
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -185,7 +186,7 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 		for _, c := range r.Changes {
 			counts[c.Action]++
 			if c.Action != apply.Unchanged {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, strings.Join(c.Fields, ", ")))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, differing(c.Fields)))
 			}
 		}
 		if n := counts[apply.Unchanged]; n > 0 {
@@ -199,6 +200,23 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 		fmt.Fprintln(cmd.OutOrStdout(), "nothing was applied: --dry-run")
 	}
 	return nil
+}
+
+// shown is the longest value that is printed in a table.
+const shown = 40
+
+// differing writes what would change: values, where they are short.
+func differing(fields []plan.Difference) string {
+	var all []string
+	for _, d := range fields {
+		is, becomes := fmt.Sprint(cmp.Or(d.Is, any("nothing"))), fmt.Sprint(cmp.Or(d.Becomes, any("nothing")))
+		if max(len(is), len(becomes)) > shown || strings.ContainsAny(is+becomes, "\n\t") {
+			all = append(all, d.Path)
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s: %s -> %s", d.Path, is, becomes))
+	}
+	return strings.Join(all, "; ")
 }
 
 func plural(n int, what string) string {

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -103,7 +104,7 @@ type Change struct {
 	Action Action `json:"action"`
 	Reason string `json:"reason,omitempty"`
 	// Fields are those that Plan would change.
-	Fields []string `json:"fields,omitempty"`
+	Fields []plan.Difference `json:"fields,omitempty"`
 	// State is State of what was written, "" when nothing was.
 	State string `json:"-"`
 }

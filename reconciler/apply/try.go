@@ -64,12 +64,12 @@ func (a *Applier) differs(ctx context.Context, p Pool, o *unstructured.Unstructu
 }
 
 // fields lists where an object differs from what it would become.
-func fields(is, merged *unstructured.Unstructured) []string {
+func fields(is, merged *unstructured.Unstructured) []plan.Difference {
 	if is == nil || merged == nil {
 		return nil
 	}
-	return slices.DeleteFunc(plan.Differences("", is.Object, merged.Object), func(path string) bool {
-		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, path)
+	return slices.DeleteFunc(plan.Differences("", is.Object, merged.Object), func(d plan.Difference) bool {
+		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, d.Path)
 	})
 }
 

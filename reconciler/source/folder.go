@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -153,7 +155,9 @@ func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error 
 		case err != nil:
 			errs = append(errs, err)
 		case reason != "":
-			f.say(name.String(), fmt.Sprintf("the document of pool %s has gone, and the pool keeps running: %s", name, reason))
+			message := fmt.Sprintf("the document of pool %s has gone, and the pool keeps running: %s", name, reason)
+			f.say(name.String(), message)
+			errs = append(errs, f.stays(ctx, name, message))
 		default:
 			f.say(name.String(), fmt.Sprintf("the document of pool %s has gone, nothing is on it, and it goes", name))
 			_, err := f.Pools.Applier.Remove(ctx, name.Namespace, name.Name)
@@ -161,6 +165,19 @@ func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error 
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stays writes down why a pool is still there.
+func (f *Folder) stays(ctx context.Context, name types.NamespacedName, message string) error {
+	before, err := f.load(ctx, name)
+	if err != nil {
+		return err
+	}
+	o := &v1alpha1.StoragePool{}
+	o.Status = before
+	o.Status.Conditions = slices.Clone(before.Conditions)
+	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonVolumesInUse, "%s", message)
+	return f.save(ctx, name, before, o.Status)
 }
 
 // say logs what has changed since it was said last.

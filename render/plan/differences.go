@@ -6,15 +6,22 @@ import (
 	"slices"
 )
 
-// Differences lists the paths at which two trees differ, sorted.
-func Differences(path string, a, b any) []string {
+// Difference is where two trees differ, and what they have there; nil is nothing.
+type Difference struct {
+	Path    string `json:"path"`
+	Is      any    `json:"is,omitempty"`
+	Becomes any    `json:"becomes,omitempty"`
+}
+
+// Differences lists where two trees differ, by path.
+func Differences(path string, a, b any) []Difference {
 	if reflect.DeepEqual(a, b) {
 		return nil
 	}
 	x, isMap := a.(map[string]any)
 	y, both := b.(map[string]any)
 	if !isMap || !both {
-		return []string{path}
+		return []Difference{{path, a, b}}
 	}
 	keys := slices.Collect(maps.Keys(x))
 	for k := range y {
@@ -23,7 +30,7 @@ func Differences(path string, a, b any) []string {
 		}
 	}
 	slices.Sort(keys)
-	var all []string
+	var all []Difference
 	for _, k := range keys {
 		below := k
 		if path != "" {
@@ -32,4 +39,13 @@ func Differences(path string, a, b any) []string {
 		all = append(all, Differences(below, x[k], y[k])...)
 	}
 	return all
+}
+
+// paths are those of differences.
+func paths(all []Difference) []string {
+	var list []string
+	for _, d := range all {
+		list = append(list, d.Path)
+	}
+	return list
 }

@@ -154,7 +154,7 @@ func (c *Pool) objects(was, is []object) {
 		kept[key(o)] = true
 		change := Object{Kind: o.kind, Namespace: o.namespace, Name: o.name, Verb: Added}
 		if existed {
-			change.Verb, change.Fields = Changed, Differences("", before.fields, o.fields)
+			change.Verb, change.Fields = Changed, paths(Differences("", before.fields, o.fields))
 			if len(change.Fields) == 0 {
 				continue
 			}

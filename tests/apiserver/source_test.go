@@ -43,22 +43,21 @@ func TestFolder(t *testing.T) {
 	}
 	const leaves = ", deletionPolicy: Delete"
 	external := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [127.9.9.9], volume: v}" + leaves + "}}"
-	revision("one", map[string]string{"a.yaml": poolText("a", 3, ""), "far.yaml": external})
+	revision("one", map[string]string{"a.yaml": poolText("a", 3, leaves), "far.yaml": external})
 	o.reconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
 	o.eventually("both pools are there", func() bool { return classes() == "atoll.a atoll.far" })
-	o.eventually("it is written down how the pool is", func() bool {
-		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{})
+	ready := func(name string) metav1.Condition {
+		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName(name), metav1.GetOptions{})
 		if err != nil {
-			return false
+			return metav1.Condition{}
 		}
-		var s v1alpha1.PoolStatus
-		o.must(json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &s))
 		p := &v1alpha1.StoragePool{}
-		p.Status = s
-		return condition(p, "Ready").Reason == "ExternalUnreachable"
-	})
+		o.must(json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &p.Status))
+		return condition(p, "Ready")
+	}
+	o.eventually("it is written down how the pool is", func() bool { return ready("far").Reason == "ExternalUnreachable" })
 	t.Run("another revision", func(t *testing.T) {
-		revision("two", map[string]string{"a.yaml": poolText("a", 3, ""), "far.yaml": external, "b.yaml": poolText("b", 3, "")})
+		revision("two", map[string]string{"a.yaml": poolText("a", 3, leaves), "far.yaml": external, "b.yaml": poolText("b", 3, "")})
 		o.eventually("the added pool is there", func() bool { return classes() == "atoll.a atoll.b atoll.far" })
 	})
 	t.Run("one that is wrong keeps no other from being applied, and all from being removed", func(t *testing.T) {
@@ -72,6 +71,10 @@ func TestFolder(t *testing.T) {
 	t.Run("removed", func(t *testing.T) {
 		revision("four", map[string]string{"c.yaml": poolText("c", 3, "")})
 		o.eventually("what nobody uses, and says so, goes", func() bool { return classes() == "atoll.a atoll.b atoll.c" })
+		o.eventually("it is written down why the other stays", func() bool {
+			c := ready("a")
+			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) cannot be asked")
+		})
 		if _, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{}); err == nil {
 			t.Error("its status is left")
 		}
