@@ -174,7 +174,7 @@ func condition(p *v1alpha1.StoragePool, kind string) metav1.Condition {
 // eventually waits for something.
 func (o *operated) eventually(what string, ok func() bool) {
 	o.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(150 * time.Second) // watches come back late
 	for !ok() {
 		if time.Now().After(deadline) {
 			o.t.Fatalf("not in time: %s", what)
