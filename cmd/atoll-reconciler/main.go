@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/fluxcd/pkg/runtime/client"
@@ -153,12 +152,12 @@ func (f *flags) setUp(m manager.Manager) error {
 		kinds = append(kinds, func() v1alpha1.Object { return &v1alpha1.KadaluStorage{} })
 	}
 	measured := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
-	for i, kind := range kinds {
+	for _, kind := range kinds {
 		r := &pools.Reconciler{
 			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, Attentive: f.attentive, RollDeadline: f.deadline,
 		}
 		if err := r.SetUp(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
-			return fmt.Errorf("following kind %s: %w", strconv.Itoa(i), err)
+			return fmt.Errorf("following %T: %w", kind(), err)
 		}
 	}
 	return nil

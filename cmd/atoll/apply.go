@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/reconciler/pools"
@@ -25,10 +24,11 @@ import (
 
 // applyFlags are those of apply.
 type applyFlags struct {
-	kubeconfig, context, output, dryRun string
-	wait, prune                         bool
-	timeout                             time.Duration
-	render                              *render.Options
+	cluster        clusterFlags
+	output, dryRun string
+	wait, prune    bool
+	timeout        time.Duration
+	render         *render.Options
 }
 
 func newApply() *cobra.Command {
@@ -44,8 +44,7 @@ of. Pools that are not among the documents stay as they are.`,
 		Example: "  atoll apply --dry-run pools/\n  atoll apply --wait pools/fast.yaml",
 	}
 	f.render = renderFlags(cmd)
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
-	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
+	f.cluster.add(cmd)
 	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: have the API server try everything, and keep nothing")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
 	cmd.Flags().BoolVar(&f.prune, "prune", false, "remove pools that were applied before and are not among the documents, if they say deletionPolicy: Delete and nothing is on them")
@@ -64,11 +63,9 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 	if err != nil {
 		return err
 	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	config, err := f.cluster.config()
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+		return err
 	}
 	config.QPS, config.Burst = 50, 100 // a pool of many bricks is many small requests
 	a, err := apply.New(config)

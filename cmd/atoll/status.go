@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/atoll-storage/atoll/reconciler/status"
@@ -21,8 +20,9 @@ import (
 
 // statusFlags are those of get and status.
 type statusFlags struct {
-	kubeconfig, context, namespace, output string
-	watch                                  bool
+	cluster           clusterFlags
+	namespace, output string
+	watch             bool
 }
 
 // lookEvery is how often --watch looks, and lookLimit how long one look may take.
@@ -32,8 +32,7 @@ const (
 )
 
 func (f *statusFlags) add(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
-	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
+	f.cluster.add(cmd)
 	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the pools; default is all")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "look again and again, and print what has changed")
@@ -66,11 +65,9 @@ var errNoPool = errors.New("there is no such pool in the cluster; 'atoll get' li
 
 // run prints pools, once or whenever that is another text.
 func (f *statusFlags) run(cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool)) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	config, err := f.cluster.config()
 	if err != nil {
-		return fmt.Errorf("finding the cluster: %w", err)
+		return err
 	}
 	c, err := status.Connect(config)
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -49,8 +48,8 @@ func New(config *rest.Config) (*Applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	poller := polling.NewStatusPoller(c, c.RESTMapper(), polling.Options{})
-	return &Applier{client: c, manager: ssa.NewResourceManager(c, poller, ssa.Owner{Field: fieldManager, Group: "atoll.storage"})}, nil
+	// It compares, and waits for nothing: it needs no poller.
+	return &Applier{client: c, manager: ssa.NewResourceManager(c, nil, ssa.Owner{Field: fieldManager, Group: "atoll.storage"})}, nil
 }
 
 // Pool is one that is rendered.
@@ -213,7 +212,7 @@ func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructure
 	for i, o := range objects {
 		if tried[i].Action != Unchanged {
 			is := o.DeepCopy()
-			if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(is), client.ForceOwnership, client.FieldOwner(fieldManager)); err != nil {
+			if err := send(ctx, a.client, is); err != nil {
 				return done, explain(o, err)
 			}
 			tried[i].State = State(is)
@@ -221,4 +220,9 @@ func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructure
 		done = append(done, tried[i])
 	}
 	return done, nil
+}
+
+// send has the API server apply an object, which becomes what it answers.
+func send(ctx context.Context, c client.Client, o *unstructured.Unstructured, more ...client.ApplyOption) error {
+	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), append(more, client.ForceOwnership, client.FieldOwner(fieldManager))...)
 }

@@ -133,7 +133,7 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 	if err != nil {
 		return err
 	}
-	if err := i.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.ForceOwnership, client.FieldOwner(fieldManager)); err != nil {
+	if err := send(ctx, i.client, u); err != nil {
 		return fmt.Errorf("saving the inventory of pool %s: %w", i.pool, err)
 	}
 	return nil

@@ -67,34 +67,26 @@ func (a *Applier) Applied(ctx context.Context, namespace, source string) ([]*sch
 // nobody: whether volumes are there is the caller's to know. It can be repeated.
 func (a *Applier) Remove(ctx context.Context, namespace, pool string) (Result, error) {
 	r := Result{Pool: pool, Namespace: namespace}
-	i := a.inventory(Pool{Namespace: namespace, Name: pool})
-	was, err := i.load(ctx)
+	p := Pool{Namespace: namespace, Name: pool}
+	was, err := a.inventory(p).load(ctx)
 	if err != nil {
 		return r, err
 	}
-	objects := slices.Clone(was.objects)
-	slices.SortStableFunc(objects, func(x, y Reference) int { return order(x.Kind) - order(y.Kind) })
-	for _, one := range objects {
-		is := one.object()
-		err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
-		if client.IgnoreNotFound(err) != nil {
-			return r, fmt.Errorf("looking at %s of pool %s: %w", one, pool, err)
+	all, err := a.gone(ctx, p, was.objects, nil)
+	if err != nil {
+		return r, err
+	}
+	slices.SortStableFunc(all, func(x, y Change) int { return order(x.Kind) - order(y.Kind) })
+	for _, c := range all {
+		if c.Kind == "StatefulSet" { // the pool goes, and its bricks with it
+			c.Action, c.Reason = Deleted, ""
 		}
-		if err != nil {
-			continue
+		if c.Action == Deleted {
+			if err := client.IgnoreNotFound(a.client.Delete(ctx, c.object(), client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
+				return r, fmt.Errorf("deleting %s of pool %s: %w", c.Reference, pool, err)
+			}
 		}
-		reason, err := a.keeps(ctx, Pool{Namespace: namespace, Name: pool}, is)
-		if err != nil {
-			return r, err
-		}
-		if reason != "" && one.Kind != "StatefulSet" {
-			r.Changes = append(r.Changes, Change{Reference: one, Action: Kept, Reason: reason})
-			continue
-		}
-		if err := client.IgnoreNotFound(a.client.Delete(ctx, is, client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
-			return r, fmt.Errorf("deleting %s of pool %s: %w", one, pool, err)
-		}
-		r.Changes = append(r.Changes, Change{Reference: one, Action: Deleted})
+		r.Changes = append(r.Changes, c)
 	}
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: InventoryName(pool)}}
 	if err := client.IgnoreNotFound(a.client.Delete(ctx, m)); err != nil {

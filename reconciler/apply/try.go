@@ -44,8 +44,7 @@ func (a *Applier) try(ctx context.Context, p Pool, before record, objects []*uns
 // creates tells whether an object is not there, and the API server would take it.
 func (a *Applier) creates(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
 	would := o.DeepCopy()
-	err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(would), client.DryRunAll, client.ForceOwnership, client.FieldOwner(fieldManager))
-	if err != nil {
+	if err := send(ctx, a.client, would, client.DryRunAll); err != nil {
 		return false, explain(o, err)
 	}
 	return would.GetResourceVersion() == "", nil

@@ -51,8 +51,7 @@ func (r *Reconciler) look(ctx context.Context, o v1alpha1.Object, document *sche
 	online := found[0]
 	calm := online.Status == metav1.ConditionTrue && found[1].Status == metav1.ConditionTrue
 	if online.Status != metav1.ConditionTrue {
-		reconciling(o, online.Reason, online.Message)
-		conditions.MarkFalse(o, meta.ReadyCondition, online.Reason, "%s", online.Message)
+		reconciling(o, metav1.ConditionFalse, online.Reason, online.Message)
 		return r.again(document, false), nil
 	}
 	ready(o, fmt.Sprintf("%s; %s", online.Message, found[1].Message))
@@ -64,9 +63,11 @@ func ready(o v1alpha1.Object, message string) {
 	conditions.MarkTrue(o, meta.ReadyCondition, v1alpha1.ReasonApplied, "%s", message)
 }
 
-// reconciling keeps saying so while what is applied is not there yet.
-func reconciling(o v1alpha1.Object, reason, message string) {
+// reconciling says so while what is applied is not there yet, and whether the pool is ready
+// meanwhile: False, or Unknown.
+func reconciling(o v1alpha1.Object, ready metav1.ConditionStatus, reason, message string) {
 	conditions.MarkReconciling(o, reason, "%s", message)
+	conditions.Set(o, &metav1.Condition{Type: meta.ReadyCondition, Status: ready, Reason: reason, Message: message})
 }
 
 // external asks the cluster of others.
@@ -84,8 +85,7 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, document *
 	report, err := s.Probe(ctx)
 	if err != nil {
 		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonNotReachable, "%s", err)
-		conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonNotReachable, "%s", err)
-		reconciling(o, v1alpha1.ReasonNotReachable, err.Error())
+		reconciling(o, metav1.ConditionFalse, v1alpha1.ReasonNotReachable, err.Error())
 		return r.again(document, false), nil
 	}
 	o.Base().Status.BricksOnline = fmt.Sprintf("%d/%d", report.Bricks-len(report.Troubles), report.Bricks)
@@ -118,13 +118,11 @@ func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, bricks []healt
 	}
 	message := fmt.Sprintf("%d bricks are to be restarted for what has changed; the next waits: %s", d.Left, d.Waits)
 	if time.Since(status.RollWaitsSince.Time) < r.RollDeadline {
-		reconciling(o, v1alpha1.ReasonRolling, message)
-		conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
+		reconciling(o, metav1.ConditionUnknown, v1alpha1.ReasonRolling, message)
 		return true, nil
 	}
 	message += fmt.Sprintf("; annotation %s: %q goes on without waiting for healing", v1alpha1.SkipRollAnnotation, status.LastAppliedRevision)
-	reconciling(o, v1alpha1.ReasonRollStuck, message)
-	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonRollStuck, "%s", message)
+	reconciling(o, metav1.ConditionFalse, v1alpha1.ReasonRollStuck, message)
 	return true, nil
 }
 
@@ -138,7 +136,6 @@ func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, d roll.Deci
 	}
 	message := fmt.Sprintf("brick %d (%s) is restarted for what has changed, %d of %d have it", d.Brick.Index, d.Brick.Place, bricks-d.Left, bricks)
 	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
-	reconciling(o, v1alpha1.ReasonRolling, message)
-	conditions.MarkUnknown(o, meta.ReadyCondition, v1alpha1.ReasonRolling, "%s", message)
+	reconciling(o, metav1.ConditionUnknown, v1alpha1.ReasonRolling, message)
 	return nil
 }
