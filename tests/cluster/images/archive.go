@@ -1,0 +1,209 @@
+package images
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// layer is an uncompressed tar file.
+type layer struct{ file, digest string }
+
+// layerOf is a layer that has source, a file or what is in a folder, as target.
+func layerOf(cache, source, target string) (layer, error) {
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return layer{}, err
+	}
+	f, err := os.CreateTemp(cache, "layer-")
+	if err != nil {
+		return layer{}, err
+	}
+	defer os.Remove(f.Name()) // under its digest it is another name
+	defer f.Close()
+	sum := sha256.New()
+	w := tar.NewWriter(io.MultiWriter(f, sum))
+	if err := addTree(w, source, target); err != nil {
+		return layer{}, fmt.Errorf("layer of %s: %w", source, err)
+	}
+	if err := w.Close(); err != nil {
+		return layer{}, err
+	}
+	l := layer{digest: hex.EncodeToString(sum.Sum(nil))}
+	l.file = filepath.Join(cache, "layer-"+l.digest+".tar")
+	return l, os.Rename(f.Name(), l.file)
+}
+
+func addTree(w *tar.Writer, source, target string) error {
+	return filepath.WalkDir(source, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(source, p)
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path.Join(target, rel), "/")
+		if name == "" || name == "." {
+			return nil
+		}
+		return addFile(w, p, name)
+	})
+}
+
+// addFile writes one entry: whose and with what mode as on disk, but with no time, so that
+// the same files are the same layer.
+func addFile(w *tar.Writer, p, name string) error {
+	info, err := os.Lstat(p)
+	if err != nil {
+		return err
+	}
+	link := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if link, err = os.Readlink(p); err != nil {
+			return err
+		}
+	}
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return err
+	}
+	h = &tar.Header{Typeflag: h.Typeflag, Name: name, Linkname: link, Size: h.Size, Mode: h.Mode}
+	if err := w.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// Write makes the archive in the form of 'docker save', which ctr imports: a manifest, and
+// a configuration and layers for each image. References are as pods name them.
+func Write(file string, byReference map[string]Image) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	type entry struct {
+		Config           string
+		RepoTags, Layers []string
+	}
+	var manifest []entry
+	written := map[string]bool{}
+	for ref, image := range byReference {
+		e := entry{RepoTags: []string{ref}}
+		var digests []string
+		for _, l := range image.layers {
+			digests = append(digests, "sha256:"+l.digest)
+			e.Layers = append(e.Layers, l.digest+".tar")
+			if written[l.digest] {
+				continue
+			}
+			written[l.digest] = true
+			if err := addFile(w, l.file, l.digest+".tar"); err != nil {
+				return err
+			}
+		}
+		config, err := json.Marshal(map[string]any{
+			"architecture": runtime.GOARCH, "os": "linux", "config": image.config,
+			"rootfs": map[string]any{"type": "layers", "diff_ids": digests},
+		})
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(config)
+		e.Config = hex.EncodeToString(sum[:]) + ".json"
+		if !written[e.Config] {
+			written[e.Config] = true
+			if err := addBytes(w, e.Config, config); err != nil {
+				return err
+			}
+		}
+		manifest = append(manifest, e)
+	}
+	list, err := json.Marshal(manifest)
+	if err != nil {
+		return err
+	}
+	if err := addBytes(w, "manifest.json", list); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+func addBytes(w *tar.Writer, name string, content []byte) error {
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+		return err
+	}
+	_, err := w.Write(content)
+	return err
+}
+
+// Program is an image of one statically linked program, as sidecars are.
+func Program(cache, program, target string, args ...string) (Image, error) {
+	l, err := layerOf(cache, program, target)
+	if err != nil {
+		return Image{}, err
+	}
+	return Image{config: settings{Entrypoint: append([]string{target}, args...), Env: []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin"}}, layers: []layer{l}}, nil
+}
+
+// Busybox is an image with a shell and the commands of /bin/busybox. What it runs without
+// arguments is command.
+func Busybox(cache string, command ...string) (Image, error) {
+	root, err := os.MkdirTemp(cache, "busybox-")
+	if err != nil {
+		return Image{}, err
+	}
+	defer os.RemoveAll(root)
+	for _, d := range []string{"bin", "tmp", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return Image{}, err
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "tmp"), 0o777|fs.ModeSticky); err != nil {
+		return Image{}, err
+	}
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return Image{}, fmt.Errorf("busybox-static is not installed, run make deps: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), program, 0o755); err != nil {
+		return Image{}, err
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/:/bin/sh\n"), 0o644); err != nil {
+		return Image{}, err
+	}
+	list, err := exec.Command("/bin/busybox", "--list").Output()
+	if err != nil {
+		return Image{}, fmt.Errorf("busybox --list: %w", err)
+	}
+	for _, a := range strings.Fields(string(list)) {
+		if a == "busybox" {
+			continue
+		}
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
+			return Image{}, err
+		}
+	}
+	l, err := layerOf(cache, root, "/")
+	if err != nil {
+		return Image{}, err
+	}
+	return Image{config: settings{Cmd: command, Env: []string{"PATH=/bin"}}, layers: []layer{l}}, nil
+}

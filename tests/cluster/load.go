@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/atoll-storage/atoll/tests/cluster/images"
+)
+
+// The files that the cluster has in the project's cache, by the make targets that make them.
+const (
+	cacheDir    = ".cache"
+	archiveName = "images.tar"
+)
+
+// Default is the cluster of 'make cluster-up': three nodes, each with four disks of 10 GB,
+// which take no more than what is written to them.
+func Default(dir string) Spec {
+	cache := filepath.Dir(dir)
+	return Spec{
+		Dir: dir, Programs: filepath.Join(cache, "bin"), Archive: filepath.Join(cache, "images", archiveName),
+		Nodes: 3, Disks: 4, DiskSize: 10 << 30,
+	}
+}
+
+// ours are the programs of this project that have images.
+var ours = []string{"atoll-brick", "atoll-csi", "atoll-reconciler", "atoll"}
+
+// BuildImages makes the archive for the project in a folder: its own images by its
+// Dockerfile, the sidecars, and what pods of tests run.
+func BuildImages(ctx context.Context, project string, say func(string)) error {
+	for _, name := range ours {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join("bin", "linux-"+runtime.GOARCH, name), "./cmd/"+name)
+		cmd.Dir, cmd.Env = project, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w: %s", name, err, out)
+		}
+	}
+	cache := filepath.Join(project, cacheDir, "images")
+	say("building images")
+	built, err := images.Build(ctx, project, cache)
+	if err != nil {
+		return err
+	}
+	list := map[string]images.Image{"docker.io/library/atoll-gluster:10.3": built["atoll-gluster"]}
+	for _, name := range ours {
+		list["docker.io/library/"+name+":v0"] = built[name]
+	}
+	for ref, program := range map[string]string{
+		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0": "csi-provisioner",
+		"registry.k8s.io/sig-storage/csi-resizer:v2.3.0":     "csi-resizer",
+	} {
+		if list[ref], err = images.Program(cache, filepath.Join(project, cacheDir, "bin", program), "/"+program); err != nil {
+			return err
+		}
+	}
+	if list[pause], err = images.Busybox(cache, "sleep", "2147483647"); err != nil {
+		return err
+	}
+	if list["docker.io/library/busybox:1"], err = images.Busybox(cache, "sh"); err != nil {
+		return err
+	}
+	return images.Write(filepath.Join(cache, archiveName), list)
+}

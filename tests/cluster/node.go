@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/tests/cluster/machine"
+)
+
+// nodeFolders are what a node keeps when it is stopped and started, by names in its folder.
+var nodeFolders = map[string]string{
+	"kubelet":    "/var/lib/kubelet",
+	"containerd": "/var/lib/containerd",
+	"atoll":      "/var/lib/atoll",
+	"cni":        "/var/lib/cni",
+	"log":        "/var/log",
+	"srv":        "/srv",
+}
+
+func runNode(raw json.RawMessage) error {
+	var s nodeSpec
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	name := NodeName(s.Node)
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return err
+	}
+	if err := s.root(); err != nil {
+		return err
+	}
+	if err := s.files(); err != nil {
+		return err
+	}
+	if err := s.network(); err != nil {
+		return err
+	}
+	p := &machine.Processes{Log: s.path("log")}
+	if err := p.Command(name+"-containerd", "containerd", "--config", "/etc/atoll-node/containerd.toml"); err != nil {
+		return err
+	}
+	if err := s.loadImages(); err != nil {
+		return err
+	}
+	if err := p.Command(name+"-kubelet", s.program("kubelet"), "--config", "/etc/atoll-node/kubelet.yaml",
+		"--kubeconfig", s.pki(name+".kubeconfig"), "--hostname-override", name, "--node-ip", nodeAddress(s.Node),
+		"--node-labels", "topology.kubernetes.io/zone=z"+name[1:]); err != nil {
+		return err
+	}
+	if err := p.Command(name+"-kube-proxy", s.program("kube-proxy"), "--config", "/etc/atoll-node/kube-proxy.yaml", "--hostname-override", name); err != nil {
+		return err
+	}
+	select {}
+}
+
+func (s nodeSpec) root() error {
+	dir := s.NodeDir(s.Node)
+	binds := []machine.Bind{{From: s.Dir, To: s.Dir}, {From: s.Programs, To: s.Programs}, {From: filepath.Dir(s.Archive), To: filepath.Dir(s.Archive)}}
+	for name, to := range nodeFolders {
+		binds = append(binds, machine.Bind{From: filepath.Join(dir, name), To: to})
+	}
+	base := filepath.Join(dir, "root")
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return err
+	}
+	if err := machine.Root(base, binds); err != nil {
+		return err
+	}
+	// Disks have names of the node's own. /dev is that of all.
+	if err := os.MkdirAll("/dev/disk", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("disks", "/dev/disk", "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	if err := os.Mkdir("/dev/disk/by-id", 0o755); err != nil {
+		return err
+	}
+	for i, d := range s.Disks {
+		if err := os.Symlink("../../"+filepath.Base(d), fmt.Sprintf("/dev/disk/by-id/disk-%d", i+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s nodeSpec) files() error {
+	name := NodeName(s.Node)
+	for path, text := range map[string]string{
+		"/etc/hostname":                    name + "\n",
+		"/etc/machine-id":                  fmt.Sprintf("%032x\n", s.Node),
+		"/etc/hosts":                       "127.0.0.1 localhost\n" + nodeAddress(s.Node) + " " + name + "\n",
+		"/etc/resolv.conf":                 "nameserver " + dnsAddress + "\n",
+		"/etc/atoll-node/containerd.toml":  containerdConfig,
+		"/etc/atoll-node/kubelet.yaml":     s.kubeletConfig(),
+		"/etc/atoll-node/kube-proxy.yaml":  s.proxyConfig(),
+		"/etc/cni/net.d/10-pods.conflist":  s.cniConfig(),
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plugLimit is how long a node waits for its network card.
+const plugLimit = 10 * time.Second
+
+func (s nodeSpec) network() error {
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := net.InterfaceByName("eth0"); err == nil {
+			break
+		} else if time.Since(start) > plugLimit {
+			return fmt.Errorf("waiting for eth0: %w", err)
+		}
+	}
+	commands := [][]string{
+		{"ip", "link", "set", "lo", "up"},
+		{"ip", "addr", "add", nodeAddress(s.Node) + "/24", "dev", "eth0"},
+		{"ip", "link", "set", "eth0", "up"},
+		{"ip", "route", "add", "default", "via", controlPlane},
+	}
+	for n := 1; n <= s.Nodes; n++ {
+		if n != s.Node {
+			commands = append(commands, []string{"ip", "route", "add", podRange(n), "via", nodeAddress(n)})
+		}
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		return err
+	}
+	return machine.Commands(commands...)
+}
+
+// loadLimit is how long containerd may take until it answers, and imports take.
+const loadLimit = 3 * time.Minute
+
+// loadImages imports the archive, once for each state of it: containerd's folder stays.
+func (s nodeSpec) loadImages() error {
+	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		out, err := exec.Command("ctr", "version").CombinedOutput()
+		if err == nil {
+			break
+		}
+		if time.Since(start) > loadLimit {
+			return fmt.Errorf("containerd does not answer: %w: %s", err, out)
+		}
+	}
+	return machine.Commands([]string{"ctr", "-n", "k8s.io", "images", "import", s.Archive})
+}
