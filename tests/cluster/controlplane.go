@@ -22,7 +22,7 @@ const (
 )
 
 // kinds are the machines of a cluster.
-var kinds = map[string]machine.Run{"control-plane": runControlPlane, "node": runNode}
+var kinds = map[string]machine.Run{"control-plane": runControlPlane, "node": runNode, "gluster": runGluster}
 
 // Child must be called first by main or TestMain.
 func Child() { machine.Child(kinds) }
@@ -58,6 +58,11 @@ func runControlPlane(raw json.RawMessage) error {
 	}
 	for n := 1; n <= s.Nodes; n++ {
 		if err := c.addNode(n); err != nil {
+			return err
+		}
+	}
+	if len(s.External) > 0 {
+		if err := c.add("gluster", "gluster", s); err != nil {
 			return err
 		}
 	}
@@ -159,13 +164,18 @@ func (c *controlPlaneMachine) addNode(n int) error {
 		spec.Disks = append(spec.Disks, device.Name())
 		keep = append(keep, device, f)
 	}
-	return c.Add(NodeName(n), func(log *os.File) (*exec.Cmd, error) {
-		cmd, err := machine.Start("node", spec, log)
+	return c.add("node", NodeName(n), spec)
+}
+
+// add starts a machine that is plugged into the nodes' network.
+func (c *controlPlaneMachine) add(kind, name string, spec any) error {
+	return c.Add(name, func(log *os.File) (*exec.Cmd, error) {
+		cmd, err := machine.Start(kind, c.cgroup()+"-"+name, spec, log)
 		if err != nil {
 			return nil, err
 		}
-		if err := plug(n, cmd.Process.Pid); err != nil {
-			return nil, fmt.Errorf("plugging in %s: %w", NodeName(n), err)
+		if err := plug(name, cmd.Process.Pid); err != nil {
+			return nil, fmt.Errorf("plugging in %s: %w", name, err)
 		}
 		return cmd, nil
 	})
@@ -173,16 +183,6 @@ func (c *controlPlaneMachine) addNode(n int) error {
 
 // keep holds devices open.
 var keep []*os.File
-
-// plug gives a node its network card. The one of its life before goes with its namespace.
-func plug(n, pid int) error {
-	link := "to-" + NodeName(n)
-	_ = exec.Command("ip", "link", "del", link).Run() // there may be none
-	return machine.Commands(
-		[]string{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(pid)},
-		[]string{"ip", "link", "set", link, "master", "nodes", "up"},
-	)
-}
 
 // order takes what the processes do not: unplug and plug a node's network.
 func (c *controlPlaneMachine) order(o machine.Order) error {

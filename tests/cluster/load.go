@@ -17,13 +17,19 @@ const (
 	archiveName = "images.tar"
 )
 
+// Images that pods of tests run.
+const (
+	Busybox = "docker.io/library/busybox:1"
+	Ledger  = "docker.io/library/ledger:1" // busybox with tests/e2e/ledger
+)
+
 // Default is the cluster of 'make cluster-up': three nodes, each with four disks of 10 GB,
 // which take no more than what is written to them.
 func Default(dir string) Spec {
 	cache := filepath.Dir(dir)
 	return Spec{
 		Dir: dir, Programs: filepath.Join(cache, "bin"), Archive: filepath.Join(cache, "images", archiveName),
-		Nodes: 3, Disks: 4, DiskSize: 10 << 30,
+		Nodes: 3, Disks: 4, DiskSize: 10 << 30, External: []string{"vol1", "media"},
 	}
 }
 
@@ -34,10 +40,8 @@ var ours = []string{"atoll-brick", "atoll-csi", "atoll-reconciler", "atoll"}
 // Dockerfile, the sidecars, and what pods of tests run.
 func BuildImages(ctx context.Context, project string, say func(string)) error {
 	for _, name := range ours {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join("bin", "linux-"+runtime.GOARCH, name), "./cmd/"+name)
-		cmd.Dir, cmd.Env = project, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w: %s", name, err, out)
+		if err := compile(ctx, project, filepath.Join("bin", "linux-"+runtime.GOARCH, name), "./cmd/"+name); err != nil {
+			return err
 		}
 	}
 	cache := filepath.Join(project, cacheDir, "images")
@@ -61,8 +65,25 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	if list[pause], err = images.Busybox(cache, "sleep", "2147483647"); err != nil {
 		return err
 	}
-	if list["docker.io/library/busybox:1"], err = images.Busybox(cache, "sh"); err != nil {
+	if list[Busybox], err = images.Busybox(cache, "sh"); err != nil {
+		return err
+	}
+	ledger := filepath.Join("bin", "linux-"+runtime.GOARCH, "ledger")
+	if err := compile(ctx, project, ledger, "./tests/e2e/ledger"); err != nil {
+		return err
+	}
+	if list[Ledger], err = list[Busybox].With(cache, filepath.Join(project, ledger), "/bin/ledger"); err != nil {
 		return err
 	}
 	return images.Write(filepath.Join(cache, archiveName), list)
+}
+
+// compile links a program statically, as images without a C library need it.
+func compile(ctx context.Context, project, to, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", to, pkg)
+	cmd.Dir, cmd.Env = project, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w: %s", pkg, err, out)
+	}
+	return nil
 }

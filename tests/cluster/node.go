@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +38,7 @@ func runNode(raw json.RawMessage) error {
 	if err := s.files(); err != nil {
 		return err
 	}
-	if err := s.network(); err != nil {
+	if err := s.network(nodeAddress(s.Node)); err != nil {
 		return err
 	}
 	p := &machine.Processes{Log: s.path("log")}
@@ -94,14 +93,14 @@ func (s nodeSpec) root() error {
 func (s nodeSpec) files() error {
 	name := NodeName(s.Node)
 	for path, text := range map[string]string{
-		"/etc/hostname":                    name + "\n",
-		"/etc/machine-id":                  fmt.Sprintf("%032x\n", s.Node),
-		"/etc/hosts":                       "127.0.0.1 localhost\n" + nodeAddress(s.Node) + " " + name + "\n",
-		"/etc/resolv.conf":                 "nameserver " + dnsAddress + "\n",
-		"/etc/atoll-node/containerd.toml":  containerdConfig,
-		"/etc/atoll-node/kubelet.yaml":     s.kubeletConfig(),
-		"/etc/atoll-node/kube-proxy.yaml":  s.proxyConfig(),
-		"/etc/cni/net.d/10-pods.conflist":  s.cniConfig(),
+		"/etc/hostname":                   name + "\n",
+		"/etc/machine-id":                 fmt.Sprintf("%032x\n", s.Node),
+		"/etc/hosts":                      "127.0.0.1 localhost\n" + nodeAddress(s.Node) + " " + name + "\n",
+		"/etc/resolv.conf":                "nameserver " + dnsAddress + "\n",
+		"/etc/atoll-node/containerd.toml": containerdConfig,
+		"/etc/atoll-node/kubelet.yaml":    s.kubeletConfig(),
+		"/etc/atoll-node/kube-proxy.yaml": s.proxyConfig(),
+		"/etc/cni/net.d/10-pods.conflist": s.cniConfig(),
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -111,34 +110,6 @@ func (s nodeSpec) files() error {
 		}
 	}
 	return nil
-}
-
-// plugLimit is how long a node waits for its network card.
-const plugLimit = 10 * time.Second
-
-func (s nodeSpec) network() error {
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := net.InterfaceByName("eth0"); err == nil {
-			break
-		} else if time.Since(start) > plugLimit {
-			return fmt.Errorf("waiting for eth0: %w", err)
-		}
-	}
-	commands := [][]string{
-		{"ip", "link", "set", "lo", "up"},
-		{"ip", "addr", "add", nodeAddress(s.Node) + "/24", "dev", "eth0"},
-		{"ip", "link", "set", "eth0", "up"},
-		{"ip", "route", "add", "default", "via", controlPlane},
-	}
-	for n := 1; n <= s.Nodes; n++ {
-		if n != s.Node {
-			commands = append(commands, []string{"ip", "route", "add", podRange(n), "via", nodeAddress(n)})
-		}
-	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		return err
-	}
-	return machine.Commands(commands...)
 }
 
 // loadLimit is how long containerd may take until it answers, and imports take.

@@ -33,7 +33,6 @@ failCgroupV1: false
 failSwapOn: false
 cgroupDriver: cgroupfs
 cgroupsPerQOS: false
-cgroupRoot: %s
 enforceNodeAllocatable: []
 evictionHard: {memory.available: "0%%", nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%"}
 imageGCHighThresholdPercent: 100
@@ -50,11 +49,8 @@ nodeStatusUpdateFrequency: 5s
 volumeStatsAggPeriod: 15s
 serializeImagePulls: false
 resolvConf: /etc/resolv.conf
-`, s.cgroup(), s.pki("ca.crt"), dnsAddress)
+`, s.pki("ca.crt"), dnsAddress)
 }
-
-// cgroup is where a node's pods are, below the roots of all controllers.
-func (s nodeSpec) cgroup() string { return "/" }
 
 func (s nodeSpec) proxyConfig() string {
 	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1

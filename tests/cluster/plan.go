@@ -5,6 +5,8 @@
 package cluster
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"path/filepath"
 )
@@ -23,6 +25,8 @@ type Spec struct {
 	DiskSize int64
 	// Archive has the images that every node gets.
 	Archive string
+	// External are volumes of a GlusterFS cluster beside Kubernetes, at GlusterAddress.
+	External []string
 	// Watched clusters end with the process that has made them.
 	Watched bool
 }
@@ -30,6 +34,9 @@ type Spec struct {
 // Addresses: the control plane is host 1 of the nodes' network, node n is host 10+n and has
 // the pods of 10.244.n.0/24. They exist in the cluster's own network namespaces only.
 const (
+	// GlusterAddress is where a glusterd of its own runs when there are external volumes.
+	GlusterAddress = "10.77.0.5"
+
 	controlPlane   = "10.77.0.1"
 	podNetwork     = "10.244.0.0/16"
 	serviceNetwork = "10.96.0.0/16"
@@ -58,6 +65,12 @@ func (s Spec) program(name string) string { return filepath.Join(s.Programs, nam
 
 // controlSocket takes orders for the cluster's processes.
 func (s Spec) controlSocket() string { return s.path("control") }
+
+// cgroup has the containers of all nodes, in each of cgroup v1's hierarchies.
+func (s Spec) cgroup() string {
+	sum := sha256.Sum256([]byte(s.Dir))
+	return "atoll-" + hex.EncodeToString(sum[:4])
+}
 
 // nodeSpec is what a node is told.
 type nodeSpec struct {

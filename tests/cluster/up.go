@@ -39,6 +39,15 @@ type Cluster struct {
 
 // Up boots a cluster and waits until all nodes are ready. Say says how far it is.
 func Up(ctx context.Context, s Spec, say func(string)) (*Cluster, error) {
+	old, err := filepath.Glob(s.path("nodes", "*", "log"))
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range append(old, s.path("log")) {
+		if err := os.RemoveAll(d); err != nil {
+			return nil, err
+		}
+	}
 	for _, d := range []string{"log", "etcd"} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return nil, err
@@ -95,7 +104,7 @@ func (c *Cluster) launch(listener *net.TCPListener) error {
 	if err := os.RemoveAll(c.controlSocket()); err != nil {
 		return err
 	}
-	if c.machine, err = machine.Start("control-plane", c.Spec, log, socket, read); err != nil {
+	if c.machine, err = machine.Start("control-plane", "", c.Spec, log, socket, read); err != nil {
 		return err
 	}
 	return os.WriteFile(c.path("pid"), fmt.Appendf(nil, "%d %s\n", c.machine.Process.Pid, startTime(c.machine.Process.Pid)), 0o600)
@@ -253,7 +262,8 @@ func order(ctx context.Context, socket string, o machine.Order) error {
 	return nil
 }
 
-// Down ends the cluster and removes its folder but for logs and containerd's images.
+// Down ends the cluster and removes its folder but for logs and containerd's images, which
+// the next one in this folder takes or removes.
 func (c *Cluster) Down() error {
 	if c.watch != nil {
 		c.watch.Close()
@@ -289,13 +299,16 @@ func Down(dir string) error {
 
 // clean removes what a cluster leaves: files. Mounts, processes, networks and disks have gone.
 func (s Spec) clean() error {
+	if err := machine.RemoveCgroups(s.cgroup()); err != nil {
+		return err
+	}
 	nodes, err := filepath.Glob(s.path("nodes", "*", "*"))
 	if err != nil {
 		return err
 	}
 	remove := []string{s.path("etcd"), s.path("pki"), s.path("pid"), s.path("Corefile"), s.controlSocket()}
 	for _, n := range nodes {
-		if filepath.Base(n) != "containerd" {
+		if b := filepath.Base(n); b != "containerd" && b != "log" {
 			remove = append(remove, n)
 		}
 	}

@@ -207,3 +207,13 @@ func Busybox(cache string, command ...string) (Image, error) {
 	}
 	return Image{config: settings{Cmd: command, Env: []string{"PATH=/bin"}}, layers: []layer{l}}, nil
 }
+
+// With is the image with one file more.
+func (i Image) With(cache, file, target string) (Image, error) {
+	l, err := layerOf(cache, file, target)
+	if err != nil {
+		return Image{}, err
+	}
+	i.layers = append(append([]layer(nil), i.layers...), l)
+	return i, nil
+}

@@ -35,11 +35,16 @@ func Child(kinds map[string]Run) {
 	switch {
 	case err != nil:
 	case os.Getenv(workVariable) == "":
-		err = first()
+		err = first(s.Cgroup)
 	default:
 		os.Unsetenv(variable)
 		os.Unsetenv(workVariable)
-		err = kinds[s.Kind](s.Spec)
+		if s.Cgroup != "" {
+			err = mountCgroups()
+		}
+		if err == nil {
+			err = kinds[s.Kind](s.Spec)
+		}
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "machine %s: %v\n", s.Kind, err)
@@ -49,17 +54,18 @@ func Child(kinds map[string]Run) {
 }
 
 type envelope struct {
-	Kind string
-	Spec json.RawMessage
+	Kind, Cgroup string
+	Spec         json.RawMessage
 }
 
 // Start makes a machine. Its output goes to log; files are open in it from number 3 on.
-func Start(kind string, spec any, log *os.File, files ...*os.File) (*exec.Cmd, error) {
+// With the name of a cgroup, its containers are below that of each controller.
+func Start(kind, cgroup string, spec any, log *os.File, files ...*os.File) (*exec.Cmd, error) {
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(envelope{Kind: kind, Spec: raw})
+	text, err := json.Marshal(envelope{Kind: kind, Cgroup: cgroup, Spec: raw})
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +81,19 @@ func Start(kind string, spec any, log *os.File, files ...*os.File) (*exec.Cmd, e
 
 // first is process 1: it mounts /proc, starts the process that works, and takes the exits
 // of all that others leave behind. When the worker ends, it ends, and with it the machine.
-func first() error {
+func first(cgroup string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	as := &syscall.SysProcAttr{}
+	if cgroup != "" {
+		if err := enter(cgroup); err != nil {
+			return err
+		}
+		as.Cloneflags = unix.CLONE_NEWCGROUP
 	}
 	files := []uintptr{0, 1, 2}
 	for fd := uintptr(3); ; fd++ {
@@ -90,7 +103,7 @@ func first() error {
 		files = append(files, fd)
 	}
 	worker, err := syscall.ForkExec("/proc/self/exe", []string{"machine"}, &syscall.ProcAttr{
-		Env: append(os.Environ(), workVariable+"=1"), Files: files,
+		Env: append(os.Environ(), workVariable+"=1"), Files: files, Sys: as,
 	})
 	if err != nil {
 		return fmt.Errorf("starting the worker: %w", err)

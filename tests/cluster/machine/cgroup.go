@@ -1,0 +1,110 @@
+package machine
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// controllers are the hierarchies of cgroup v1, each a folder. With v2 there are none, and
+// machines stay in the host's.
+func controllers() ([]string, error) {
+	found, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	for i, f := range found {
+		found[i] = filepath.Dir(f)
+	}
+	return found, err
+}
+
+// enter moves this process to a cgroup of each controller, which it makes.
+func enter(name string) error {
+	all, err := controllers()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		dir := filepath.Join(c, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		// A cpuset is empty at first, and takes nobody.
+		for _, set := range []string{"cpuset.cpus", "cpuset.mems"} {
+			if text, err := os.ReadFile(filepath.Join(c, set)); err == nil {
+				if err := os.WriteFile(filepath.Join(dir, set), text, 0); err != nil {
+					return err
+				}
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return fmt.Errorf("entering %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// mountCgroups shows this process' own cgroups as the roots of /sys/fs/cgroup.
+func mountCgroups() error {
+	all, err := controllers()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		kind, data := "cgroup", filepath.Base(c)
+		switch data {
+		case "systemd":
+			data = "none,name=systemd"
+		case "unified":
+			kind, data = "cgroup2", ""
+		}
+		if err := unix.Unmount(c, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting %s: %w", c, err)
+		}
+		if err := unix.Mount("cgroup", c, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data); err != nil {
+			return fmt.Errorf("mounting %s: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// RemoveCgroups removes what machines and their containers have left of cgroups whose
+// names begin so. None of them may have processes.
+func RemoveCgroups(prefix string) error {
+	all, err := controllers()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		tops, err := filepath.Glob(filepath.Join(c, prefix+"*"))
+		if err != nil {
+			return err
+		}
+		for _, top := range tops {
+			if err := removeTree(top); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func removeTree(top string) error {
+	var dirs []string
+	if err := filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, p)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(dirs) {
+		if err := unix.Rmdir(d); err != nil {
+			return fmt.Errorf("removing %s: %w", d, err)
+		}
+	}
+	return nil
+}
