@@ -3,7 +3,8 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver demo bench fuzz clean
+.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver test-cluster e2e \
+  images cluster-up cluster-down demo bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -12,7 +13,7 @@ help: ## this list
 deps: ## install what tests and demo need from Debian packages (as root)
 	@tests/deps.sh
 
-build: ## bin/atoll and bin/atoll-brick
+build: ## programs, in bin/
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
@@ -28,13 +29,14 @@ lint: ## gofumpt, vet, staticcheck
 	cd tests/apiserver && $(GO) vet -tags bench ./...
 	cd tests/sanity && $(GO) vet ./...
 
-test: deps lint test-fast test-gluster test-csi test-apiserver ## everything, fast first; skips are listed at the end
+test: deps lint test-fast test-gluster test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
 REAL := /tests/(gluster|podrun|demo|csi|uml)$$
+# The cluster's has a target of its own.
 
 test-fast: ## all that starts no daemons
-	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)')
+	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)|/tests/e2e$$')
 
 test-gluster: ## real bricks, mounts and self-heal (root)
 	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
@@ -42,13 +44,47 @@ test-gluster: ## real bricks, mounts and self-heal (root)
 test-csi: ## csi-sanity on every kind of pool (root)
 	@IN=tests/sanity tests/run.sh csi -count=1 ./...
 
-# The server is built once; a changed version in tests/apiserver/go.mod builds it again.
-APISERVER := $(CURDIR)/.cache/bin/kube-apiserver
+# Programs of Kubernetes and others are built once, from modules that pin them: a changed
+# version in tests/cluster/binaries builds them again.
+PROGRAMS := $(CURDIR)/.cache/bin
+APISERVER := $(PROGRAMS)/kube-apiserver
+KUBERNETES := $(addprefix $(PROGRAMS)/,kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
+KUBERNETES_VERSION := $(shell sed -n 's/.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' tests/cluster/binaries/kubernetes/go.mod)
+STAMP := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION)
+pinned = @mkdir -p $(PROGRAMS) && echo "building $(@F), which takes a minute or more the first time" && \
+  cd tests/cluster/binaries/$(1) && $(4) $(GO) build -ldflags='$(2)' -o $@ $(3)
 
-$(APISERVER): tests/apiserver/go.mod
-	@mkdir -p $(@D)
-	@echo "building kube-apiserver, which takes some minutes the first time"
-	@cd tests/apiserver && $(GO) build -o $@ k8s.io/kubernetes/cmd/kube-apiserver
+$(KUBERNETES): tests/cluster/binaries/kubernetes/go.mod
+	$(call pinned,kubernetes,$(STAMP),k8s.io/kubernetes/cmd/$(@F))
+
+$(PROGRAMS)/csi-provisioner: tests/cluster/binaries/provisioner/go.mod
+	$(call pinned,provisioner,-s -w,github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner,CGO_ENABLED=0)
+
+$(PROGRAMS)/csi-resizer: tests/cluster/binaries/resizer/go.mod
+	$(call pinned,resizer,-s -w,github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer,CGO_ENABLED=0)
+
+$(PROGRAMS)/coredns: tests/cluster/binaries/coredns/go.mod
+	$(call pinned,coredns,-s -w,.)
+
+$(PROGRAMS)/kustomize-controller: tests/cluster/binaries/flux/go.mod
+	$(call pinned,flux,-s -w,github.com/fluxcd/kustomize-controller)
+
+CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-resizer coredns)
+
+images: $(CLUSTER) ## container images for the test cluster, by the Dockerfile, without Docker (root)
+	@$(GO) run ./tests/cluster/atoll-cluster images
+
+cluster-up: deps images ## a Kubernetes cluster of three nodes on this machine (root)
+	@$(GO) build -o $(BIN)/atoll-cluster ./tests/cluster/atoll-cluster && $(BIN)/atoll-cluster up
+
+cluster-down: ## end it
+	@$(GO) run ./tests/cluster/atoll-cluster down
+
+test-cluster: images ## claims, pods and a fault on a real cluster (root)
+	@tests/run.sh cluster -count=1 -timeout 20m ./tests/e2e
+
+e2e: deps images ## all pools, claims and faults on a real cluster; makes the table of docs/reliability.md (root)
+	@tests/run.sh e2e -count=1 -timeout 60m ./tests/e2e -full -report $(CURDIR)/.cache/reliability.md
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
 	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 -timeout 20m .

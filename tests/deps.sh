@@ -2,7 +2,8 @@
 # Installs the Debian packages that tests and demo use. Does nothing where all
 # are there, and says what is missing where it may not install.
 set -euo pipefail
-packages=(glusterfs-server glusterfs-client xfsprogs attr etcd-server strace iproute2 util-linux kmod user-mode-linux)
+packages=(glusterfs-server glusterfs-client xfsprogs attr etcd-server strace iproute2 util-linux kmod user-mode-linux
+  containerd runc containernetworking-plugins iptables conntrack mmdebstrap busybox-static)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

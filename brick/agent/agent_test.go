@@ -22,11 +22,12 @@ var key = bytes.Repeat([]byte("k"), 32)
 func server(t *testing.T) (*httptest.Server, *Server) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, ".glusterfs/indices/xattrop"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"xattrop-base", "one", "two"} {
-		if err := os.WriteFile(filepath.Join(dir, ".glusterfs/indices/xattrop", name), nil, 0o600); err != nil {
+	for _, name := range []string{"xattrop/xattrop-base", "xattrop/one", "xattrop/two", "dirty/dirty-base", "dirty/written-now"} {
+		path := filepath.Join(dir, ".glusterfs/indices", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,6 +125,11 @@ func TestTellsHowTheBrickIs(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the metrics do not tell %s:\n%s", want, text)
 		}
+	}
+	// What is being written just now is no backlog: a busy pool would never be healed, and
+	// its bricks never be restarted.
+	if _, text := get("/v1/status"); !strings.Contains(text, `"backlog":2`) {
+		t.Errorf("the status does not tell a backlog of 2: %s", text)
 	}
 	if code, text := get("/healthz"); code != http.StatusOK {
 		t.Errorf("health: %d %s", code, text)

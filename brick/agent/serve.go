@@ -113,10 +113,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(volume.FreshAttribute), Joining: s.mark(volume.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
 	st.Online = s.greet(ctx) == nil
-	for _, index := range []string{"xattrop", "dirty"} {
-		if n, err := backlog(s.Directory, index); err == nil {
-			st.Backlog += n
-		}
+	// The other index of copies, dirty, lists what is just being written, all the time that
+	// it is: it says nothing about what a brick lacks.
+	if n, err := backlog(s.Directory, "xattrop"); err == nil {
+		st.Backlog = n
 	}
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.reached(), s.Healer.lacking(), s.Healer.Splits()

@@ -170,7 +170,13 @@ func (c *controlPlaneMachine) addNode(n int) error {
 // add starts a machine that is plugged into the nodes' network.
 func (c *controlPlaneMachine) add(kind, name string, spec any) error {
 	return c.Add(name, func(log *os.File) (*exec.Cmd, error) {
-		cmd, err := machine.Start(kind, c.cgroup()+"-"+name, spec, log)
+		// A node that boots has no cgroups of its life before: kubelet would take each for a
+		// container, and ask for it in vain for three seconds.
+		group := c.cgroup() + "-" + name
+		if err := machine.RemoveCgroups(group); err != nil {
+			return nil, err
+		}
+		cmd, err := machine.Start(kind, group, spec, log)
 		if err != nil {
 			return nil, err
 		}

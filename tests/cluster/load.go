@@ -29,7 +29,7 @@ func Default(dir string) Spec {
 	cache := filepath.Dir(dir)
 	return Spec{
 		Dir: dir, Programs: filepath.Join(cache, "bin"), Archive: filepath.Join(cache, "images", archiveName),
-		Nodes: 3, Disks: 4, DiskSize: 10 << 30, External: []string{"vol1", "media"},
+		Nodes: 3, Disks: 4, DiskSize: 10 << 30, External: []string{"vol1", "media", "kadalu"},
 	}
 }
 
@@ -53,6 +53,7 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	list := map[string]images.Image{"docker.io/library/atoll-gluster:10.3": built["atoll-gluster"]}
 	for _, name := range ours {
 		list["docker.io/library/"+name+":v0"] = built[name]
+		list["docker.io/library/"+name+":v1"] = built[name] // to upgrade to
 	}
 	for ref, program := range map[string]string{
 		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0": "csi-provisioner",

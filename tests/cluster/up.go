@@ -39,6 +39,12 @@ type Cluster struct {
 
 // Up boots a cluster and waits until all nodes are ready. Say says how far it is.
 func Up(ctx context.Context, s Spec, say func(string)) (*Cluster, error) {
+	if pid, start, err := s.owner(); err == nil && startTime(pid) == start {
+		return nil, fmt.Errorf("a cluster runs in %s already: end it with 'make cluster-down'", s.Dir)
+	}
+	if err := s.clean(); err != nil { // of one that was killed
+		return nil, err
+	}
 	old, err := filepath.Glob(s.path("nodes", "*", "log"))
 	if err != nil {
 		return nil, err
@@ -108,6 +114,16 @@ func (c *Cluster) launch(listener *net.TCPListener) error {
 		return err
 	}
 	return os.WriteFile(c.path("pid"), fmt.Appendf(nil, "%d %s\n", c.machine.Process.Pid, startTime(c.machine.Process.Pid)), 0o600)
+}
+
+// owner is the process that a cluster hangs on, and when it started.
+func (s Spec) owner() (pid int, start string, err error) {
+	raw, err := os.ReadFile(s.path("pid"))
+	if err != nil {
+		return 0, "", err
+	}
+	_, err = fmt.Sscan(string(raw), &pid, &start)
+	return pid, start, err
 }
 
 // startTime is when a process started, as /proc says: with it, a number names one process.
@@ -277,14 +293,9 @@ func (c *Cluster) Down() error {
 
 // Down ends the cluster of a folder that another process has made.
 func Down(dir string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, "pid"))
+	pid, start, err := Spec{Dir: dir}.owner()
 	if err != nil {
 		return fmt.Errorf("no cluster in %s: %w", dir, err)
-	}
-	var pid int
-	var start string
-	if _, err := fmt.Sscan(string(raw), &pid, &start); err != nil {
-		return err
 	}
 	if startTime(pid) == start {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

@@ -14,7 +14,12 @@ import (
 // folder of a volume, nothing in the trash, and no inode that only GlusterFS names.
 func (e *env) leftovers(pool string) {
 	e.Helper()
-	bricks := e.bricks(pool)
+	e.empty(e.bricks(pool)...)
+}
+
+// empty waits until bricks, paths on this host, have nothing of volumes.
+func (e *env) empty(bricks ...string) {
+	e.Helper()
 	e.eventually(time.Minute, "bricks are empty", func() error {
 		for _, b := range bricks {
 			if left := leftOn(b); len(left) > 0 {

@@ -57,6 +57,7 @@ func boot(t *testing.T) *env {
 		t.Fatal(err)
 	}
 	s := cluster.Default(filepath.Join(cache, "e2e"))
+	s.Disks, s.DiskSize = 8, 2<<30 // a disk for each test; one of them is filled
 	if _, err := os.Stat(s.Archive); err != nil {
 		t.Skip("no images: run make test-cluster, which builds them")
 	}

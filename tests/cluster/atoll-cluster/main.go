@@ -41,7 +41,7 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("export KUBECONFIG=%s\n", c.Kubeconfig)
+		fmt.Printf("export KUBECONFIG=%s PATH=%s:$PATH\n", c.Kubeconfig, c.Programs)
 		return nil
 	case "down":
 		return cluster.Down(dir)

@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// reportFile gets the table of docs/reliability.md.
+var reportFile = flag.String("report", "", "file for the table of faults")
+
+// fault is something that goes wrong under a writer. The writer is on node 1, the reader
+// on node 2, and what fails is on node 3 where nothing else is said.
+type fault struct {
+	name string
+	what string // for the table
+	do   func(*workload)
+}
+
+const faultPool = "faults"
+
+var faults = []fault{
+	{"brick-killed", "glusterfsd of a brick killed (SIGKILL)", func(w *workload) { w.killBrick(3) }},
+	{"brick-deleted", "brick pod deleted", func(w *workload) {
+		w.kubectl("delete", "pod", "-n", "atoll-system", "atoll-"+faultPool+"-2-0")
+	}},
+	{"node-cut", "a brick's node cut off for a minute", func(w *workload) { w.cut(3, time.Minute) }},
+	{"writer-cut", "the writer's own node cut off for half a minute", func(w *workload) { w.cut(1, 30*time.Second) }},
+	{"node-rebooted", "a brick's node loses power and boots", func(w *workload) { w.reboot(3) }},
+	{"writer-rebooted", "the writer's own node loses power and boots", func(w *workload) { w.reboot(1) }},
+	{"plugin-restarted", "node plugins restarted", func(w *workload) {
+		w.kubectl("rollout", "restart", "-n", "atoll-system", "daemonset/atoll-csi-node")
+		w.kubectl("rollout", "status", "-n", "atoll-system", "daemonset/atoll-csi-node", "--timeout=2m")
+	}},
+	{"plugin-upgraded", "node plugins, controller and reconciler upgraded to another image", upgrade},
+	{"controller-killed", "CSI controller killed (SIGKILL) six times while 20 claims are made and deleted", killController},
+	{"reconciler-killed", "reconciler killed (SIGKILL) four times while four pools are made", killReconciler},
+	{"apiserver-down", "API server away for a minute", func(w *workload) {
+		w.order("stop", "kube-apiserver")
+		time.Sleep(time.Minute)
+		w.order("start", "kube-apiserver")
+	}},
+	{"disk-full", "a volume fills the pool's disks, and is emptied", fill},
+	{"bricks-rolled", "all bricks restarted by a change of the pool", roll},
+}
+
+// TestFaultBrickKilled is the one fault of make test.
+func TestFaultBrickKilled(t *testing.T) {
+	e := boot(t)
+	e.faultPool()
+	e.run(faults[0], os.Stdout)
+}
+
+// TestFaults goes through all of them, and makes the table of docs/reliability.md.
+func TestFaults(t *testing.T) {
+	long(t)
+	e := boot(t)
+	e.faultPool()
+	table := &strings.Builder{}
+	fmt.Fprintln(table, "| Fault | Longest stall | Errors of the application | Writes taken | Lost | Healthy after |\n| --- | --- | --- | --- | --- | --- |")
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).run(f, table) })
+	}
+	t.Log("\n" + table.String())
+	if *reportFile != "" {
+		if err := os.WriteFile(*reportFile, []byte(table.String()), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	e.leftovers(faultPool)
+}
+
+// faultPool makes the pool of three copies that faults come to, if it is not there.
+func (e *env) faultPool() {
+	e.Helper()
+	e.apply(poolOf(faultPool, `
+  type: Replica3
+  bricks:
+  - {node: n1, device: /dev/disk/by-id/disk-6}
+  - {node: n2, device: /dev/disk/by-id/disk-6}
+  - {node: n3, device: /dev/disk/by-id/disk-6}`+small))
+	e.ready(faultPool)
+}
+
+// run does one fault under a writer, and tells what came of it.
+func (e *env) run(f fault, table interface{ Write([]byte) (int, error) }) {
+	e.Helper()
+	e.healthy(faultPool)
+	w := e.load("fault-"+f.name, "atoll."+faultPool, 1, 2)
+	start := time.Now()
+	f.do(w)
+	e.healthy(faultPool)
+	healthy := time.Since(start)
+	w.progress(50)
+	r := w.check()
+	fmt.Fprintf(table, "| %s | %.1f s | %s | %d | %d | %.0f s |\n", f.what, r.stall().Seconds(), r.errorsText(), r.Writes, r.Missing, healthy.Seconds())
+}
+
+func (e *env) order(verb, name string) {
+	e.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := e.Order(ctx, verb, name, syscall.SIGKILL); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// killBrick kills glusterfsd of the pool's brick on a node.
+func (e *env) killBrick(n int) {
+	e.Helper()
+	pids, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1))
+	if err != nil || len(pids) != 1 {
+		e.Fatalf("glusterfsd on node %d: %v, %v", n, pids, err)
+	}
+	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+		e.Fatal(err)
+	}
+	e.is(`{.status.containerStatuses[?(@.name=="glusterfsd")].restartCount}`, "1", "pod", "-n", "atoll-system", fmt.Sprintf("atoll-%s-%d-0", faultPool, n-1))
+}
+
+// cut takes a node from the network for a while.
+func (e *env) cut(n int, d time.Duration) {
+	e.Helper()
+	e.order("unplug", fmt.Sprintf("n%d", n))
+	time.Sleep(d)
+	e.order("plug", fmt.Sprintf("n%d", n))
+}
+
+// reboot ends everything of a node at once, and starts it again.
+func (e *env) reboot(n int) {
+	e.Helper()
+	name := fmt.Sprintf("n%d", n)
+	e.order("stop", name)
+	time.Sleep(10 * time.Second)
+	e.order("start", name)
+	e.eventually(limit, name+" is ready", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return e.NodeReady(ctx, n)
+	})
+	// Its pods are counted as ready until the kubelet has looked at them.
+	e.eventually(limit, "the brick's pod runs again", func() error {
+		if root, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1)); err != nil || len(root) == 0 {
+			return fmt.Errorf("no glusterfsd: %w", err)
+		}
+		return nil
+	})
+}
+
+// upgrade gives all of Atoll's own workloads another image, as a new version does.
+func upgrade(w *workload) {
+	for _, u := range []struct{ workload, image string }{
+		{"daemonset/atoll-csi-node", "atoll-csi:v1"}, {"deployment/atoll-csi-controller", "atoll-csi:v1"}, {"deployment/atoll-reconciler", "atoll-reconciler:v1"},
+	} {
+		if strings.Contains(u.workload, "controller") {
+			w.kubectl("set", "image", "-n", "atoll-system", u.workload, "controller="+u.image, "catalog="+u.image)
+		} else {
+			w.kubectl("set", "image", "-n", "atoll-system", u.workload, "*="+u.image)
+		}
+		w.kubectl("rollout", "status", "-n", "atoll-system", u.workload, "--timeout=2m")
+	}
+}
+
+// fill writes to another volume until the disks are full, waits until the writer has seen
+// it, and deletes what it wrote.
+func fill(w *workload) {
+	name := w.name + "-filler"
+	w.apply(claim(name, "atoll."+faultPool, "64Mi", "ReadWriteMany") + pod(name, name, podOptions{node: "n2"}))
+	w.running(name)
+	w.sh(name, "dd if=/dev/zero of=/data/big bs=1M; dd if=/dev/zero of=/data/small bs=4k; true")
+	w.eventually(limit, "the writer is told that there is no room", func() error {
+		text, err := os.ReadFile(w.ledger())
+		if err == nil && !strings.Contains(string(text), "no space left") {
+			err = fmt.Errorf("it has no error yet")
+		}
+		return err
+	})
+	w.sh(name, "rm /data/big /data/small")
+	w.finish(name, name)
+}
+
+// roll changes what all brick pods are made of: the reconciler restarts one after the other.
+func roll(w *workload) {
+	before := w.field("{.items[*].metadata.uid}", "pod", "-n", "atoll-system", "-l", "atoll.storage/pool="+faultPool)
+	w.kubectl("patch", "storagepool", "-n", "atoll-system", faultPool, "--type=merge", "-p", `{"spec":{"resources":{"requests":{"cpu":"11m"}}}}`)
+	w.eventually(4*limit, "all brick pods are new", func() error {
+		now := w.field("{.items[*].metadata.uid}", "pod", "-n", "atoll-system", "-l", "atoll.storage/pool="+faultPool)
+		for _, uid := range strings.Fields(before) {
+			if strings.Contains(now, uid) {
+				return fmt.Errorf("%s is still there", uid)
+			}
+		}
+		if n := len(strings.Fields(now)); n != 3 {
+			return fmt.Errorf("there are %d pods", n)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	kills  = 6
+	claims = 20
+)
+
+// kill kills the processes of a command on all nodes, as often as there are, and tells
+// whether there was one.
+func (e *env) kill(words ...string) bool {
+	e.Helper()
+	killed := false
+	for n := 1; n <= e.Nodes; n++ {
+		pids, err := e.Processes(n, words...)
+		if err != nil {
+			e.Fatal(err)
+		}
+		for _, pid := range pids {
+			killed = syscall.Kill(pid, syscall.SIGKILL) == nil || killed // it may have ended
+		}
+	}
+	return killed
+}
+
+// killController makes claims and deletes them, and kills who makes their volumes in between.
+// Containers that die often are restarted late: that is the time until it is healthy.
+func killController(w *workload) {
+	names := make([]string, claims)
+	var documents strings.Builder
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", w.name, i)
+		documents.WriteString(claim(names[i], "atoll."+faultPool, "1Mi", "ReadWriteMany"))
+	}
+	w.apply(documents.String())
+	for range kills / 2 {
+		time.Sleep(500 * time.Millisecond)
+		w.kill("atoll-csi", "controller")
+	}
+	volumes := make([]string, claims)
+	for i, n := range names {
+		volumes[i] = w.bound(n)
+	}
+	w.kubectl(append([]string{"delete", "pvc", "--wait=false"}, names...)...)
+	for range kills / 2 {
+		time.Sleep(500 * time.Millisecond)
+		w.kill("atoll-csi", "controller")
+	}
+	for _, v := range volumes {
+		w.gone("pv", v)
+	}
+}
+
+// killReconciler makes pools while the reconcilers are killed again and again.
+func killReconciler(w *workload) {
+	const pools = 4
+	var documents strings.Builder
+	for i := range pools {
+		spec := fmt.Sprintf("  type: Replica1\n  bricks:\n  - {node: n%d, path: /srv/killed-%d}", i%w.Nodes+1, i)
+		w.folders(spec)
+		documents.WriteString(poolOf(fmt.Sprintf("killed-%d", i), spec+small))
+	}
+	w.apply(documents.String())
+	for range 4 {
+		time.Sleep(300 * time.Millisecond)
+		w.kill("atoll-reconciler")
+	}
+	for i := range pools {
+		w.ready(fmt.Sprintf("killed-%d", i))
+	}
+	for i := range pools {
+		w.deletePool(fmt.Sprintf("killed-%d", i))
+	}
+}

@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// workload is a pod that writes to a volume and keeps a ledger on its node, and a pod on
+// another node that reads the volume.
+type workload struct {
+	*env
+	name   string
+	writer int // node
+	reader int
+}
+
+// report is what tests/e2e/ledger tells of a volume.
+type report struct {
+	Writes, Missing int
+	Lost            []string
+	Longest         int64
+	Errors          map[string]int
+}
+
+// load starts a workload on a new volume of a class, and waits until it writes.
+func (e *env) load(name, class string, writer, reader int) *workload {
+	e.Helper()
+	w := &workload{env: e, name: name, writer: writer, reader: reader}
+	e.apply(claim(name, class, "64Mi", "ReadWriteMany") +
+		// A container that dies with its node is started again, and goes on in its ledger.
+		strings.ReplaceAll(pod(name, name, podOptions{node: fmt.Sprintf("n%d", writer), command: fmt.Sprintf(`[ledger, write, /data, /ledger/%s]`, name)}),
+			"restartPolicy: Never", "restartPolicy: Always") +
+		strings.ReplaceAll(pod(name+"-reader", name, podOptions{node: fmt.Sprintf("n%d", reader)}),
+			"restartPolicy: Never", "restartPolicy: Always"))
+	e.running(name, name+"-reader")
+	w.progress(20)
+	return w
+}
+
+// ledger is the file of the writer, on this host.
+func (w *workload) ledger() string {
+	return filepath.Join(w.NodeDir(w.writer), "srv/ledger", w.name)
+}
+
+// progress waits until so many more writes have been taken.
+func (w *workload) progress(more int) {
+	w.Helper()
+	count := func() int {
+		text, err := os.ReadFile(w.ledger())
+		if err != nil {
+			return 0
+		}
+		return strings.Count(string(text), `"Micros"`)
+	}
+	start := count()
+	w.eventually(limit, fmt.Sprintf("%s has written %d times more", w.name, more), func() error {
+		if now := count(); now < start+more {
+			return fmt.Errorf("it has %d, and had %d", now, start)
+		}
+		return nil
+	})
+}
+
+// check ends the writer and asks for every byte of it on the other node.
+func (w *workload) check() report {
+	w.Helper()
+	w.kubectl("delete", "pod", w.name)
+	text, err := os.ReadFile(w.ledger())
+	if err != nil {
+		w.Fatal(err)
+	}
+	out, err := w.tryKubectl(string(text), "exec", "-i", w.name+"-reader", "--", "ledger", "check", "/data")
+	if err != nil {
+		w.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		w.Fatalf("%v in %q", err, out)
+	}
+	if r.Missing > 0 {
+		w.Errorf("%s: %d of %d writes are lost: %s", w.name, r.Missing, r.Writes, strings.Join(r.Lost, "; "))
+	}
+	if r.Writes == 0 {
+		w.Errorf("%s has written nothing", w.name)
+	}
+	w.finish(w.name, w.name+"-reader")
+	return r
+}
+
+// healthy waits until a pool says that all bricks are online and none lacks anything.
+func (e *env) healthy(pool string) {
+	e.Helper()
+	e.eventually(2*limit, pool+" is healthy", func() error {
+		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", pool, "-o", "jsonpath={.status.conditions}")
+		if err != nil {
+			return err
+		}
+		var conditions []struct{ Type, Status, Message string }
+		if err := json.Unmarshal([]byte(out), &conditions); err != nil {
+			return err
+		}
+		for _, want := range []string{"Ready", "Healed"} {
+			i := slices.IndexFunc(conditions, func(c struct{ Type, Status, Message string }) bool { return c.Type == want })
+			if i < 0 || conditions[i].Status != "True" {
+				return fmt.Errorf("%s is not true: %s", want, out)
+			}
+		}
+		return nil
+	})
+}
+
+// errorsText is what the application saw, as the table of docs/reliability.md has it.
+func (r report) errorsText() string {
+	if len(r.Errors) == 0 {
+		return "none"
+	}
+	var all []string
+	for e, n := range r.Errors {
+		all = append(all, fmt.Sprintf("%d × %s", n, e))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// stall is the longest write.
+func (r report) stall() time.Duration { return time.Duration(r.Longest) * time.Millisecond }
