@@ -1,5 +1,5 @@
 # The images of Atoll, without a shell or a package manager: GlusterFS and what it loads,
-# and our programs, which are linked statically. 'make images-programs' builds these first:
+# and our programs, which are linked statically. 'make image-programs' builds these first:
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --target atoll-csi -t atoll-csi:v0 .
 #

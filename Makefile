@@ -3,8 +3,8 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver test-cluster e2e \
-  images cluster-up cluster-down demo bench fuzz clean
+.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver test-cluster e2e e2e-k8s \
+  image-programs images cluster-up cluster-down demo bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,7 +69,20 @@ $(PROGRAMS)/coredns: tests/cluster/binaries/coredns/go.mod
 $(PROGRAMS)/kustomize-controller: tests/cluster/binaries/flux/go.mod
 	$(call pinned,flux,-s -w,github.com/fluxcd/kustomize-controller)
 
+$(PROGRAMS)/agnhost: tests/cluster/binaries/kubernetes/go.mod
+	$(call pinned,kubernetes,-s -w,k8s.io/kubernetes/test/images/agnhost,CGO_ENABLED=0)
+
+$(PROGRAMS)/e2e.test: tests/cluster/binaries/kubernetes/go.mod
+	@mkdir -p $(PROGRAMS) && echo "building Kubernetes' end to end tests, which takes minutes the first time"
+	@cd tests/cluster/binaries/kubernetes && $(GO) test -c -ldflags='-s -w' -o $@ k8s.io/kubernetes/test/e2e
+
 CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-resizer coredns)
+
+ARCHES ?= amd64 arm64
+
+image-programs: ## what the Dockerfile copies, for each of ARCHES
+	@for a in $(ARCHES); do mkdir -p $(BIN)/linux-$$a && \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$a $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/linux-$$a/ ./cmd/... || exit 1; done
 
 images: $(CLUSTER) ## container images for the test cluster, by the Dockerfile, without Docker (root)
 	@$(GO) run ./tests/cluster/atoll-cluster images
@@ -83,8 +96,11 @@ cluster-down: ## end it
 test-cluster: images ## claims, pods and a fault on a real cluster (root)
 	@tests/run.sh cluster -count=1 -timeout 20m ./tests/e2e
 
-e2e: deps images ## all pools, claims and faults on a real cluster; makes the table of docs/reliability.md (root)
+e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and faults on a real cluster; makes the table of docs/reliability.md (root)
 	@tests/run.sh e2e -count=1 -timeout 60m ./tests/e2e -full -report $(CURDIR)/.cache/reliability.md
+
+e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; makes the tables of docs/conformance.md (root)
+	@tests/run.sh e2e-k8s -count=1 -timeout 90m ./tests/e2e -run TestKubernetesSuite -suite -report $(CURDIR)/.cache/conformance.md
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
 	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 -timeout 20m .

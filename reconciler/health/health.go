@@ -113,8 +113,16 @@ func waiting(p *corev1.Pod) string {
 			return fmt.Sprintf("%s: %s %s", c.Name, w.Reason, w.Message)
 		}
 	}
+	// What the kubelet waits for stands in its events alone: a folder that is not there, a
+	// ConfigMap, a volume.
+	if p.Status.PodIP == "" && p.Status.StartTime != nil && time.Since(p.Status.StartTime.Time) > slow {
+		return fmt.Sprintf("node %s does not start its pod: 'kubectl describe pod -n %s %s' says why, such as a folder that is not there", p.Spec.NodeName, p.Namespace, p.Name)
+	}
 	return ""
 }
+
+// slow is after how long a pod that the kubelet does not start is told of.
+const slow = 30 * time.Second
 
 // ask adds what the agents say.
 func ask(ctx context.Context, all []Brick, pool *schema.Pool) {

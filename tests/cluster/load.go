@@ -69,6 +69,16 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	if list[Busybox], err = images.Busybox(cache, "sh"); err != nil {
 		return err
 	}
+	// What Kubernetes' storage suite runs, if it was built (make e2e-k8s).
+	list["registry.k8s.io/e2e-test-images/busybox:1.37.0-1"] = list[Busybox]
+	agnhost := filepath.Join(project, cacheDir, "bin", "agnhost")
+	if _, err := os.Stat(agnhost); err == nil {
+		with, err := list[Busybox].With(cache, agnhost, "/agnhost")
+		if err != nil {
+			return err
+		}
+		list["registry.k8s.io/e2e-test-images/agnhost:2.63.0"] = with.Entry("/agnhost")
+	}
 	ledger := filepath.Join("bin", "linux-"+runtime.GOARCH, "ledger")
 	if err := compile(ctx, project, ledger, "./tests/e2e/ledger"); err != nil {
 		return err

@@ -43,7 +43,7 @@ const (
 	serviceAddress = "10.96.0.1"
 	dnsAddress     = "10.96.0.10"
 	securePort     = 6443
-	pause          = "registry.k8s.io/pause:3.10"
+	pause          = "registry.k8s.io/pause:3.10.2"
 )
 
 func nodeAddress(n int) string { return fmt.Sprintf("10.77.0.%d", 10+n) }

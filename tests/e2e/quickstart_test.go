@@ -47,7 +47,9 @@ var spaces = regexp.MustCompile(`\s+`)
 // anything, also for whole lines.
 func matches(want []string, have string) bool {
 	pattern := regexp.QuoteMeta(strings.TrimSpace(spaces.ReplaceAllString(strings.Join(want, "\n"), " ")))
-	pattern = strings.ReplaceAll(pattern, "…", ".*")
+	for _, r := range [][2]string{{"… ", "(?:.* )?"}, {" …", "(?: .*)?"}, {"…", ".*"}} {
+		pattern = strings.ReplaceAll(pattern, r[0], r[1])
+	}
 	ok, err := regexp.MatchString("^(?s:"+pattern+")$", strings.TrimSpace(spaces.ReplaceAllString(have, " ")))
 	return err == nil && ok
 }

@@ -92,8 +92,9 @@ func addFile(w *tar.Writer, p, name string) error {
 
 // Write makes the archive in the form of 'docker save', which ctr imports: a manifest, and
 // a configuration and layers for each image. References are as pods name them.
+// Layers beside the archive that no image has any more are removed.
 func Write(file string, byReference map[string]Image) error {
-	f, err := os.Create(file)
+	f, err := os.Create(file + ".part")
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,31 @@ func Write(file string, byReference map[string]Image) error {
 	if err := addBytes(w, "manifest.json", list); err != nil {
 		return err
 	}
-	return w.Close()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(file+".part", file); err != nil {
+		return err
+	}
+	return prune(filepath.Dir(file), written)
+}
+
+// prune removes layers of images that have changed since.
+func prune(dir string, written map[string]bool) error {
+	all, err := filepath.Glob(filepath.Join(dir, "layer-*.tar"))
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		digest := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(l), "layer-"), ".tar")
+		if written[digest] {
+			continue
+		}
+		if err := os.Remove(l); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func addBytes(w *tar.Writer, name string, content []byte) error {
@@ -216,4 +241,10 @@ func (i Image) With(cache, file, target string) (Image, error) {
 	}
 	i.layers = append(append([]layer(nil), i.layers...), l)
 	return i, nil
+}
+
+// Entry is the image with another program that it runs.
+func (i Image) Entry(entrypoint ...string) Image {
+	i.config.Entrypoint, i.config.Cmd = entrypoint, nil
+	return i
 }

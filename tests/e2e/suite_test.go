@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"context"
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// suite is set by make e2e-k8s.
+var suite = flag.Bool("suite", false, "only Kubernetes' own external storage suite")
+
+// groups of the suite that are run: those of what the driver serves.
+var groups = []string{
+	"provisioning", "volumes", "volumeMode", "subPath", "multiVolume", "volume-expand",
+	"fsgroupchangepolicy", "volume-stress", "read-write-once-pod", "volumeIO",
+}
+
+// suiteLimit is for all groups, one spec after the other.
+const suiteLimit = 80 * time.Minute
+
+// TestKubernetesSuite runs Kubernetes' own tests of storage drivers, and makes the table of
+// docs/conformance.md.
+func TestKubernetesSuite(t *testing.T) {
+	if !*suite {
+		t.Skip("part of make e2e-k8s")
+	}
+	e := boot(t)
+	program := filepath.Join(e.Programs, "e2e.test")
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("the suite is not built: run make e2e-k8s")
+	}
+	e.apply(poolOf("suite", `
+  type: Replica3
+  bricks:
+  - {node: n1, device: /dev/disk/by-id/disk-7}
+  - {node: n2, device: /dev/disk/by-id/disk-7}
+  - {node: n3, device: /dev/disk/by-id/disk-7}`+small))
+	e.healthy("suite")
+	driver, err := filepath.Abs("testdata/storage-driver.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, log := filepath.Join(e.Dir, "log/suite.xml"), filepath.Join(e.Dir, "log/suite.log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), suiteLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "-kubeconfig", e.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+driver,
+		"-kubectl-path="+filepath.Join(e.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
+		"--ginkgo.junit-report="+result, `--ginkgo.focus=External.Storage.*\] (`+strings.Join(groups, "|")+`) `, "--ginkgo.skip="+os.Getenv("ATOLL_SUITE_SKIP"))
+	cmd.Stdout, cmd.Stderr = out, out
+	failed := cmd.Run()
+	if failed != nil {
+		t.Errorf("the suite: %v; %s has its output", failed, log)
+	}
+	specs, err := readSpecs(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := conformance(specs)
+	t.Log("\n" + table)
+	if *reportFile != "" {
+		if err := os.WriteFile(*reportFile, []byte(table), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	e.leftovers("suite")
+}
+
+// spec is one of the suite, as its report has it.
+type spec struct {
+	Name    string `xml:"name,attr"`
+	Status  string `xml:"status,attr"`
+	Skipped *struct {
+		Message string `xml:"message,attr"`
+	} `xml:"skipped"`
+}
+
+func readSpecs(file string) ([]spec, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var report struct {
+		Suites []struct {
+			Specs []spec `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(text, &report); err != nil {
+		return nil, err
+	}
+	var all []spec
+	for _, s := range report.Suites {
+		all = append(all, s.Specs...)
+	}
+	return all, nil
+}
+
+var groupOf = regexp.MustCompile(`\[Testpattern: ([^\]]*)\] ([A-Za-z-]+)`)
+
+// conformance is a table of groups with counts, and one of why specs were skipped. Specs
+// that were not asked for have no message.
+func conformance(specs []spec) string {
+	type counts struct{ passed, failed, skipped int }
+	per, reasons := map[string]*counts{}, map[string]int{}
+	for _, g := range groups {
+		per[g] = &counts{}
+	}
+	for _, s := range specs {
+		m := groupOf.FindStringSubmatch(s.Name)
+		if m == nil || per[m[2]] == nil {
+			continue
+		}
+		c := per[m[2]]
+		switch {
+		case s.Status == "passed":
+			c.passed++
+		case s.Status == "skipped" && s.Skipped != nil && s.Skipped.Message != "skipped" && s.Skipped.Message != "":
+			c.skipped++
+			reasons[reason(s.Skipped.Message)]++
+		case s.Status == "skipped":
+		default:
+			c.failed++
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| Group | Passed | Failed | Skipped |\n| --- | ---: | ---: | ---: |\n")
+	var all counts
+	for _, g := range groups {
+		c := per[g]
+		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", g, c.passed, c.failed, c.skipped)
+		all = counts{all.passed + c.passed, all.failed + c.failed, all.skipped + c.skipped}
+	}
+	fmt.Fprintf(&b, "| **all** | **%d** | **%d** | **%d** |\n\n| Skipped | Because |\n| ---: | --- |\n", all.passed, all.failed, all.skipped)
+	var lines []string
+	for r, n := range reasons {
+		lines = append(lines, fmt.Sprintf("| %d | %s |\n", n, r))
+	}
+	slices.Sort(lines)
+	return b.String() + strings.Join(lines, "")
+}
+
+// reason is the first line of a message, without where it came from.
+func reason(message string) string {
+	message, _, _ = strings.Cut(message, "\n")
+	return strings.TrimSpace(strings.TrimPrefix(message, "skipped - "))
+}
