@@ -59,6 +59,8 @@ type Pool struct {
 	Document        *schema.Pool
 	Options         render.Options // that it was rendered with
 	Source          string         // where the document is from, such as "command"
+
+	leaves bool // all of it goes: its bricks too
 }
 
 // Render renders a document, which schema.Load has found valid.

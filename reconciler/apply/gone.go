@@ -61,6 +61,9 @@ func (a *Applier) keeps(ctx context.Context, p Pool, o *unstructured.Unstructure
 	}
 	switch o.GetKind() {
 	case "StatefulSet":
+		if p.leaves { // the pool goes, and its bricks with it
+			return "", nil
+		}
 		return "it serves a brick: delete it by hand when the brick has no files any more", nil
 	case "PersistentVolumeClaim":
 		return "it has a brick's data: delete it by hand", nil

@@ -67,7 +67,7 @@ func (a *Applier) Applied(ctx context.Context, namespace, source string) ([]*sch
 // nobody: whether volumes are there is the caller's to know. It can be repeated.
 func (a *Applier) Remove(ctx context.Context, namespace, pool string) (Result, error) {
 	r := Result{Pool: pool, Namespace: namespace}
-	p := Pool{Namespace: namespace, Name: pool}
+	p := Pool{Namespace: namespace, Name: pool, leaves: true}
 	was, err := a.inventory(p).load(ctx)
 	if err != nil {
 		return r, err
@@ -78,9 +78,6 @@ func (a *Applier) Remove(ctx context.Context, namespace, pool string) (Result, e
 	}
 	slices.SortStableFunc(all, func(x, y Change) int { return order(x.Kind) - order(y.Kind) })
 	for _, c := range all {
-		if c.Kind == "StatefulSet" { // the pool goes, and its bricks with it
-			c.Action, c.Reason = Deleted, ""
-		}
 		if c.Action == Deleted {
 			if err := client.IgnoreNotFound(a.client.Delete(ctx, c.object(), client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
 				return r, fmt.Errorf("deleting %s of pool %s: %w", c.Reference, pool, err)

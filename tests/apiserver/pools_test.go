@@ -268,7 +268,8 @@ func TestApplyKilled(t *testing.T) {
 
 // TestApplyPrune removes what is not among the documents, when it may.
 func TestApplyPrune(t *testing.T) {
-	c := newCommandLine(t, start(t))
+	config := start(t)
+	c := newCommandLine(t, config)
 	c.pool("stays", 3, "suspend: false")
 	c.pool("asked", 3, "deletionPolicy: Delete")
 	far := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [h], volume: v}, deletionPolicy: Delete}}"
@@ -295,6 +296,36 @@ func TestApplyPrune(t *testing.T) {
 	}
 	if _, said, err := c.run("--prune"); err == nil || !strings.Contains(said, "would remove all pools") {
 		t.Errorf("%v\n%s", err, said)
+	}
+	c.removed(config, "asked")
+}
+
+// removed takes a pool away with its bricks, but for one that is somebody else's by now.
+func (c *commandLine) removed(config *rest.Config, pool string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	sets := c.typed.AppsV1().StatefulSets(schema.DefaultNamespace)
+	if _, err := sets.Patch(ctx, "atoll-"+pool+"-1", "application/merge-patch+json", []byte(`{"metadata":{"labels":{"atoll.storage/pool":"another"}}}`), metav1.PatchOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	a, err := apply.New(config)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r, err := a.Remove(ctx, schema.DefaultNamespace, pool)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, change := range r.Changes {
+		if theirs := change.Kind == "StatefulSet" && change.Name == "atoll-"+pool+"-1"; theirs != (change.Action == apply.Kept) {
+			c.t.Errorf("%v", change)
+		}
+	}
+	for i, left := range []bool{false, true, false} {
+		if _, err := sets.Get(ctx, fmt.Sprintf("atoll-%s-%d", pool, i), metav1.GetOptions{}); (err == nil) != left {
+			c.t.Errorf("brick %d: %v", i, err)
+		}
 	}
 }
 
