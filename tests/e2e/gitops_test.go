@@ -112,7 +112,9 @@ func TestRendered(t *testing.T) {
 	}
 	commit("a pool", "rendered-class")
 	apply()
-	e.kubectl("rollout", "status", "-n", "atoll-system", "statefulset/atoll-rendered-0", "--timeout=2m")
+	for _, brick := range []string{"atoll-rendered-0-0", "atoll-rendered-1-0"} {
+		e.is(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "pod", "-n", "atoll-system", brick)
+	}
 	w := e.load("rendered-app", "rendered-class", 2, 3)
 	commit("another class", "rendered-second")
 	apply()
