@@ -21,6 +21,7 @@ var nodeFolders = map[string]string{
 	"cni":        "/var/lib/cni",
 	"log":        "/var/log",
 	"srv":        "/srv",
+	"kadalu":     "/var/lib/kadalu", // as documents of Kadalu have it
 }
 
 func runNode(raw json.RawMessage) error {

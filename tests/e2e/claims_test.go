@@ -21,7 +21,6 @@ func (e *env) event(object, says string) {
 
 // TestClaims is what people do with volumes, on one pool.
 func TestClaims(t *testing.T) {
-	long(t)
 	base := boot(t)
 	base.apply(poolOf("claims", `
   type: Replica2

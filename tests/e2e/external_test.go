@@ -86,8 +86,8 @@ spec:
 	e.kubectl("delete", "pv", "media")
 }
 
-// TestKadalu applies documents of Kadalu's own repository; names of nodes and hosts are
-// those of this cluster, all else is as it was.
+// TestKadalu applies documents of Kadalu's own repository; names of nodes, disks and hosts
+// are those of this cluster, all else is as it was.
 func TestKadalu(t *testing.T) {
 	long(t)
 	e := boot(t)
@@ -104,10 +104,6 @@ func TestKadalu(t *testing.T) {
 			}
 			document := strings.NewReplacer("node: master", "node: n1", "/dev/sdb4", "/dev/disk/by-id/disk-4",
 				"glusternode-100.1", cluster.GlusterAddress, "glusterfs_volume1", "kadalu").Replace(string(text))
-			if strings.Contains(document, "path:") {
-				e.folders("{node: n1, path: /srv/kadalu}")
-				document = strings.ReplaceAll(document, "/var/lib/kadalu", "/srv/kadalu")
-			}
 			if _, err := e.tryKubectl(document, "apply", "--server-side", "-n", "atoll-system", "-f", "-"); err != nil {
 				t.Fatal(err)
 			}

@@ -112,9 +112,12 @@ func (e *env) order(verb, name string) {
 	}
 }
 
-// killBrick kills glusterfsd of the pool's brick on a node.
+// killBrick kills glusterfsd of the pool's brick on a node, and waits until it is restarted.
 func (e *env) killBrick(n int) {
 	e.Helper()
+	brick := []string{"pod", "-n", "atoll-system", fmt.Sprintf("atoll-%s-%d-0", faultPool, n-1)}
+	const restarts = `{.status.containerStatuses[?(@.name=="glusterfsd")].restartCount}`
+	before := e.field(restarts, brick...)
 	pids, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1))
 	if err != nil || len(pids) != 1 {
 		e.Fatalf("glusterfsd on node %d: %v, %v", n, pids, err)
@@ -122,7 +125,12 @@ func (e *env) killBrick(n int) {
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 		e.Fatal(err)
 	}
-	e.is(`{.status.containerStatuses[?(@.name=="glusterfsd")].restartCount}`, "1", "pod", "-n", "atoll-system", fmt.Sprintf("atoll-%s-%d-0", faultPool, n-1))
+	e.eventually(limit, "glusterfsd is restarted", func() error {
+		if now := e.field(restarts, brick...); now == "" || now == before {
+			return fmt.Errorf("%s restarts, as before", now)
+		}
+		return nil
+	})
 }
 
 // cut takes a node from the network for a while.
@@ -133,10 +141,12 @@ func (e *env) cut(n int, d time.Duration) {
 	e.order("plug", fmt.Sprintf("n%d", n))
 }
 
-// reboot ends everything of a node at once, and starts it again.
+// reboot takes a node's power and starts it again. Its cable goes first: the end of its
+// processes would close their connections, which no power failure does.
 func (e *env) reboot(n int) {
 	e.Helper()
 	name := fmt.Sprintf("n%d", n)
+	e.order("unplug", name)
 	e.order("stop", name)
 	time.Sleep(10 * time.Second)
 	e.order("start", name)

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +18,6 @@ type workload struct {
 	*env
 	name   string
 	writer int // node
-	reader int
 }
 
 // report is what tests/e2e/ledger tells of a volume.
@@ -30,7 +31,10 @@ type report struct {
 // load starts a workload on a new volume of a class, and waits until it writes.
 func (e *env) load(name, class string, writer, reader int) *workload {
 	e.Helper()
-	w := &workload{env: e, name: name, writer: writer, reader: reader}
+	w := &workload{env: e, name: name, writer: writer}
+	if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a volume before
+		e.Fatal(err)
+	}
 	e.apply(claim(name, class, "64Mi", "ReadWriteMany") +
 		// A container that dies with its node is started again, and goes on in its ledger.
 		strings.ReplaceAll(pod(name, name, podOptions{node: fmt.Sprintf("n%d", writer), command: fmt.Sprintf(`[ledger, write, /data, /ledger/%s]`, name)}),

@@ -37,7 +37,7 @@ func Build(ctx context.Context, contextDir, cache string) (Built, error) {
 	}
 	stages, err := parse(string(text))
 	if err != nil {
-		return nil, fmt.Errorf("Dockerfile: %w", err)
+		return nil, fmt.Errorf("reading the Dockerfile: %w", err)
 	}
 	if cache, err = filepath.Abs(cache); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func Build(ctx context.Context, contextDir, cache string) (Built, error) {
 	b := &builder{context: contextDir, cache: cache, folders: map[string]string{}, images: Built{}}
 	for _, s := range stages {
 		if err := b.stage(ctx, s); err != nil {
-			return nil, fmt.Errorf("Dockerfile, stage %s: %w", s.name, err)
+			return nil, fmt.Errorf("building stage %s of the Dockerfile: %w", s.name, err)
 		}
 	}
 	return b.images, nil
