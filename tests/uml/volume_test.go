@@ -231,5 +231,7 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 	}
 	// XFS frees what is removed in the background.
 	c.Eventually(time.Minute, "the volume has room again", func() bool { return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil })
-	full(t, at, 24*mib)
+	// A healed brick counts blocks of its own: when it reaches the limit a write earlier than
+	// the others do, GlusterFS may call the first error EIO.
+	full(t, at, 24*mib, unix.EIO)
 }
