@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
@@ -75,9 +76,10 @@ func TestFolder(t *testing.T) {
 			c := ready("a")
 			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) cannot be asked")
 		})
-		if _, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{}); err == nil {
-			t.Error("its status is left")
-		}
+		o.eventually("its status goes with it", func() bool {
+			_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{})
+			return apierrors.IsNotFound(err)
+		})
 	})
 	t.Run("an empty folder removes nothing", func(t *testing.T) {
 		revision("five", nil)
