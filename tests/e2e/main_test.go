@@ -58,6 +58,9 @@ func boot(t *testing.T) *env {
 	}
 	s := cluster.Default(filepath.Join(cache, "e2e"))
 	s.Disks, s.DiskSize = 8, 2<<30 // a disk for each test; one of them is filled
+	if *suite {
+		s.DiskSize = 50 << 30 // its volumes are large; what is not written takes no room
+	}
 	if _, err := os.Stat(s.Archive); err != nil {
 		t.Skip("no images: run make test-cluster, which builds them")
 	}
