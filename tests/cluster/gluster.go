@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -21,11 +20,7 @@ func runGluster(raw json.RawMessage) error {
 		return err
 	}
 	dir := s.path("nodes", "gluster")
-	base := filepath.Join(dir, "root")
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return err
-	}
-	if err := machine.Root(base, []machine.Bind{
+	if err := machine.Root(filepath.Join(dir, "root"), []machine.Bind{
 		{From: s.path("log"), To: s.path("log")},
 		{From: filepath.Join(dir, "glusterd"), To: "/var/lib/glusterd"},
 		{From: filepath.Join(dir, "srv"), To: "/srv"},

@@ -63,12 +63,10 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 			return err
 		}
 	}
-	if list[pause], err = images.Busybox(cache, "sleep", "2147483647"); err != nil {
+	if list[Busybox], err = images.Busybox(cache); err != nil {
 		return err
 	}
-	if list[Busybox], err = images.Busybox(cache, "sh"); err != nil {
-		return err
-	}
+	list[pause] = list[Busybox].Runs("sleep", "2147483647")
 	// What Kubernetes' storage suite runs, if it was built (make e2e-k8s).
 	list["registry.k8s.io/e2e-test-images/busybox:1.37.0-1"] = list[Busybox]
 	agnhost := filepath.Join(project, cacheDir, "bin", "agnhost")
@@ -77,7 +75,7 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 		if err != nil {
 			return err
 		}
-		list["registry.k8s.io/e2e-test-images/agnhost:2.63.0"] = with.Entry("/agnhost")
+		list["registry.k8s.io/e2e-test-images/agnhost:2.63.0"] = with.Runs("/agnhost")
 	}
 	ledger := filepath.Join("bin", "linux-"+runtime.GOARCH, "ledger")
 	if err := compile(ctx, project, ledger, "./tests/e2e/ledger"); err != nil {

@@ -66,11 +66,7 @@ func (s nodeSpec) root() error {
 	for name, to := range nodeFolders {
 		binds = append(binds, machine.Bind{From: filepath.Join(dir, name), To: to})
 	}
-	base := filepath.Join(dir, "root")
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return err
-	}
-	if err := machine.Root(base, binds); err != nil {
+	if err := machine.Root(filepath.Join(dir, "root"), binds); err != nil {
 		return err
 	}
 	// Disks have names of the node's own. /dev is that of all.
@@ -116,7 +112,7 @@ func (s nodeSpec) files() error {
 // loadLimit is how long containerd may take until it answers, and imports take.
 const loadLimit = 3 * time.Minute
 
-// loadImages imports the archive, once for each state of it: containerd's folder stays.
+// loadImages imports the archive. What containerd's folder has of it already is not copied.
 func (s nodeSpec) loadImages() error {
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		out, err := exec.Command("ctr", "version").CombinedOutput()

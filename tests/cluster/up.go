@@ -310,7 +310,7 @@ func Down(dir string) error {
 
 // clean removes what a cluster leaves: files. Mounts, processes, networks and disks have gone.
 func (s Spec) clean() error {
-	if err := machine.RemoveCgroups(s.cgroup()); err != nil {
+	if err := machine.RemoveCgroups(s.cgroup() + "-*"); err != nil {
 		return err
 	}
 	nodes, err := filepath.Glob(s.path("nodes", "*", "*"))

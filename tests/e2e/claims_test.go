@@ -86,7 +86,6 @@ parameters: {pool: claims, reclaim: Delete, overcommit: "2"}
 func nonRoot(e *env) {
 	e.apply(claim("group", "atoll.claims", "10Mi", "ReadWriteMany") + pod("group", "group", podOptions{
 		spec: "securityContext: {runAsUser: 1234, runAsGroup: 1234, runAsNonRoot: true, fsGroup: 4321}",
-		// /ledger is root's
 	}))
 	e.running("group")
 	e.sh("group", "echo mine >/data/file")

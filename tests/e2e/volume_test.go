@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"strings"
+
+	"github.com/atoll-storage/atoll/tests/cluster"
 )
 
 // claim is a PersistentVolumeClaim; pod mounts it at /data and sleeps.
@@ -20,20 +22,15 @@ spec:
 
 // podOptions are what a test wants of a pod, as lines of YAML.
 type podOptions struct {
-	node      string // where it runs
-	spec      string // more of its spec, such as "securityContext: {fsGroup: 2000}"
-	container string // more of its container
-	mount     string // more of its mount, such as "subPath: a"
-	image     string
-	command   string // a JSON list
+	node    string // where it runs
+	spec    string // more of its spec, such as "securityContext: {fsGroup: 2000}"
+	mount   string // more of its mount, such as "subPath: a"
+	command string // a JSON list
 }
 
 func pod(name, claim string, o podOptions) string {
 	if o.command == "" {
 		o.command = `[sleep, "100000"]`
-	}
-	if o.image == "" {
-		o.image = "ledger:1"
 	}
 	node := ""
 	if o.node != "" {
@@ -50,17 +47,16 @@ spec:
   %[4]s
   containers:
   - name: main
-    image: docker.io/library/%[5]s
+    image: %[5]s
     imagePullPolicy: IfNotPresent
     command: %[6]s
-    %[7]s
     volumeMounts:
-    - {name: data, mountPath: /data%[8]s}
+    - {name: data, mountPath: /data%[7]s}
     - {name: ledger, mountPath: /ledger}
   volumes:
   - {name: data, persistentVolumeClaim: {claimName: %[2]s}}
   - {name: ledger, hostPath: {path: /srv/ledger, type: DirectoryOrCreate}}
----`, name, claim, node, o.spec, o.image, o.command, o.container, prefixed(", ", o.mount))
+---`, name, claim, node, o.spec, cluster.Ledger, o.command, prefixed(", ", o.mount))
 }
 
 func prefixed(prefix, s string) string {

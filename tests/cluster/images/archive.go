@@ -180,17 +180,17 @@ func addBytes(w *tar.Writer, name string, content []byte) error {
 }
 
 // Program is an image of one statically linked program, as sidecars are.
-func Program(cache, program, target string, args ...string) (Image, error) {
+func Program(cache, program, target string) (Image, error) {
 	l, err := layerOf(cache, program, target)
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{config: settings{Entrypoint: append([]string{target}, args...), Env: []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin"}}, layers: []layer{l}}, nil
+	return Image{config: settings{Entrypoint: []string{target}, Env: []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin"}}, layers: []layer{l}}, nil
 }
 
-// Busybox is an image with a shell and the commands of /bin/busybox. What it runs without
-// arguments is command.
-func Busybox(cache string, command ...string) (Image, error) {
+// Busybox is an image with the commands of /bin/busybox. What it runs if it is not told is
+// its shell.
+func Busybox(cache string) (Image, error) {
 	root, err := os.MkdirTemp(cache, "busybox-")
 	if err != nil {
 		return Image{}, err
@@ -230,7 +230,7 @@ func Busybox(cache string, command ...string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{config: settings{Cmd: command, Env: []string{"PATH=/bin"}}, layers: []layer{l}}, nil
+	return Image{config: settings{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, layers: []layer{l}}, nil
 }
 
 // With is the image with one file more.
@@ -243,8 +243,8 @@ func (i Image) With(cache, file, target string) (Image, error) {
 	return i, nil
 }
 
-// Entry is the image with another program that it runs.
-func (i Image) Entry(entrypoint ...string) Image {
+// Runs is the image with another program that it runs, whatever its arguments.
+func (i Image) Runs(entrypoint ...string) Image {
 	i.config.Entrypoint, i.config.Cmd = entrypoint, nil
 	return i
 }

@@ -71,14 +71,14 @@ func mountCgroups() error {
 }
 
 // RemoveCgroups removes what machines and their containers have left of cgroups whose
-// names begin so. None of them may have processes.
-func RemoveCgroups(prefix string) error {
+// names match a pattern of path/filepath. None of them may have processes.
+func RemoveCgroups(pattern string) error {
 	all, err := controllers()
 	if err != nil {
 		return err
 	}
 	for _, c := range all {
-		tops, err := filepath.Glob(filepath.Join(c, prefix+"*"))
+		tops, err := filepath.Glob(filepath.Join(c, pattern))
 		if err != nil {
 			return err
 		}

@@ -82,13 +82,13 @@ func (p *Processes) launch(name string, r *process) error {
 }
 
 func (p *Processes) wait(name string, r *process, cmd *exec.Cmd, ended chan struct{}) {
-	err := cmd.Wait()
+	_ = cmd.Wait() // its state tells
 	p.mu.Lock()
 	r.cmd = nil
 	close(ended)
 	again := r.wanted
 	p.mu.Unlock()
-	fmt.Fprintf(os.Stderr, "%s %s: %v\n", time.Now().Format(time.TimeOnly), name, cmp(err))
+	fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format(time.TimeOnly), name, cmd.ProcessState)
 	if !again {
 		return
 	}
@@ -100,13 +100,6 @@ func (p *Processes) wait(name string, r *process, cmd *exec.Cmd, ended chan stru
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
-}
-
-func cmp(err error) string {
-	if err == nil {
-		return "ended"
-	}
-	return err.Error()
 }
 
 // Stop sends a signal, and waits for the end of the process when the signal ends it.

@@ -13,8 +13,11 @@ import (
 type Bind struct{ From, To string }
 
 // Root gives the machine a root of its own: the host's, read as it is, what is written goes
-// to memory, and binds for what is to stay. base is an empty folder for the mount.
+// to memory, and binds for what is to stay. base is a folder for the mount; it is made.
 func Root(base string, binds []Bind) error {
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return err
+	}
 	if err := unix.Mount("machine", base, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("mounting the root's memory: %w", err)
 	}

@@ -85,7 +85,8 @@ func count(ledger string) (int, error) {
 	}
 	defer f.Close()
 	next := 0
-	return next, each(f, func(e entry) { next = max(next, e.N+1) })
+	err = each(f, func(e entry) { next = max(next, e.N+1) })
+	return next, err
 }
 
 type writer struct {
