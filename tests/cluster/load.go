@@ -68,7 +68,9 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	}
 	list[pause] = list[Busybox].Runs("sleep", "2147483647")
 	// What Kubernetes' storage suite runs, if it was built (make e2e-k8s).
-	list["registry.k8s.io/e2e-test-images/busybox:1.37.0-1"] = list[Busybox]
+	for _, ref := range []string{"busybox:1.37.0-1", "glibc-dns-testing:2.0.0", "nginx:1.15-4"} { // of the last two, only the shell
+		list["registry.k8s.io/e2e-test-images/"+ref] = list[Busybox]
+	}
 	agnhost := filepath.Join(project, cacheDir, "bin", "agnhost")
 	if _, err := os.Stat(agnhost); err == nil {
 		with, err := list[Busybox].With(cache, agnhost, "/agnhost")
