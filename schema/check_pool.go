@@ -144,7 +144,7 @@ func (c *checker) layouts(s *Spec) {
 			c.fail(path, "layout-single", "Single makes the whole pool one volume, so there can be no other layout", "[Single] alone, or the other layouts")
 		}
 		if l == Block && s.Type == External {
-			c.fail(path, "layout-external", "an External volume cannot serve Block: its graph is not ours to shard and fence", "Subdirectory or Single")
+			c.fail(path, "layout-external", "an External volume cannot serve Block: its bricks are not ours to fence with", "Subdirectory or Single")
 		}
 	}
 }

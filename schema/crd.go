@@ -17,7 +17,7 @@ var crdRules = shape.Rules{
 		{Rule: "!has(self.bricks) || self.bricks.exists(b, !has(b.decommissioned) || !b.decommissioned)", Message: "all bricks are decommissioned: the data has nowhere to go"},
 		{Rule: "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w == v))", Message: "a layout is listed twice"},
 		{Rule: "!has(self.volumes) || !('Single' in self.volumes) || size(self.volumes) == 1", Message: "Single makes the whole pool one volume, so there can be no other layout"},
-		{Rule: "self.type != 'External' || !has(self.volumes) || !('Block' in self.volumes)", Message: "an External volume cannot serve Block: its graph is not ours to shard and fence"},
+		{Rule: "self.type != 'External' || !has(self.volumes) || !('Block' in self.volumes)", Message: "an External volume cannot serve Block: its bricks are not ours to fence with"},
 		{Rule: "!has(self.storageClasses) || self.storageClasses.all(c, !has(c.layout) || (has(self.volumes) ? c.layout in self.volumes : c.layout == 'Subdirectory'))", Message: "a class has a layout that the pool does not serve"},
 		{Rule: copyRule, Message: "the type cannot change but for one copy more in a pool of one set: Replica1 to Replica2 to Replica3, each with one brick more; else make a new pool and move the data"},
 		{Rule: "has(self.disperse) == has(oldSelf.disperse) && (!has(self.disperse) || self.disperse == oldSelf.disperse)", Message: "disperse cannot change: what is written could not be read any more"},

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/atoll-storage/atoll/csi/catalog/follow"
+	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/csi/kubelet"
@@ -58,7 +59,7 @@ func newNode(f *flags) *cobra.Command {
 				return err
 			}
 			defer remote.Close()
-			d.Mounts = remote
+			d.Mounts, d.Blocks = remote, remote
 			if tell {
 				client, err := f.cluster()
 				if err != nil {
@@ -85,7 +86,7 @@ func newNode(f *flags) *cobra.Command {
 }
 
 func newMounter(f *flags) *cobra.Command {
-	var socket string
+	var socket, node string
 	cmd := &cobra.Command{
 		Use: "mounter", Short: "Keep the mounts of a node, whatever becomes of the plugin", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -95,12 +96,21 @@ func newMounter(f *flags) *cobra.Command {
 			}
 			defer clients.Close()
 			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
-			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()),
+			services := []func(context.Context) error{}
+			if node != "" {
+				h.Devices = &devices.Holder{Pools: clients, Catalog: f.folder(), Node: node, Log: f.log()}
+				if err := h.Devices.Start(); err != nil {
+					return err
+				}
+				services = append(services, h.Devices.Keep)
+			}
+			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()), append(services,
 				func(ctx context.Context) error { return h.Serve(ctx, socket) },
-				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
+				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })...)
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")
+	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME); without one there are no block volumes")
 	return cmd
 }
 

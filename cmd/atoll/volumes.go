@@ -162,5 +162,5 @@ func purgeVolume(ctx context.Context, root *beneath.Dir, place string) (string, 
 		return "", err
 	}
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
-	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, log)
+	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, schema.Subdirectory, log)
 }

@@ -46,7 +46,7 @@ func TestArchiveRestorePurge(t *testing.T) {
 		t.Errorf("restored over another: %v", err)
 	}
 	must(t, Purge(root, all[0].Place))
-	must(t, Sweep(ctx, root, logr.Discard()))
+	must(t, Sweep(ctx, root, schema.Subdirectory, logr.Discard()))
 	if all, err = Archive(ctx, root); err != nil || len(all) != 0 {
 		t.Errorf("archive %+v, %v", all, err)
 	}

@@ -32,6 +32,10 @@ type Backend interface {
 	Delete(ctx context.Context, name string) error
 	// List reads all volumes, in no order.
 	List(ctx context.Context) ([]Volume, error)
+}
+
+// Folders is a layout whose volumes are folders that can be mounted.
+type Folders interface {
 	// Open opens the volume's folder for mounting; ErrNotFound. It makes nothing.
 	Open(name string) (*beneath.Dir, error)
 	// Folder is where a volume of this name is, or would be, below the pool's root;
@@ -48,6 +52,10 @@ type Claim struct {
 	Reclaim schema.Reclaim
 	// Overcommit is how much of the pool the volume's class may promise, from 1.
 	Overcommit float64
+	// FileSystem is what is to be made on a block volume; "" on one that is handed out raw.
+	FileSystem string
+	// FormatOptions are words for the program that makes it, with spaces between.
+	FormatOptions string
 }
 
 // Volume is what a record says.
@@ -57,8 +65,9 @@ type Volume struct {
 	Size    int64 // bytes
 	Reclaim schema.Reclaim
 	Created time.Time
-	// Overcommit is that of the claim.
-	Overcommit float64
+	// Overcommit is that of the claim, and so are these.
+	Overcommit                float64
+	FileSystem, FormatOptions string
 }
 
 // Errors. Their text is for people; what is wrapped decides the code of the answer.
@@ -87,10 +96,15 @@ func (r record) aside(name string, now time.Time) (folder, place string) {
 	if r.reclaim() == schema.ReclaimArchive {
 		folder = archive
 	}
-	return folder, folder + "/" + name + "." + now.UTC().Format("20060102T150405.000000000Z")
+	return folder, folder + "/" + r.placeAside(name, now)
+}
+
+// placeAside is a name that nothing else has.
+func (record) placeAside(name string, now time.Time) string {
+	return name + "." + now.UTC().Format("20060102T150405.000000000Z")
 }
 
 // fits holds an existing volume to a claim.
 func (v Volume) fits(c Claim) bool {
-	return v.Request == c.Request && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
+	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
 }

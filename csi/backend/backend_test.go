@@ -65,7 +65,7 @@ func TestBothLayouts(t *testing.T) {
 			if grown.Size != 300 || smaller.Size != 300 {
 				t.Errorf("expanded to %d, then %d", grown.Size, smaller.Size)
 			}
-			d, err := b.Open(c.Name)
+			d, err := b.(Folders).Open(c.Name)
 			must(t, err)
 			must(t, d.Mkdir("data", 0o700))
 			must(t, d.Close())
@@ -79,16 +79,16 @@ func TestBothLayouts(t *testing.T) {
 			if _, err := b.Get(ctx, c.Name); !errors.Is(err, ErrNotFound) {
 				t.Errorf("after deletion: %v", err)
 			}
-			if _, err := b.Open(c.Name); !errors.Is(err, ErrNotFound) {
+			if _, err := b.(Folders).Open(c.Name); !errors.Is(err, ErrNotFound) {
 				t.Errorf("after deletion: %v", err)
 			}
-			must(t, Sweep(ctx, root, logr.Discard()))
+			must(t, Sweep(ctx, root, schema.Subdirectory, logr.Discard()))
 			if left, err := listed(root, trash); err != nil || len(left) > 0 {
 				t.Errorf("left in the trash: %v, %v", left, err)
 			}
 			fresh, err := b.Create(ctx, claim("PVC with spaces", 200))
 			must(t, err)
-			if d, err = b.Open(fresh.Name); err != nil {
+			if d, err = b.(Folders).Open(fresh.Name); err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
@@ -124,7 +124,7 @@ func TestArchive(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, hashed("a"), "a", "f"), []byte("data"), 0o600))
 	must(t, b.Delete(ctx, "a"))
-	must(t, Sweep(ctx, root, logr.Discard()))
+	must(t, Sweep(ctx, root, schema.Subdirectory, logr.Discard()))
 	if text, err := os.ReadFile(filepath.Join(dir, archive, "a.19700101T000000.000000000Z", "f")); err != nil || string(text) != "data" {
 		t.Errorf("archived: %s, %v", text, err)
 	}

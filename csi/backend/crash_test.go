@@ -46,7 +46,7 @@ func operate(operation, dir string) error {
 	case "delete", "archive":
 		err = b.Delete(ctx, "a")
 	case "sweep":
-		err = Sweep(ctx, root, logr.Discard())
+		err = Sweep(ctx, root, schema.Subdirectory, logr.Discard())
 	case "single create":
 		_, err = Single{Root: root}.Create(ctx, claim("a", 100))
 	case "single delete":

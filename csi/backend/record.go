@@ -17,6 +17,7 @@ var ErrRecord = volume.ErrRecord
 
 func (c Claim) record(now time.Time) record {
 	r := record{volume.Record{Version: volume.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
+	r.FileSystem, r.FormatOptions = c.FileSystem, c.FormatOptions
 	if c.Overcommit > 1 {
 		r.Overcommit = c.Overcommit
 	}
@@ -26,7 +27,10 @@ func (c Claim) record(now time.Time) record {
 func (r record) reclaim() schema.Reclaim { return schema.Reclaim(r.Reclaim) }
 
 func (r record) volume(name string) Volume {
-	return Volume{Name: name, Request: r.Request, Size: r.Size, Reclaim: r.reclaim(), Created: r.Created, Overcommit: max(1, r.Overcommit)}
+	return Volume{
+		Name: name, Request: r.Request, Size: r.Size, Reclaim: r.reclaim(), Created: r.Created, Overcommit: max(1, r.Overcommit),
+		FileSystem: r.FileSystem, FormatOptions: r.FormatOptions,
+	}
 }
 
 // grow raises the size, and reports whether that changed it.
@@ -43,6 +47,14 @@ func (r *record) keep(after schema.Reclaim) bool {
 	return differs
 }
 
+// attributes are those of an open file or folder.
+type attributes interface {
+	Attribute(name string) ([]byte, error)
+	NewAttribute(name string, value []byte) error
+	ReplaceAttribute(name string, value []byte) error
+	SetAttribute(name string, value []byte) error
+}
+
 // clock tells the time.
 type clock func() time.Time
 
@@ -53,9 +65,9 @@ func (c clock) now() time.Time {
 	return c()
 }
 
-// read reads the record of a folder; ErrNotFound when it has none.
-func read(d *beneath.Dir) (record, error) {
-	text, err := d.Attribute(volume.Attribute)
+// read reads the record of a file or folder; ErrNotFound when it has none.
+func read(e attributes) (record, error) {
+	text, err := e.Attribute(volume.Attribute)
 	if errors.Is(err, beneath.ErrNoAttribute) {
 		return record{}, ErrNotFound
 	}
@@ -66,30 +78,30 @@ func read(d *beneath.Dir) (record, error) {
 	return record{r}, err
 }
 
-// create sets the first record of a folder; fs.ErrExist when it has one.
-func (r record) create(d *beneath.Dir) error {
+// create sets the first record of a file or folder; fs.ErrExist when it has one.
+func (r record) create(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {
 		return err
 	}
-	return d.NewAttribute(volume.Attribute, text)
+	return e.NewAttribute(volume.Attribute, text)
 }
 
-// replace sets the record of a folder that has one.
-func (r record) replace(d *beneath.Dir) error {
+// replace sets the record of a file or folder that has one.
+func (r record) replace(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {
 		return err
 	}
-	return d.ReplaceAttribute(volume.Attribute, text)
+	return e.ReplaceAttribute(volume.Attribute, text)
 }
 
-// rewrite sets the record of a folder on all sets of its pool. Create and replace, which
+// rewrite sets the record of a file or folder on all sets of its pool. Create and replace, which
 // ask for more, leave it off those where the folder has come to be later.
-func (r record) rewrite(d *beneath.Dir) error {
+func (r record) rewrite(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {
 		return err
 	}
-	return d.SetAttribute(volume.Attribute, text)
+	return e.SetAttribute(volume.Attribute, text)
 }

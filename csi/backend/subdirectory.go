@@ -1,16 +1,11 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
-	"sync"
-
-	"github.com/cespare/xxhash/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/volume"
@@ -34,10 +29,7 @@ const (
 )
 
 // hashed is the folder that a volume is in.
-func hashed(name string) string {
-	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
-	return volume.Folder + "/" + h[0:2] + "/" + h[2:4]
-}
+func hashed(name string) string { return hashedIn(volume.Folder, name) }
 
 // Create makes the folder and then its record. A folder without a record is the
 // rest of a call that was cut off, and is finished.
@@ -248,88 +240,7 @@ func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
 	return errors.Join(ErrChanged, err, s.Root.Rename(to, place))
 }
 
-// readers is how many folders List reads at once: a pool answers in parallel.
-const readers = 16
-
 // List walks the two levels above the volumes.
 func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
-	var mu sync.Mutex
-	var all []Volume
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(readers)
-	top, err := s.Root.Dir(volume.Folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer top.Close()
-	err = eachBelow(ctx, top, ".", func(_ *beneath.Dir, first string) error {
-		group.Go(func() error {
-			found, err := s.listBelow(ctx, top, first)
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, found...)
-			return err
-		})
-		return nil
-	})
-	// The first error ends the others with one of its own.
-	return all, cmp.Or(group.Wait(), err)
-}
-
-// listBelow lists the volumes below one of the first folders.
-func (s Subdirectory) listBelow(ctx context.Context, top *beneath.Dir, first string) (all []Volume, err error) {
-	err = eachBelow(ctx, top, first, func(second *beneath.Dir, name string) error {
-		return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
-			v, err := s.listed(parent, name)
-			if err == nil {
-				all = append(all, v)
-			}
-			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
-				return nil // not a volume, or not one that this program understands
-			}
-			return err
-		})
-	})
-	return all, err
-}
-
-func (s Subdirectory) listed(parent *beneath.Dir, name string) (Volume, error) {
-	d, err := parent.Dir(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Volume{}, ErrNotFound
-	}
-	if err != nil {
-		return Volume{}, err
-	}
-	defer d.Close()
-	r, err := read(d)
-	return r.volume(name), err
-}
-
-// eachBelow calls f for every entry of a folder; one that is not there has none.
-func eachBelow(ctx context.Context, at *beneath.Dir, name string, f func(*beneath.Dir, string) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	d, err := at.Dir(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	names, err := d.Names()
-	if err != nil {
-		return fmt.Errorf("listing %s: %w", name, err)
-	}
-	for _, n := range names {
-		if err := f(d, n); err != nil {
-			return err
-		}
-	}
-	return nil
+	return list(ctx, s.Root, volume.Folder)
 }

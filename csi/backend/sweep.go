@@ -9,14 +9,19 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // reportEvery is how often a long removal says how far it is.
 const reportEvery = 10 * time.Second
 
-// Sweep removes what is in the trash. It can be cut off, and goes on when it is
-// called again.
-func Sweep(ctx context.Context, root *beneath.Dir, log logr.Logger) error {
+// Sweep removes what is in the trash of a layout. It can be cut off, and goes on when it
+// is called again.
+func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log logr.Logger) error {
+	trash := trash
+	if layout == schema.Block {
+		trash = blockTrash
+	}
 	names, err := listed(root, trash)
 	if err != nil {
 		return err

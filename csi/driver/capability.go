@@ -6,6 +6,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/atoll-storage/atoll/internal/linux/bind"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // modes are the access modes that volumes of files serve.
@@ -19,17 +21,20 @@ var modes = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER,
 }
 
-// check holds a capability to what volumes of files can do.
-func check(c *csi.VolumeCapability) error {
+// blockModes are those that block volumes serve: of one node at a time.
+var blockModes = modes[:4]
+
+// check holds a capability to what volumes of a layout can do.
+func check(c *csi.VolumeCapability, layout schema.Layout) error {
+	if err := wellFormed([]*csi.VolumeCapability{c}); err != nil {
+		return err
+	}
+	if layout == schema.Block {
+		return checkBlock(c)
+	}
 	switch {
-	case c == nil || c.GetAccessMode() == nil:
-		return invalid("a volume capability with an access mode is needed")
 	case c.GetBlock() != nil:
 		return invalid("volumeMode Block is not for this class: use one with layout Block")
-	case c.GetMount() == nil:
-		return invalid("the volume capability names no access type")
-	case !slices.Contains(modes, c.GetAccessMode().GetMode()):
-		return invalid("the access mode %s is not known", c.GetAccessMode().GetMode())
 	case c.GetMount().GetFsType() != "" && c.GetMount().GetFsType() != "glusterfs":
 		return invalid("the file system is GlusterFS, not %q: leave out fsType", c.GetMount().GetFsType())
 	}
@@ -39,12 +44,45 @@ func check(c *csi.VolumeCapability) error {
 	return nil
 }
 
-func checkAll(all []*csi.VolumeCapability) error {
+func checkBlock(c *csi.VolumeCapability) error {
+	kind := c.GetMount().GetFsType()
+	switch {
+	case !slices.Contains(blockModes, c.GetAccessMode().GetMode()):
+		return invalid("the access mode %s is not for block volumes: one node has them at a time; use ReadWriteOnce or ReadWriteOncePod, or a class of files",
+			c.GetAccessMode().GetMode())
+	case c.GetMount() != nil && kind != "" && kind != filesystem.XFS && kind != filesystem.Ext4:
+		return invalid("the file system %q cannot be had on a block volume: use xfs or ext4", kind)
+	}
+	if _, _, unknown := filesystem.Parse(c.GetMount().GetMountFlags()); unknown != "" {
+		return invalid("the mount option %q cannot be honoured; allowed are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, discard, nodiscard, lazytime", unknown)
+	}
+	return nil
+}
+
+// wellFormed holds capabilities to what no layout can do without.
+func wellFormed(all []*csi.VolumeCapability) error {
 	if len(all) == 0 {
 		return invalid("volume capabilities are needed")
 	}
 	for _, c := range all {
-		if err := check(c); err != nil {
+		switch {
+		case c == nil || c.GetAccessMode() == nil:
+			return invalid("a volume capability with an access mode is needed")
+		case c.GetMount() == nil && c.GetBlock() == nil:
+			return invalid("the volume capability names no access type")
+		case !slices.Contains(modes, c.GetAccessMode().GetMode()):
+			return invalid("the access mode %s is not known", c.GetAccessMode().GetMode())
+		}
+	}
+	return nil
+}
+
+func checkAll(all []*csi.VolumeCapability, layout schema.Layout) error {
+	if len(all) == 0 {
+		return invalid("volume capabilities are needed")
+	}
+	for _, c := range all {
+		if err := check(c, layout); err != nil {
 			return err
 		}
 	}

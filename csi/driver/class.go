@@ -2,17 +2,23 @@ package driver
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // Parameters of a class beside those of package schema.
 const (
-	parameterOvercommit = "overcommit"
+	parameterOvercommit    = "overcommit"
+	parameterFormatOptions = "mkfsOptions"
 	// sidecars add parameters of their own under this prefix.
 	prefixSidecar = "csi.storage.k8s.io/"
 )
@@ -24,6 +30,9 @@ type class struct {
 	layout     schema.Layout     // "" is the pool's first
 	reclaim    schema.Reclaim    // "" is the pool's
 	overcommit float64
+	mkfs       string // words for the program that makes the file system of a block volume
+	// capabilities are what the volume is asked for with; they are of the request.
+	capabilities []*csi.VolumeCapability
 }
 
 func readClass(parameters map[string]string) (class, error) {
@@ -46,9 +55,11 @@ func readClass(parameters map[string]string) (class, error) {
 			if c.overcommit, err = strconv.ParseFloat(value, 64); err != nil || !(c.overcommit >= 1 && c.overcommit <= 100) {
 				err = invalid("the parameter overcommit is %q; it is a number from 1 (no more than there is) to 100", value)
 			}
+		case name == parameterFormatOptions:
+			c.mkfs = value
 		case strings.HasPrefix(name, prefixSidecar):
 		default:
-			err = invalid("the parameter %q is not known; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, overcommit", name)
+			err = invalid("the parameter %q is not known; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, overcommit, mkfsOptions", name)
 		}
 		if err != nil {
 			return class{}, err
@@ -92,6 +103,41 @@ func (c class) takes(p catalog.Pool) bool {
 	}
 	return slices.Contains(p.Layouts, c.layoutIn(p))
 }
+
+// serves reports whether the pool's volumes of the class can do what they are asked for.
+func (c class) serves(p catalog.Pool) error {
+	for _, one := range c.capabilities {
+		if err := check(one, c.layoutIn(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onBlocks adds to a claim what block volumes need: what is to be made on them, and room
+// for it.
+func (c class) onBlocks(claim backend.Claim) (backend.Claim, error) {
+	claim.FileSystem, claim.FormatOptions = "", ""
+	for _, one := range c.capabilities {
+		if one.GetMount() != nil {
+			claim.FileSystem, claim.FormatOptions = cmp.Or(one.GetMount().GetFsType(), filesystem.XFS), c.mkfs
+		}
+	}
+	if claim.FileSystem != "" {
+		if _, err := filesystem.Options(claim.FileSystem, c.mkfs); err != nil {
+			return claim, invalid("the parameter %s: %v", parameterFormatOptions, err)
+		}
+	}
+	claim.Size = max(claim.Size, filesystem.MinSize[claim.FileSystem])
+	claim.Size = (claim.Size + blockUnit - 1) / blockUnit * blockUnit
+	if claim.Limit > 0 && claim.Size > claim.Limit {
+		return claim, fmt.Errorf("%w: a block volume with %s has at least %d bytes, in units of %d", errRange, cmp.Or(claim.FileSystem, "nothing on it"), filesystem.MinSize[claim.FileSystem], blockUnit)
+	}
+	return claim, nil
+}
+
+// blockUnit is what sizes of block volumes are a multiple of, in bytes.
+const blockUnit = 1 << 20
 
 // layoutIn is the layout of the class's volumes in a pool.
 func (c class) layoutIn(p catalog.Pool) schema.Layout { return cmp.Or(c.layout, p.Layouts[0]) }

@@ -80,7 +80,7 @@ func (c *controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 	if err := o.backend.Delete(ctx, id.Name); err != nil {
 		return nil, err
 	}
-	l.Forget(id.Name)
+	l.Forget(promise(id.Layout, id.Name))
 	c.sweeper.wake(id.Pool, id.Layout)
 	return &csi.DeleteVolumeResponse{}, nil
 }
@@ -107,12 +107,12 @@ func (c *controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	if len(r.GetVolumeCapabilities()) == 0 {
 		return nil, invalid("volume capabilities are needed")
 	}
-	_, o, _, err := c.volume(ctx, r.GetVolumeId())
+	id, o, _, err := c.volume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
 	defer o.Close()
-	if err := checkAll(r.GetVolumeCapabilities()); err != nil {
+	if err := checkAll(r.GetVolumeCapabilities(), id.Layout); err != nil {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
@@ -146,7 +146,8 @@ func (c *controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: &csi.VolumeHealth{VolumeId: r.GetVolumeId()}}, nil
 }
 
-// ControllerExpandVolume promises more to a volume. Nodes have nothing to do.
+// ControllerExpandVolume promises more to a volume. Nodes have something to do when it is a
+// device.
 func (c *controller) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
 	size, _, err := sizeOf(r.GetCapacityRange())
 	if err != nil {
@@ -169,13 +170,16 @@ func (c *controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 	if err != nil {
 		return nil, err
 	}
+	if id.Layout == schema.Block {
+		size = (size + blockUnit - 1) / blockUnit * blockUnit
+	}
 	undo := func() {}
 	if id.Layout != schema.Single && size > v.Size {
 		space, err := o.space()
 		if err != nil {
 			return nil, err
 		}
-		if undo, err = l.Reserve(id.Name, size, space, v.Overcommit); err != nil {
+		if undo, err = l.Reserve(promise(id.Layout, id.Name), size, space, v.Overcommit); err != nil {
 			return nil, err
 		}
 	}
@@ -186,7 +190,7 @@ func (c *controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 	if _, err := c.limit(ctx, o, v); err != nil {
 		return nil, err
 	}
-	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size}, nil
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size, NodeExpansionRequired: id.Layout == schema.Block}, nil
 }
 
 // ControllerModifyVolume changes what becomes of the data of a deleted volume.

@@ -63,7 +63,7 @@ func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 			o.Close()
 		}
 	}()
-	if found, err := c.existing(ctx, pools, claim); found != nil || err != nil {
+	if found, err := c.existing(ctx, pools, class, claim); found != nil || err != nil {
 		return found, err
 	}
 	if before, begun := c.tried.Load(claim.Name); begun {
@@ -101,7 +101,7 @@ func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
 	if len(r.GetName()) > maxRequest {
 		return class{}, claim, invalid("the name has %d bytes, at most %d are allowed", len(r.GetName()), maxRequest)
 	}
-	if err := checkAll(r.GetVolumeCapabilities()); err != nil {
+	if err := wellFormed(r.GetVolumeCapabilities()); err != nil {
 		return class{}, claim, err
 	}
 	if r.GetVolumeContentSource() != nil {
@@ -118,7 +118,7 @@ func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
 	if err != nil {
 		return k, claim, err
 	}
-	k.reclaim = cmp.Or(after, k.reclaim)
+	k.reclaim, k.capabilities = cmp.Or(after, k.reclaim), r.GetVolumeCapabilities()
 	claim.Size, claim.Limit, err = sizeOf(r.GetCapacityRange())
 	return k, claim, err
 }
@@ -140,6 +140,10 @@ func (c *controller) candidates(ctx context.Context, k class) (pools []*opened, 
 			continue
 		}
 		if !k.takes(p) {
+			continue
+		}
+		if err := k.serves(p); err != nil {
+			troubles = errors.Join(troubles, err)
 			continue
 		}
 		o, err := c.d.openPool(ctx, p, k.layoutIn(p))
@@ -182,7 +186,7 @@ func (c *controller) free(ctx context.Context, o *opened, k class) (int64, error
 
 // existing looks for the volume of a repeated request in all pools, before any
 // pool is chosen anew.
-func (c *controller) existing(ctx context.Context, pools []*opened, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+func (c *controller) existing(ctx context.Context, pools []*opened, class class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
 	for _, o := range pools {
 		_, err := o.backend.Get(ctx, claim.Name)
 		if errors.Is(err, backend.ErrNotFound) {
@@ -190,6 +194,11 @@ func (c *controller) existing(ctx context.Context, pools []*opened, claim backen
 		}
 		if err != nil {
 			return nil, err
+		}
+		if o.layout == schema.Block {
+			if claim, err = class.onBlocks(claim); err != nil {
+				return nil, err
+			}
 		}
 		v, err := o.backend.Create(ctx, claim) // finds it, and compares
 		if err != nil {
@@ -203,6 +212,12 @@ func (c *controller) existing(ctx context.Context, pools []*opened, claim backen
 // createIn reserves room and makes the volume.
 func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
 	claim.Reclaim, claim.Overcommit = cmp.Or(k.reclaim, o.Reclaim), k.overcommit
+	if o.layout == schema.Block {
+		var err error
+		if claim, err = k.onBlocks(claim); err != nil {
+			return nil, err
+		}
+	}
 	l, err := c.ledgers.of(ctx, o)
 	if err != nil {
 		return nil, err
@@ -217,7 +232,7 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 		if claim.Size > s.Total {
 			return nil, fmt.Errorf("%w: %d bytes are asked for, the whole pool has %d", backend.ErrExhausted, claim.Size, s.Total)
 		}
-	} else if undo, err = l.Reserve(claim.Name, claim.Size, s, k.overcommit); err != nil {
+	} else if undo, err = l.Reserve(promise(o.layout, claim.Name), claim.Size, s, k.overcommit); err != nil {
 		return nil, err
 	}
 	c.tried.Store(claim.Name, o.Pool.Pool)
@@ -227,7 +242,7 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 		return nil, err
 	}
 	c.tried.Delete(claim.Name)
-	l.Set(v.Name, v.Size)
+	l.Set(promise(o.layout, v.Name), v.Size)
 	return c.created(ctx, o, v)
 }
 
@@ -245,13 +260,13 @@ func (c *controller) created(ctx context.Context, o *opened, v backend.Volume) (
 	return &csi.CreateVolumeResponse{Volume: answer}, nil
 }
 
-// limit holds a volume to the size in its record; the mode is "" for a whole pool.
+// limit holds a volume to the size in its record; the mode is "" where nothing can be larger.
 func (c *controller) limit(ctx context.Context, o *opened, v backend.Volume) (quota.Mode, error) {
-	folder := o.backend.Folder(v.Name)
-	if folder == "" {
+	folders, are := o.backend.(backend.Folders)
+	if !are || folders.Folder(v.Name) == "" { // a device has its size, and a whole pool has no other
 		return "", nil
 	}
-	mode, err := c.d.limiter().Limit(ctx, o.Pool, folder, v.Size)
+	mode, err := c.d.limiter().Limit(ctx, o.Pool, folders.Folder(v.Name), v.Size)
 	if err != nil {
 		return "", fmt.Errorf("%w: pool %s: %w", errUnlimited, o.Pool.Pool, err)
 	}

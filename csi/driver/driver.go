@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
@@ -25,6 +26,15 @@ type Mounter interface {
 	Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error)
 }
 
+// Blocks gives the node its block volumes: the mount holder.
+type Blocks interface {
+	Attach(ctx context.Context, pool, name string) (devices.Device, error)
+	Detach(ctx context.Context, pool, name string) error
+	Formatted(ctx context.Context, pool, name, fileSystem string) error
+	Grow(ctx context.Context, pool, name string) (devices.Device, error)
+	Lost(ctx context.Context) ([]devices.Lost, error)
+}
+
 // Driver is one process of the driver. Zero roles serve Identity alone.
 type Driver struct {
 	Version     string
@@ -32,6 +42,7 @@ type Driver struct {
 	KubeletRoot string // below which all staging and target paths must lie
 	Catalog     catalog.Folder
 	Mounts      Mounter
+	Blocks      Blocks        // nil: this process has none
 	Quota       quota.Limiter // nil is quota.Advisory
 	Events      Events        // nil tells nobody
 	Log         logr.Logger

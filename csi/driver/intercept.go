@@ -18,7 +18,9 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
@@ -54,6 +56,12 @@ func codeOf(err error) codes.Code {
 		{errBusy, codes.Aborted},
 		{errConflict, codes.FailedPrecondition},
 		{volumeid.ErrInvalid, codes.NotFound}, // no such volume can be
+		{backend.ErrInUse, codes.FailedPrecondition},
+		{devices.ErrBusy, codes.Aborted},
+		{devices.ErrOpen, codes.Unavailable},
+		{devices.ErrLost, codes.Unavailable},
+		{devices.ErrOther, codes.FailedPrecondition},
+		{filesystem.ErrDamaged, codes.FailedPrecondition},
 		{backend.ErrExists, codes.AlreadyExists},
 		{backend.ErrExhausted, codes.ResourceExhausted},
 		{backend.ErrForeign, codes.FailedPrecondition},

@@ -44,7 +44,7 @@ func (s *ledgers) of(ctx context.Context, o *opened) (*backend.Ledger, error) {
 	}
 	if one.reading == nil {
 		one.reading = make(chan struct{})
-		go one.read(s.d, o.Pool, o.layout)
+		go one.read(s.d, o.Pool)
 	}
 	reading := one.reading
 	one.mu.Unlock()
@@ -79,16 +79,11 @@ func (s *ledgers) ledger(p catalog.Pool) *ledger {
 }
 
 // read lists the volumes, whatever becomes of the call that asked.
-func (one *ledger) read(d *Driver, p catalog.Pool, layout schema.Layout) {
+func (one *ledger) read(d *Driver, p catalog.Pool) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
 	begin := time.Now()
-	var volumes []backend.Volume
-	o, err := d.openPool(ctx, p, layout)
-	if err == nil {
-		volumes, err = o.backend.List(ctx)
-		o.Close()
-	}
+	volumes, err := promises(ctx, d, p)
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if one.err = err; err == nil {
@@ -97,6 +92,35 @@ func (one *ledger) read(d *Driver, p catalog.Pool, layout schema.Layout) {
 	}
 	close(one.reading)
 	one.reading = nil
+}
+
+// promises lists the volumes of all layouts of a pool, by what the ledger calls them.
+func promises(ctx context.Context, d *Driver, p catalog.Pool) ([]backend.Volume, error) {
+	var all []backend.Volume
+	for _, layout := range p.Layouts {
+		o, err := d.openPool(ctx, p, layout)
+		if err != nil {
+			return nil, err
+		}
+		volumes, err := o.backend.List(ctx)
+		o.Close()
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range volumes {
+			v.Name = promise(layout, v.Name)
+			all = append(all, v)
+		}
+	}
+	return all, nil
+}
+
+// promise is what the ledger calls a volume: a pool may have one of each layout of a name.
+func promise(layout schema.Layout, name string) string {
+	if layout == schema.Block {
+		return "block/" + name
+	}
+	return name
 }
 
 // warm begins to read the pools of the catalog, so that the first calls after a
@@ -110,7 +134,7 @@ func (s *ledgers) warm(ctx context.Context) {
 	for _, name := range names {
 		all.Go(func() {
 			p, err := s.d.Catalog.Pool(name)
-			if err != nil || len(p.Layouts) == 0 || p.Layouts[0] == schema.Block {
+			if err != nil || len(p.Layouts) == 0 {
 				return
 			}
 			o, err := s.d.openPool(ctx, p, p.Layouts[0])

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
@@ -61,9 +60,6 @@ func (c *controller) all(ctx context.Context) ([]*csi.ListVolumesResponse_Entry,
 			return nil, err
 		}
 		for _, layout := range p.Layouts {
-			if layout == schema.Block {
-				continue
-			}
 			o, err := c.d.openPool(ctx, p, layout)
 			if err != nil {
 				return nil, err
@@ -89,7 +85,7 @@ func (c *controller) all(ctx context.Context) ([]*csi.ListVolumesResponse_Entry,
 // one volume can have, and the sum.
 func (c *controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	if len(r.GetVolumeCapabilities()) > 0 {
-		if err := checkAll(r.GetVolumeCapabilities()); err != nil {
+		if err := wellFormed(r.GetVolumeCapabilities()); err != nil {
 			return &csi.GetCapacityResponse{}, nil //nolint:nilerr // nothing of that kind can be had
 		}
 	}
@@ -100,6 +96,7 @@ func (c *controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 			return nil, err
 		}
 	}
+	k.capabilities = r.GetVolumeCapabilities()
 	pools, troubles := c.candidates(ctx, k)
 	answer := &csi.GetCapacityResponse{}
 	for _, o := range pools {

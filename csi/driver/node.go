@@ -6,6 +6,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/atoll-storage/atoll/internal/linux/bind"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
+	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
@@ -22,6 +24,7 @@ func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	answer := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range []csi.NodeServiceCapability_RPC_Type{
 		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
 		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
 		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
@@ -45,6 +48,9 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		return nil, err
 	}
 	defer release()
+	if id.Layout == schema.Block {
+		return &csi.NodeStageVolumeResponse{}, n.stageBlock(ctx, id, r.GetStagingTargetPath(), r.GetVolumeCapability())
+	}
 	return &csi.NodeStageVolumeResponse{}, n.stage(ctx, id, r.GetStagingTargetPath())
 }
 
@@ -56,7 +62,11 @@ func (n *node) stage(ctx context.Context, id volumeid.ID, path string) error {
 		return err
 	}
 	defer o.Close()
-	folder, err := o.backend.Open(id.Name)
+	folders, err := o.folders()
+	if err != nil {
+		return err
+	}
+	folder, err := folders.Open(id.Name)
 	if err != nil {
 		return err
 	}
@@ -74,10 +84,13 @@ func (n *node) begin(volume string, c *csi.VolumeCapability, fields ...string) (
 	if err := given(append([]string{"volume ID", volume}, fields...)...); err != nil {
 		return id, nil, err
 	}
-	if err := check(c); err != nil {
+	if err := wellFormed([]*csi.VolumeCapability{c}); err != nil {
 		return id, nil, err
 	}
 	if id, err = volumeid.Parse(volume); err != nil {
+		return id, nil, err
+	}
+	if err := check(c, id.Layout); err != nil {
 		return id, nil, err
 	}
 	release, err = n.locks.take(id.String())
@@ -95,7 +108,10 @@ func given(fields ...string) error {
 }
 
 // NodeUnstageVolume takes the staging mount away.
-func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+func (n *node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if id, err := volumeid.Parse(r.GetVolumeId()); err == nil && id.Layout == schema.Block {
+		return &csi.NodeUnstageVolumeResponse{}, n.unstageBlock(ctx, id, r.GetStagingTargetPath())
+	}
 	return &csi.NodeUnstageVolumeResponse{}, n.unmount(r.GetVolumeId(), r.GetStagingTargetPath(), false)
 }
 
@@ -130,8 +146,11 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, err
 	}
 	defer release()
+	if r.GetVolumeCapability().GetBlock() != nil {
+		return &csi.NodePublishVolumeResponse{}, n.publishDevice(ctx, id, r)
+	}
 	staged, err := n.staged(r.GetStagingTargetPath())
-	if isDead(err) {
+	if isDead(err) && id.Layout != schema.Block {
 		n.d.Log.Info("staging a volume anew, its client has gone", "volume", id.String())
 		if err := n.stage(ctx, id, r.GetStagingTargetPath()); err != nil {
 			return nil, err
@@ -150,7 +169,7 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, err
 	}
 	defer at.Close()
-	flags, _ := bind.Parse(r.GetVolumeCapability().GetMount().GetMountFlags()) // checked above
+	flags, _, _ := filesystem.Parse(r.GetVolumeCapability().GetMount().GetMountFlags()) // checked above
 	if r.GetReadonly() || readsOnly(r.GetVolumeCapability()) {
 		flags |= bind.ReadOnly
 	}

@@ -51,10 +51,21 @@ func (d *Driver) openPool(ctx context.Context, p catalog.Pool, layout schema.Lay
 		o.backend = backend.Subdirectory{Root: root}
 	case schema.Single:
 		o.backend = backend.Single{Root: root}
+	case schema.Block:
+		o.backend = backend.Block{Root: root}
 	default:
 		return nil, errors.Join(invalid("the layout %s is not served by this driver", layout), root.Close())
 	}
 	return o, nil
+}
+
+// folders are the volumes of a layout that keeps them as folders.
+func (o *opened) folders() (backend.Folders, error) {
+	f, are := o.backend.(backend.Folders)
+	if !are {
+		return nil, invalid("volumes of layout %s are not folders", o.layout)
+	}
+	return f, nil
 }
 
 // space asks the pool what it has.

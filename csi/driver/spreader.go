@@ -50,10 +50,10 @@ func (c *controller) spreadPool(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, spreadLimit)
 	defer cancel()
 	p, err := c.d.Catalog.Pool(name)
-	if err != nil || p.Type == schema.External || len(p.Bricks) <= p.SetSize || p.Layouts[0] == schema.Block {
+	if err != nil || p.Type == schema.External || len(p.Bricks) <= p.SetSize || len(folderLayouts(p)) == 0 {
 		return nil // calls say what is wrong with it
 	}
-	o, err := c.d.openPool(ctx, p, p.Layouts[0])
+	o, err := c.d.openPool(ctx, p, folderLayouts(p)[0])
 	if err != nil {
 		return err
 	}
@@ -79,6 +79,12 @@ func (c *controller) spreadPool(ctx context.Context, name string) error {
 	}
 	c.d.Log.Info("the records of volumes are on all sets", "pool", name, "sets", sets, "volumes", len(all))
 	return nil
+}
+
+// folderLayouts are those of a pool whose volumes are folders, which every set has. A file
+// is on one.
+func folderLayouts(p catalog.Pool) []schema.Layout {
+	return slices.DeleteFunc(slices.Clone(p.Layouts), func(l schema.Layout) bool { return l == schema.Block })
 }
 
 // lacksRecords tells whether a set of the pool is another one than when records were last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -28,6 +29,9 @@ func (n *node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 	if _, err := volumeid.Parse(r.GetVolumeId()); err != nil {
 		return nil, err
 	}
+	if size, is, err := n.deviceAt(r.GetVolumePath()); is || err != nil {
+		return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: size}}}, err
+	}
 	st, err := n.ask(ctx, r.GetVolumePath())
 	if err != nil {
 		return nil, err
@@ -37,6 +41,29 @@ func (n *node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 		{Unit: csi.VolumeUsage_BYTES, Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size, Used: int64(st.Blocks-st.Bfree) * size},
 		{Unit: csi.VolumeUsage_INODES, Total: int64(st.Files), Available: int64(st.Ffree), Used: int64(st.Files - st.Ffree)},
 	}}, nil
+}
+
+// deviceAt gives the size of the device at a path, if that is one. What is used of it, only
+// its user knows.
+func (n *node) deviceAt(path string) (size int64, is bool, err error) {
+	at, err := n.target(path, false)
+	if err != nil || at == nil {
+		return 0, false, nil //nolint:nilerr // whoever asks next says so
+	}
+	defer at.Close()
+	mode, err := at.parent.Mode(at.name)
+	if err != nil || mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, false, nil //nolint:nilerr // the same
+	}
+	f, err := at.parent.ReadAny(at.name)
+	if err == nil {
+		defer f.Close()
+		size, err = f.Seek(0, io.SeekEnd)
+	}
+	if err != nil {
+		return 0, true, fmt.Errorf("%w: asking the device at %s for its size: %w", errSilent, path, err)
+	}
+	return size, true, nil
 }
 
 // NodeGetVolumeHealth tells whether a volume answers where it is mounted.

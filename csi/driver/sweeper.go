@@ -63,7 +63,7 @@ func (s *sweeper) sweep(ctx context.Context, t target) {
 		return
 	}
 	defer o.Close()
-	if err := backend.Sweep(ctx, o.root, log); err != nil {
+	if err := backend.Sweep(ctx, o.root, t.layout, log); err != nil {
 		log.Info("the trash is not empty yet", "error", err.Error())
 	}
 }
@@ -80,9 +80,7 @@ func (s *sweeper) all() {
 			continue
 		}
 		for _, layout := range p.Layouts {
-			if layout != schema.Block {
-				s.wake(name, layout)
-			}
+			s.wake(name, layout)
 		}
 	}
 }

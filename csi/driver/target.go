@@ -116,7 +116,11 @@ func (p *place) unmount(remove bool) error {
 	if !remove {
 		return nil
 	}
-	if err := p.parent.Rmdir(p.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := p.parent.Rmdir(p.name)
+	if errors.Is(err, unix.ENOTDIR) { // a device was mounted there
+		err = p.parent.Unlink(p.name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing %s: %w", p.path, err)
 	}
 	return nil

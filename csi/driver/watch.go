@@ -25,6 +25,8 @@ type Events interface {
 	// the volume is mounted again where the pod's containers can see it if they
 	// asked for it (mountPropagation); otherwise it is not, and why.
 	ClientDied(ctx context.Context, podUID, persistentVolume string, err error)
+	// VolumeLost says that a pod's block volume was lost to its node, and why.
+	VolumeLost(ctx context.Context, podUID, persistentVolume string, why error)
 }
 
 const (
@@ -54,6 +56,7 @@ func (n *node) watch(ctx context.Context) {
 	w := &watcher{n: n, asked: map[string]bool{}, told: map[string]string{}}
 	for {
 		w.look(ctx)
+		w.lost(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -205,10 +208,14 @@ func (n *node) restore(ctx context.Context, id volumeid.ID, m mountinfo.Mount) e
 		return err
 	}
 	defer o.Close()
-	if want := "/" + o.backend.Folder(id.Name); m.Root != want {
+	folders, err := o.folders()
+	if err != nil {
+		return err
+	}
+	if want := "/" + folders.Folder(id.Name); m.Root != want {
 		return fmt.Errorf("%w: %s is mounted there, the volume is %s", errConflict, m.Root, want)
 	}
-	folder, err := o.backend.Open(id.Name)
+	folder, err := folders.Open(id.Name)
 	if err != nil {
 		return err
 	}

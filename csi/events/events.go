@@ -68,6 +68,17 @@ func (r *Recorder) ClientDied(ctx context.Context, podUID, persistentVolume stri
 			"(Containers with mountPropagation: HostToContainer do.)", persistentVolume, strings.Join(lost, ", "))
 }
 
+// VolumeLost tells a pod's people that its block volume was lost, and what to do.
+func (r *Recorder) VolumeLost(ctx context.Context, podUID, persistentVolume string, why error) {
+	pod, err := r.pod(ctx, podUID)
+	if err != nil {
+		r.log.Error(err, "no event for a pod", "uid", podUID, "persistentVolume", persistentVolume)
+		return
+	}
+	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
+		"Block volume %s is lost to this node and answers with I/O errors: %v. Delete the pod: it gets the volume again where it is started next.", persistentVolume, why)
+}
+
 // pod finds a pod of this node by its UID.
 func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
 	pods, err := r.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.node).String()})

@@ -61,9 +61,10 @@ type client struct {
 	done   chan struct{} // closed when the process has ended
 	target string
 	pool   string
-	used   time.Time   // when it was last asked for
-	gone   bool        // it was reaped: another one is in its place
-	runs   atomic.Bool // for those who do not hold the lock
+	used   time.Time    // when it was last asked for
+	gone   bool         // it was reaped: another one is in its place
+	runs   atomic.Bool  // for those who do not hold the lock
+	round  atomic.Int32 // how often it has begun anew with a graph
 }
 
 // New keeps clients below a folder, which is for them alone. Mounts that a former
@@ -102,7 +103,7 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 	if one.alive(ctx) {
 		return one.target, nil // Follow tells it of changes
 	}
-	c.publish(key, p, layout)
+	c.publish(one, key, p, layout)
 	if err := one.start(ctx, c, p, layout, key); err != nil {
 		c.metrics.failures.WithLabelValues(p.Pool).Inc()
 		return "", fmt.Errorf("%w: pool %s: %w", ErrUnreachable, p.Pool, err)

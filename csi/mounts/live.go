@@ -41,11 +41,12 @@ func (c *Clients) serveSpecs() error {
 
 // publish gives the graph of a native pool to its client, which takes a changed one
 // under the files that are open.
-func (c *Clients) publish(key string, p catalog.Pool, layout schema.Layout) {
+func (c *Clients) publish(one *client, key string, p catalog.Pool, layout schema.Layout) {
 	text := graph(p, layout)
 	if p.Type == schema.External || text == "" {
 		return // the cluster that serves it tells its clients itself
 	}
+	text = gluster.Renewed(text, int(one.round.Load()))
 	if former, known := c.specs.Get(key); known && former != text && !c.ready(key, p.Pool, former, text) {
 		return
 	}
@@ -85,7 +86,7 @@ func (c *Clients) Follow(pools catalog.Folder) {
 		}
 		for _, layout := range []schema.Layout{schema.Subdirectory, schema.Block} { // one for each graph
 			if keyOf(p, layout) == key {
-				c.publish(key, p, layout)
+				c.publish(one, key, p, layout)
 			}
 		}
 	}

@@ -14,14 +14,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // The mount holder keeps the clients of a node in a process of its own, so that
 // the node plugin can be restarted and replaced under running pods. The plugin
-// asks it, over a unix socket, for the folder of a pool. It names a pool and a
-// layout and nothing else: the holder reads the catalog itself.
+// asks it, over a unix socket, for the folder of a pool, or the device of a block volume.
+// It names a pool and a layout or a volume and nothing else: the holder reads the catalog
+// itself.
 
 // rootRequest asks for the folder of a pool.
 type rootRequest struct {
@@ -40,7 +42,7 @@ const (
 	codecName  = "atoll-json"
 )
 
-// codec writes the service's messages as JSON: there are two, and no other program
+// codec writes the service's messages as JSON: there are few, and no other program
 // speaks to it.
 type codec struct{}
 
@@ -54,9 +56,10 @@ func init() { encoding.RegisterCodec(codec{}) }
 type Holder struct {
 	Catalog catalog.Folder
 	Clients *Clients
+	Devices *devices.Holder // nil: no block volumes
 }
 
-// root is the service's one method.
+// root answers with the folder of a pool.
 func (h *Holder) root(ctx context.Context, r *rootRequest) (*rootAnswer, error) {
 	p, err := h.Catalog.Pool(r.Pool)
 	if err != nil {
@@ -72,7 +75,7 @@ func (h *Holder) root(ctx context.Context, r *rootRequest) (*rootAnswer, error) 
 // description is what a protocol compiler would write.
 var description = grpc.ServiceDesc{
 	ServiceName: service, HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{
+	Methods: append(blockMethods(), grpc.MethodDesc{
 		MethodName: "Root",
 		Handler: func(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			r := &rootRequest{}
@@ -81,7 +84,7 @@ var description = grpc.ServiceDesc{
 			}
 			return server.(*Holder).root(ctx, r)
 		},
-	}},
+	}),
 }
 
 // Serve answers on a unix socket that only root can use, until the context ends.

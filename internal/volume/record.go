@@ -57,6 +57,10 @@ type Record struct {
 	Created time.Time `json:"created"`
 	// Overcommit is absent where it is 1.
 	Overcommit float64 `json:"overcommit,omitempty"`
+	// FileSystem is what is to be on a block volume; absent where that is nobody's
+	// business but the tenant's, and from other volumes. FormatOptions are its mkfs's.
+	FileSystem    string `json:"fs,omitempty"`
+	FormatOptions string `json:"mkfs,omitempty"`
 }
 
 // ErrRecord says that a record cannot be read: nothing is done with the volume.

@@ -28,16 +28,15 @@ func Client(p Pool) (*Xlator, error) {
 	return s.top, nil
 }
 
-// BlockClient builds the graph of a mount that holds the files behind block
-// volumes: sharded, so that a file is not bounded by one set and heals in parts,
-// and with strict locks, so that a node that lost its lock cannot write. It must
-// never be used for the folders that Client serves.
+// BlockClient builds the graph of a mount that holds the files behind block volumes: with
+// strict locks, so that a node that lost its lock cannot write. There is no shard in it:
+// only the first part of a sharded file is written through the open file that has the
+// lock, and nothing keeps a node that lost it from writing to the others.
 func BlockClient(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
 	s := p.distribute(blockGraph, "5", true)
-	s.push("shard", "features/shard", Option{"shard-block-size", "64MB"})
 	s.push("utime", "features/utime", Option{"noatime", "on"})
 	s.toggled("write-behind", "performance/write-behind", "performance.write-behind", true)
 	s.toggled("open-behind", "performance/open-behind", "performance.open-behind", true)

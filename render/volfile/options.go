@@ -37,7 +37,6 @@ var optionTable = []mapping{
 	{"cluster.shd-max-threads", "cluster/disperse", "shd-max-threads", healGraph},
 	{"diagnostics.brick-log-level", "debug/io-stats", "log-level", brickGraph},
 	{"diagnostics.client-log-level", "debug/io-stats", "log-level", all},
-	{"features.shard-block-size", "features/shard", "shard-block-size", blockGraph},
 	{"network.ping-timeout", "protocol/client", "ping-timeout", all},
 	{"performance.cache-size", "performance/io-cache", "cache-size", clientGraph},
 	{"performance.cache-size", "performance/quick-read", "cache-size", clientGraph},

@@ -1,6 +1,8 @@
 package bricks
 
 import (
+	"slices"
+
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
@@ -26,13 +28,18 @@ func (c *Cluster) Agents(ports []int) { c.agents = ports }
 // into a catalog folder.
 func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	c.t.Helper()
-	x, err := volfile.Client(c.Pool)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	files, err := volfile.Print(x)
-	if err != nil {
-		c.t.Fatal(err)
+	files := map[string]string{}
+	for key, build := range map[string]func(volfile.Pool) (*volfile.Xlator, error){entry.KeyFiles: volfile.Client, entry.KeyBlocks: volfile.BlockClient} {
+		if key == entry.KeyBlocks && !slices.Contains(layouts, schema.Block) {
+			continue
+		}
+		x, err := build(c.Pool)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if files[key], err = volfile.Print(x); err != nil {
+			c.t.Fatal(err)
+		}
 	}
 	e := entry.Entry{
 		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
@@ -49,7 +56,8 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if _, err := folder.Write(c.Pool.Name, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: files}); err != nil {
+	files[entry.KeyEntry] = string(text)
+	if _, err := folder.Write(c.Pool.Name, files); err != nil {
 		c.t.Fatal(err)
 	}
 }

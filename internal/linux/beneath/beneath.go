@@ -10,15 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// Dir is an open folder, the root of what its methods reach. It is opened for its
-// place only (O_PATH), which asks nothing of the file system; what reads or changes
-// the folder itself goes through its name in /proc.
-type Dir struct{ f *os.File }
+// Dir is an open folder, the root of what its methods reach.
+type Dir struct{ Entry }
 
 // Open opens a folder as root.
 func Open(name string) (*Dir, error) {
@@ -26,18 +23,8 @@ func Open(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{f}, nil
+	return &Dir{Entry{f}}, nil
 }
-
-// Close closes the folder.
-func (d *Dir) Close() error { return d.f.Close() }
-
-// File is the folder itself.
-func (d *Dir) File() *os.File { return d.f }
-
-// Path names the folder for calls that take only names, such as mount(2). It is
-// the folder itself, whatever its name means by now.
-func (d *Dir) Path() string { return "/proc/self/fd/" + strconv.Itoa(int(d.f.Fd())) }
 
 // resolve is how paths are followed: never upwards, never through links.
 const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
@@ -48,7 +35,27 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{f}, nil
+	return &Dir{Entry{f}}, nil
+}
+
+// Look opens a file or folder below, whatever it is.
+func (d *Dir) Look(name string) (*Entry, error) {
+	f, err := d.open(name, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	return &Entry{f}, nil
+}
+
+// Create makes an empty file below, or opens the one that is there, for reading and
+// writing. Close it.
+func (d *Dir) Create(name string, mode uint32) (*os.File, error) {
+	return d.openAs(name, unix.O_RDWR|unix.O_CREAT, mode)
+}
+
+// Write opens a file below for reading and writing; fs.ErrNotExist. Close it.
+func (d *Dir) Write(name string) (*os.File, error) {
+	return d.openAs(name, unix.O_RDWR, 0)
 }
 
 // Read opens a folder below for reading, as ioctl(2) and the like want it. Close it.
@@ -71,8 +78,10 @@ func (d *Dir) Mode(name string) (uint32, error) {
 	return st.Mode, nil
 }
 
-func (d *Dir) open(name string, flags uint64) (*os.File, error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
+func (d *Dir) open(name string, flags uint64) (*os.File, error) { return d.openAs(name, flags, 0) }
+
+func (d *Dir) openAs(name string, flags uint64, mode uint32) (*os.File, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: uint64(mode), Resolve: resolve}
 	for {
 		fd, err := unix.Openat2(int(d.f.Fd()), name, &how)
 		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
@@ -108,14 +117,6 @@ func (d *Dir) Mkdir(name string, mode uint32) error {
 	defer p.Close()
 	if err := unix.Mkdirat(int(p.f.Fd()), base, mode); err != nil {
 		return &fs.PathError{Op: "mkdirat", Path: name, Err: err}
-	}
-	return nil
-}
-
-// Chmod sets the permissions of the folder itself.
-func (d *Dir) Chmod(mode uint32) error {
-	if err := unix.Chmod(d.Path(), mode); err != nil {
-		return fmt.Errorf("setting the permissions: %w", err)
 	}
 	return nil
 }
@@ -196,74 +197,4 @@ func (d *Dir) Names() ([]string, error) {
 	}
 	defer listing.Close()
 	return listing.Readdirnames(-1)
-}
-
-// maxAttribute is the most that an attribute's value may have here, in bytes.
-const maxAttribute = 4096
-
-// ErrNoAttribute says that the folder has no such attribute.
-var ErrNoAttribute = errors.New("there is no such attribute")
-
-// Attribute reads an extended attribute of the folder.
-func (d *Dir) Attribute(name string) ([]byte, error) {
-	value := make([]byte, maxAttribute)
-	n, err := unix.Getxattr(d.Path(), name, value)
-	if errors.Is(err, unix.ENODATA) {
-		return nil, ErrNoAttribute
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the attribute %s: %w", name, err)
-	}
-	return value[:n], nil
-}
-
-// NewAttribute sets an attribute that must not be there: fs.ErrExist.
-func (d *Dir) NewAttribute(name string, value []byte) error {
-	return d.setAttribute(name, value, unix.XATTR_CREATE)
-}
-
-// ReplaceAttribute sets an attribute that must be there: ErrNoAttribute.
-func (d *Dir) ReplaceAttribute(name string, value []byte) error {
-	return d.setAttribute(name, value, unix.XATTR_REPLACE)
-}
-
-// SetAttribute sets an attribute, whether or not it is there.
-func (d *Dir) SetAttribute(name string, value []byte) error { return d.setAttribute(name, value, 0) }
-
-func (d *Dir) setAttribute(name string, value []byte, flags int) error {
-	err := unix.Setxattr(d.Path(), name, value, flags)
-	if errors.Is(err, unix.ENODATA) {
-		return ErrNoAttribute
-	}
-	if err != nil {
-		return fmt.Errorf("setting the attribute %s: %w", name, err)
-	}
-	return nil
-}
-
-// RemoveAttribute removes an attribute; one that is not there is no error.
-func (d *Dir) RemoveAttribute(name string) error {
-	if err := unix.Removexattr(d.Path(), name); err != nil && !errors.Is(err, unix.ENODATA) {
-		return fmt.Errorf("removing the attribute %s: %w", name, err)
-	}
-	return nil
-}
-
-// Same reports whether two are the same folder, by file system and inode; false
-// when one of them does not answer.
-func (d *Dir) Same(other *Dir) (bool, error) {
-	var a, b unix.Stat_t
-	if err := errors.Join(unix.Fstat(int(d.f.Fd()), &a), unix.Fstat(int(other.f.Fd()), &b)); err != nil {
-		return false, fmt.Errorf("asking a folder what it is: %w", err)
-	}
-	return a.Dev == b.Dev && a.Ino == b.Ino, nil
-}
-
-// Permissions gives the folder's mode bits.
-func (d *Dir) Permissions() (uint32, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("reading the permissions: %w", err)
-	}
-	return st.Mode & 0o7777, nil
 }

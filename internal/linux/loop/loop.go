@@ -25,8 +25,17 @@ const (
 )
 
 // Attach makes a device of an open file and gives it open: with AutoClear the file is
-// detached when it and all mounts of it are closed.
-func Attach(file *os.File, flags uint32) (*os.File, error) {
+// detached when it and all mounts of it are closed. The device uses the very description
+// of the file that it was given, with the locks that are on it.
+func Attach(file *os.File, flags uint32) (*os.File, error) { return AttachAs(file, "", flags) }
+
+// AttachAs is Attach with a label, of at most MaxLabel bytes, by which the device is known.
+func AttachAs(file *os.File, label string, flags uint32) (*os.File, error) {
+	info := unix.LoopInfo64{Flags: flags}
+	if copy(info.File_name[:MaxLabel], label) < len(label) {
+		return nil, fmt.Errorf("making a device of %s: the label %q is longer than %d bytes", file.Name(), label, MaxLabel)
+	}
+
 	c, err := os.OpenFile(control, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("asking for a loop device: %w", err)
@@ -41,7 +50,7 @@ func Attach(file *os.File, flags uint32) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening a loop device: %w", err)
 		}
-		err = unix.IoctlLoopConfigure(int(d.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Flags: flags}})
+		err = unix.IoctlLoopConfigure(int(d.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Info: info})
 		if err == nil {
 			return d, nil
 		}

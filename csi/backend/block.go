@@ -1,0 +1,319 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/ofd"
+	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Block keeps many volumes in a pool, each a sparse file that becomes a block device on
+// the node that has it. It is for mounts with the graph of blocks, and its folders are
+// for nobody else: what that graph has sharded, the graph of files would take apart.
+type Block struct {
+	Root *beneath.Dir // of the mounted pool
+	Now  clock        // nil is time.Now
+}
+
+// Folders of a pool for blocks.
+const (
+	blocks       = "blocks"
+	blockTrash   = blocks + "/trash"
+	blockArchive = blocks + "/archive"
+	blockVolumes = blocks + "/volumes"
+)
+
+// blockMode is of a volume's file: it is for the driver alone.
+const blockMode = 0o600
+
+// ErrInUse says that a node has the volume.
+var ErrInUse = errors.New("the volume is in use")
+
+// Place is where a volume of this name is, or would be, below the pool's root.
+func (Block) Place(name string) string { return hashedIn(blockVolumes, name) + "/" + name }
+
+// Create makes the file and then its record, which says how large it is; then it is made
+// that large. A file without a record, or one that is smaller, is the rest of a call that
+// was cut off, and is finished.
+func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
+	place := b.Place(c.Name)
+	if err := b.Root.MkdirAll(path.Dir(place), ownMode); err != nil {
+		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
+	}
+	f, err := b.Root.Create(place, blockMode)
+	if err != nil {
+		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
+	}
+	defer f.Close()
+	r := c.record(b.Now.now())
+	if err := r.create(beneath.Of(f)); errors.Is(err, fs.ErrExist) {
+		if r, err = read(beneath.Of(f)); err != nil {
+			return Volume{}, fmt.Errorf("volume %s: %w", c.Name, err)
+		}
+	} else if err != nil {
+		return Volume{}, fmt.Errorf("recording volume %s: %w", c.Name, err)
+	}
+	v := r.volume(c.Name)
+	if !v.fits(c) {
+		return Volume{}, fmt.Errorf("%w: %s has %d bytes for %s and was asked for as %q", ErrExists, c.Name, r.Size, kindOf(r.FileSystem), r.Request)
+	}
+	return v, b.extend(f, r)
+}
+
+func kindOf(fileSystem string) string {
+	if fileSystem == "" {
+		return "raw use"
+	}
+	return fileSystem
+}
+
+// extend makes the file as large as its record says. It never shrinks: what is larger was
+// made so by a call that had written a newer record.
+func (b Block) extend(f *os.File, r record) error {
+	info, err := f.Stat()
+	if err == nil && info.Size() < r.Size {
+		err = f.Truncate(r.Size)
+	}
+	if err != nil {
+		return fmt.Errorf("giving volume %s its size: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// Get reads a volume.
+func (b Block) Get(_ context.Context, name string) (Volume, error) {
+	e, r, err := b.look(name)
+	if err != nil {
+		return Volume{}, err
+	}
+	return r.volume(name), e.Close()
+}
+
+// look finds a volume that has a record.
+func (b Block) look(name string) (*beneath.Entry, record, error) {
+	e, err := b.Root.Look(b.Place(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if err != nil {
+		return nil, record{}, fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	r, err := read(e)
+	if err != nil {
+		e.Close()
+		return nil, record{}, fmt.Errorf("volume %s: %w", name, err)
+	}
+	return e, r, nil
+}
+
+// Attachment tells who has a volume.
+func (b Block) Attachment(name string) (volume.Attachment, error) {
+	e, _, err := b.look(name)
+	if err != nil {
+		return volume.Attachment{}, err
+	}
+	defer e.Close()
+	return attachment(e)
+}
+
+func attachment(e attributes) (volume.Attachment, error) {
+	text, err := e.Attribute(volume.AttachmentAttribute)
+	if errors.Is(err, beneath.ErrNoAttribute) {
+		return volume.Attachment{}, nil
+	}
+	if err != nil {
+		return volume.Attachment{}, err
+	}
+	return volume.DecodeAttachment(text)
+}
+
+// Expand raises the size in the record, and then the file's.
+func (b Block) Expand(_ context.Context, name string, size int64) (Volume, error) {
+	r, err := b.change(name, func(r *record) bool { return r.grow(size) })
+	if err != nil {
+		return Volume{}, err
+	}
+	f, err := b.Root.Write(b.Place(name))
+	if err != nil {
+		return Volume{}, fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	defer f.Close()
+	return r.volume(name), b.extend(f, r)
+}
+
+// SetReclaim changes the policy in the record.
+func (b Block) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
+	r, err := b.change(name, func(r *record) bool { return r.keep(after) })
+	return r.volume(name), err
+}
+
+func (b Block) change(name string, edit func(*record) bool) (record, error) {
+	e, r, err := b.look(name)
+	if err != nil {
+		return record{}, err
+	}
+	defer e.Close()
+	if edit(&r) {
+		if err := r.replace(e); err != nil {
+			return record{}, fmt.Errorf("recording volume %s: %w", name, err)
+		}
+	}
+	return r, nil
+}
+
+// Rewrite writes the record again. A file is on one set, with all that is on it.
+func (b Block) Rewrite(name string) error {
+	e, r, err := b.look(name)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	return r.rewrite(e)
+}
+
+// Delete moves the file aside in one step, with its lock held: nobody has it then, and
+// nobody gets it. ErrInUse while a node has it.
+func (b Block) Delete(_ context.Context, name string) error {
+	place := b.Place(name)
+	f, err := b.Root.Write(place)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	defer f.Close()
+	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
+		return fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
+	} else if err != nil {
+		return err
+	}
+	r, err := read(beneath.Of(f))
+	if errors.Is(err, ErrNotFound) { // never finished, and nobody's
+		return b.Root.Unlink(place)
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", name, err)
+	}
+	folder, to := blockTrash, r.placeAside(name, b.Now.now())
+	if r.reclaim() == schema.ReclaimArchive {
+		folder = blockArchive
+	}
+	if err := b.Root.MkdirAll(folder, ownMode); err != nil {
+		return fmt.Errorf("making %s: %w", folder, err)
+	}
+	if err := b.Root.Rename(place, folder+"/"+to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// who tells people which node has a volume.
+func (b Block) who(f *os.File, name string) string {
+	a, err := attachment(beneath.Of(f))
+	if err != nil || a.Node == "" {
+		return name
+	}
+	return fmt.Sprintf("node %s has %s since %s", a.Node, name, a.Since.Format("2006-01-02 15:04:05 MST"))
+}
+
+// List reads all volumes, in no order.
+func (b Block) List(ctx context.Context) ([]Volume, error) { return list(ctx, b.Root, blockVolumes) }
+
+// Taken is a volume's file with its lock held: no other node can write to it, and none
+// that had it before can any more.
+type Taken struct {
+	File   *os.File
+	Volume Volume
+	Before volume.Attachment // who had it
+
+	now volume.Attachment
+}
+
+// Take opens a volume's file and takes its lock. ErrInUse while another one has it.
+func (b Block) Take(name string) (*Taken, error) {
+	f, err := b.Root.Write(b.Place(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	t, err := b.take(f, name)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (b Block) take(f *os.File, name string) (*Taken, error) {
+	r, err := read(beneath.Of(f))
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", name, err)
+	}
+	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
+		return nil, fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
+	} else if err != nil {
+		return nil, err
+	}
+	before, err := attachment(beneath.Of(f))
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", name, err)
+	}
+	return &Taken{File: f, Volume: r.volume(name), Before: before, now: before}, b.extend(f, r)
+}
+
+// Attach notes who has the volume from now on.
+func (t *Taken) Attach(node, boot string, now clock) error {
+	t.now.Epoch = t.Before.Epoch + 1
+	t.now.Node, t.now.Boot, t.now.Since = node, boot, now.now().UTC()
+	return t.note()
+}
+
+// Formatted notes that a file system is on the volume, completely.
+func (t *Taken) Formatted(fileSystem string) error {
+	t.now.Formatted = fileSystem
+	return t.note()
+}
+
+// Detach notes that nobody has it.
+func (t *Taken) Detach() error {
+	t.now.Node, t.now.Boot, t.now.Since = "", "", time.Time{}
+	return t.note()
+}
+
+// Attachment is what was noted last.
+func (t *Taken) Attachment() volume.Attachment { return t.now }
+
+func (t *Taken) note() error {
+	text, err := t.now.Encode()
+	if err == nil {
+		err = beneath.Of(t.File).SetAttribute(volume.AttachmentAttribute, text)
+	}
+	if err != nil {
+		return fmt.Errorf("noting who has volume %s: %w", t.Volume.Name, err)
+	}
+	return nil
+}
+
+// Extend makes the file as large as the record says by now, and tells how large that is.
+func (t *Taken) Extend() (int64, error) {
+	r, err := read(beneath.Of(t.File))
+	if err != nil {
+		return 0, fmt.Errorf("volume %s: %w", t.Volume.Name, err)
+	}
+	t.Volume = r.volume(t.Volume.Name)
+	return r.Size, Block{}.extend(t.File, r)
+}
+
+// Close gives the volume up: without a loop device of it, the lock is free.
+func (t *Taken) Close() error { return t.File.Close() }

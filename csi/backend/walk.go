@@ -1,0 +1,107 @@
+package backend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+)
+
+// hashedIn is the folder, two levels below another, that a volume is in.
+func hashedIn(folder, name string) string {
+	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
+	return folder + "/" + h[0:2] + "/" + h[2:4]
+}
+
+// readers is how many folders list reads at once: a pool answers in parallel.
+const readers = 16
+
+// list reads the volumes below a folder, two levels down.
+func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, error) {
+	var mu sync.Mutex
+	var all []Volume
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	top, err := root.Dir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	err = eachBelow(ctx, top, ".", func(_ *beneath.Dir, first string) error {
+		group.Go(func() error {
+			found, err := listBelow(ctx, top, first)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, found...)
+			return err
+		})
+		return nil
+	})
+	// The first error ends the others with one of its own.
+	return all, cmp.Or(group.Wait(), err)
+}
+
+// listBelow lists the volumes below one of the first folders.
+func listBelow(ctx context.Context, top *beneath.Dir, first string) (all []Volume, err error) {
+	err = eachBelow(ctx, top, first, func(second *beneath.Dir, name string) error {
+		return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
+			v, err := listedIn(parent, name)
+			if err == nil {
+				all = append(all, v)
+			}
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
+				return nil // not a volume, or not one that this program understands
+			}
+			return err
+		})
+	})
+	return all, err
+}
+
+func listedIn(parent *beneath.Dir, name string) (Volume, error) {
+	d, err := parent.Look(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Volume{}, ErrNotFound
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	defer d.Close()
+	r, err := read(d)
+	return r.volume(name), err
+}
+
+// eachBelow calls f for every entry of a folder; one that is not there has none.
+func eachBelow(ctx context.Context, at *beneath.Dir, name string, f func(*beneath.Dir, string) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := at.Dir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Names()
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", name, err)
+	}
+	for _, n := range names {
+		if err := f(d, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package gluster
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Connection is what a mount tells of its client of one brick.
+type Connection struct {
+	Brick     int // its index in the pool
+	Connected bool
+	// Lost counts the files that are open in the mount and are not on the brick any more: it
+	// has restarted, or was cut off, and they had locks there.
+	Lost int
+}
+
+// Connections reads the clients of a mount's active graph, and the graph's name, by its meta
+// xlator. Root is the mount's root. It asks no brick.
+func Connections(root string) (graph string, all []Connection, err error) {
+	active := filepath.Join(root, ".meta/graphs/active")
+	if graph, err = os.Readlink(active); err != nil {
+		return "", nil, fmt.Errorf("reading the graph of a mount: %w", err)
+	}
+	active = filepath.Join(root, ".meta/graphs", graph)
+	names, err := os.ReadDir(active)
+	if err != nil {
+		return "", nil, fmt.Errorf("reading the graph of a mount: %w", err)
+	}
+	for _, n := range names {
+		_, index, isClient := strings.Cut(n.Name(), "-client-")
+		brick, err := strconv.Atoi(index)
+		if !isClient || err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(active, n.Name(), "private"))
+		if err != nil {
+			return "", nil, fmt.Errorf("reading the graph of a mount: %w", err)
+		}
+		all = append(all, connection(brick, text))
+	}
+	return graph, all, nil
+}
+
+// connection reads lines such as "connected = 1" and "fd.0.remote_fd = -1" (client_priv_dump
+// of xlators/protocol/client/src/client.c).
+func connection(brick int, text []byte) Connection {
+	c := Connection{Brick: brick}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " = ")
+		name = strings.TrimSpace(name)
+		switch {
+		case name == "connected":
+			c.Connected = strings.TrimSpace(value) == "1"
+		case strings.HasPrefix(name, "fd.") && strings.HasSuffix(name, ".remote_fd") && strings.TrimSpace(value) == "-1":
+			c.Lost++
+		}
+	}
+	return c
+}
+
+// Renewed is a graph that differs from another by the name of its top alone: a client that
+// gets it begins anew, with connections of its own, and takes its open files along.
+func Renewed(volfile string, round int) string {
+	at := strings.LastIndex(volfile, "\nvolume ")
+	if round == 0 || at < 0 {
+		return volfile
+	}
+	end := at + 1 + strings.IndexByte(volfile[at+1:], '\n')
+	return volfile[:end] + "-" + strconv.Itoa(round) + volfile[end:]
+}

@@ -1,0 +1,54 @@
+package volume
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// AttachmentAttribute is on the file of a block volume: who has it. Only who holds the
+// file's lock writes it.
+const AttachmentAttribute = "trusted.atoll.attachment"
+
+// Attachment is what is written there, in JSON.
+type Attachment struct {
+	Version int `json:"v"`
+	// Epoch counts the times that the volume was attached.
+	Epoch int64 `json:"epoch"`
+	// Node has the volume; "" is nobody. Boot is what it ran as: /proc/sys/kernel/random/boot_id.
+	Node  string    `json:"node,omitempty"`
+	Boot  string    `json:"boot,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	// Formatted is the file system that was made on the volume, completely; "" before.
+	Formatted string `json:"formatted,omitempty"`
+}
+
+// DecodeAttachment is strict, as Decode is.
+func DecodeAttachment(text []byte) (Attachment, error) {
+	var a Attachment
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&a); err != nil {
+		return a, fmt.Errorf("%w: its attachment: %w", ErrRecord, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return a, fmt.Errorf("%w: there is something after its attachment", ErrRecord)
+	}
+	if a.Version != Version || a.Epoch < 0 {
+		return a, fmt.Errorf("%w: its attachment has version %d, epoch %d; was it written by a newer program?", ErrRecord, a.Version, a.Epoch)
+	}
+	return a, nil
+}
+
+// Encode writes an attachment.
+func (a Attachment) Encode() ([]byte, error) {
+	a.Version = Version
+	text, err := json.Marshal(a)
+	if err != nil {
+		return nil, fmt.Errorf("writing who has a volume: %w", err)
+	}
+	return text, nil
+}
