@@ -32,7 +32,7 @@ lint: ## gofumpt, vet, staticcheck
 test: deps lint test-fast test-gluster test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
-REAL := /tests/(gluster|podrun|demo|csi|uml)$$
+REAL := /tests/(gluster|podrun|demo|csi|uml|block)$$
 # The cluster's has a target of its own.
 
 test-fast: ## all that starts no daemons

@@ -78,7 +78,12 @@ type held struct {
 	taken  *backend.Taken // nil: it is not attached
 	device *os.File
 	lost   error // why nothing goes to the volume any more
+	fenced bool  // the device lets nothing through
 }
+
+// deviceFlags are those of all devices: they go when nobody has them open any more, and do
+// not keep a second copy of what is written in memory.
+const deviceFlags = loop.AutoClear | loop.DirectIO
 
 // one finds a volume and locks it, or ErrBusy.
 func (h *Holder) one(pool, name string) (*held, error) {
@@ -189,11 +194,11 @@ func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) er
 	if err := taken.Attach(h.Node, bootID(), nil); err != nil {
 		return err
 	}
-	device, err := loop.AttachAs(taken.File, one.label, loop.AutoClear|loop.DirectIO)
+	device, err := loop.AttachAs(taken.File, one.label, deviceFlags)
 	if err != nil {
 		return err
 	}
-	one.taken, one.device, one.lost = taken, device, nil
+	one.taken, one.device, one.lost, one.fenced = taken, device, nil, false
 	h.Log.Info("attached a volume", "pool", one.pool, "volume", one.name, "device", device.Name(), "epoch", taken.Attachment().Epoch)
 	return nil
 }

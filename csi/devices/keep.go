@@ -70,7 +70,7 @@ func (h *Holder) byPool() map[string][]*held {
 
 // keep looks after the volumes of one pool.
 func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
-	mine := lockAll(volumes)
+	mine := h.lockAll(volumes)
 	defer unlockAll(mine)
 	if len(mine) == 0 {
 		return nil
@@ -112,12 +112,16 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	return nil
 }
 
-// lockAll gives those that are attached and that nobody works on, locked.
-func lockAll(volumes []*held) []*held {
+// lockAll gives those that are attached and that nobody works on, locked. The devices of
+// those that are lost are closed if they were not.
+func (h *Holder) lockAll(volumes []*held) []*held {
 	var mine []*held
 	for _, one := range volumes {
 		if !one.mu.TryLock() {
 			continue
+		}
+		if one.lost != nil && !one.fenced {
+			h.fence(one)
 		}
 		if one.taken == nil || one.lost != nil {
 			one.mu.Unlock()
@@ -232,8 +236,14 @@ func relock(one *held) error {
 func (h *Holder) lose(one *held, why error) {
 	one.lost = fmt.Errorf("%w: %s in pool %s: %w", ErrLost, one.name, one.pool, why)
 	h.Log.Info("a volume is lost", "pool", one.pool, "volume", one.name, "device", one.device.Name(), "reason", why.Error())
-	if err := loop.Fence(one.device); err != nil {
-		h.Log.Error(err, "a lost volume's device stays open", "volume", one.name)
+	h.fence(one)
+}
+
+// fence closes the device of a lost volume, if that was not done.
+func (h *Holder) fence(one *held) {
+	err := loop.Fence(one.device, one.label, deviceFlags)
+	if one.fenced = err == nil; !one.fenced {
+		h.Log.Error(err, "a lost volume's device stays open", "volume", one.name, "device", one.device.Name())
 	}
 }
 

@@ -72,7 +72,10 @@ func Heal(p Pool) (*Xlator, error) {
 		if p.Type != schema.Disperse {
 			set.Options = append(set.Options,
 				Option{"data-self-heal", "on"}, Option{"metadata-self-heal", "on"},
-				Option{"entry-self-heal", "on"}, Option{"background-self-heal-count", "0"})
+				Option{"entry-self-heal", "on"}, Option{"background-self-heal-count", "0"},
+				// Large files, such as block volumes, are compared in steps of so many
+				// times 128 KiB, each with a lock on all bricks; the default is 8.
+				Option{"data-self-heal-window-size", "64"})
 		}
 	}
 	return s.apply(&Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil), nil

@@ -17,8 +17,10 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/netns"
 )
 
 // Cluster is a pool's processes on this machine.
@@ -28,6 +30,9 @@ type Cluster struct {
 	Pool   volfile.Pool
 	Bricks []*exec.Cmd // by brick index, the tiebreaker last
 	agents []int
+	// network is the namespace that bricks are in, with their address; "" is the machine's,
+	// on loopback.
+	network, address string
 }
 
 // Bare is a cluster without bricks, for processes of a test whose files are in dir.
@@ -36,13 +41,19 @@ func Bare(t testing.TB, dir string) *Cluster { return &Cluster{t: t, dir: dir} }
 // Start prepares and starts all bricks of a pool, on ports that were free.
 func Start(t testing.TB, kind schema.Type, bricks int, shape func(*volfile.Pool)) *Cluster {
 	t.Helper()
+	return StartIn(t, "", "127.0.0.1", kind, bricks, shape)
+}
+
+// StartIn is Start in a network namespace, by its path, which has this address.
+func StartIn(t testing.TB, network, address string, kind schema.Type, bricks int, shape func(*volfile.Pool)) *Cluster {
+	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("starts real bricks and mounts: needs root, and no -short")
 	}
 	if _, err := exec.LookPath("glusterfsd"); err != nil {
 		t.Skip("glusterfsd is not installed: run make deps")
 	}
-	c := &Cluster{t: t, dir: t.TempDir(), Pool: volfile.Pool{Name: "p", Type: kind, VolumeID: uuid.NewString()}}
+	c := &Cluster{t: t, dir: t.TempDir(), network: network, address: address, Pool: volfile.Pool{Name: "p", Type: kind, VolumeID: uuid.NewString()}}
 	for i := range bricks {
 		c.Pool.Bricks = append(c.Pool.Bricks, c.endpoint(fmt.Sprintf("brick-%d", i)))
 	}
@@ -84,12 +95,26 @@ func (c *Cluster) Extend(n int) {
 }
 
 func (c *Cluster) endpoint(name string) volfile.Endpoint {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var port int
+	if err := c.inside(func() error {
+		l, err := net.Listen("tcp", c.address+":0")
+		if err != nil {
+			return err
+		}
+		port = l.Addr().(*net.TCPAddr).Port
+		return l.Close()
+	}); err != nil {
 		c.t.Fatal(err)
 	}
-	defer l.Close()
-	return volfile.Endpoint{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Directory: filepath.Join(c.dir, name)}
+	return volfile.Endpoint{Host: c.address, Port: port, Directory: filepath.Join(c.dir, name)}
+}
+
+// inside does something in the network of the bricks.
+func (c *Cluster) inside(do func() error) error {
+	if c.network == "" {
+		return do()
+	}
+	return netns.In(c.network, do)
 }
 
 func (c *Cluster) at(i int) volfile.Endpoint {
@@ -121,15 +146,26 @@ func (c *Cluster) StartBrick(i int) {
 	}
 	name := fmt.Sprintf("brick-%d", i)
 	at := c.at(i)
-	c.Bricks[i] = c.Run("glusterfsd", "-N", "-f", c.write(name, build), "--volfile-id", "p."+name,
+	brick := append(c.command("glusterfsd"), "-N", "-f", c.write(name, build), "--volfile-id", "p."+name,
 		"--brick-name", at.Directory, "--process-name", "brick", "-l", c.log(name), "-S", filepath.Join(c.dir, name+".sock"))
+	c.Bricks[i] = c.Run(brick[0], brick[1:]...)
 	c.Eventually(20*time.Second, name+" listens", func() bool {
-		conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
+		return c.inside(func() error {
+			conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		}) == nil
 	})
+}
+
+// command is a program in the network of the bricks.
+func (c *Cluster) command(program string) []string {
+	if c.network == "" {
+		return []string{program}
+	}
+	return []string{"nsenter", "--net=" + c.network, program}
 }
 
 // Run starts a process and ends it with the test.
@@ -137,7 +173,7 @@ func (c *Cluster) Run(name string, args ...string) *exec.Cmd {
 	c.t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := spawn.Start(cmd); err != nil { // threads end, such as those that were in a namespace
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { Stop(cmd) })
@@ -192,8 +228,9 @@ func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, 
 // Heal starts a self-heal daemon, which heals all bricks of this host.
 func (c *Cluster) Heal() {
 	vol := c.write("heal", func() (*volfile.Xlator, error) { return volfile.Heal(c.Pool) })
-	c.Run("glusterfs", "-N", "-f", vol, "--process-name", "glustershd", "--client-pid=-6", "--volfile-id", "shd/p",
+	daemon := append(c.command("glusterfs"), "-N", "-f", vol, "--process-name", "glustershd", "--client-pid=-6", "--volfile-id", "shd/p",
 		"-l", c.log("heal"), "-S", filepath.Join(c.dir, "heal.sock"))
+	c.Run(daemon[0], daemon[1:]...)
 }
 
 // HealSocket is that of the self-heal daemon.

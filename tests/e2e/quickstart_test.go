@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,8 @@ func newShell(t *testing.T) *shell {
 	}
 	cmd := exec.CommandContext(ctx, "bash")
 	cmd.Dir = root
+	// Run by make, make would print which folder it enters.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,8 @@ type Host struct {
 	t       *testing.T
 	dir     string
 	program string
+	// Network is the namespace that roles are started in; "" is the machine's.
+	Network string
 }
 
 // New makes a node on which a pool is known.
@@ -94,7 +96,11 @@ func (h *Host) Start(role string, args ...string) *exec.Cmd {
 		h.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(h.program, append([]string{role, "--catalog", h.Path("catalog"), "--mounts", h.Path("mounts"), "-v1"}, args...)...)
+	command := append([]string{h.program, role, "--catalog", h.Path("catalog"), "--mounts", h.Path("mounts"), "-v1"}, args...)
+	if h.Network != "" {
+		command = append([]string{"nsenter", "--net=" + h.Network}, command...)
+	}
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := spawn.Start(cmd); err != nil {
@@ -139,7 +145,7 @@ func (h *Host) Logs() string {
 	all, _ := filepath.Glob(h.Path("*.log"))
 	for _, l := range all {
 		text, _ := os.ReadFile(l)
-		fmt.Fprintf(&b, "%s:\n%s\n", filepath.Base(l), text[max(0, len(text)-2000):])
+		fmt.Fprintf(&b, "%s:\n%s\n", filepath.Base(l), text[max(0, len(text)-6000):])
 	}
 	return b.String()
 }

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/netns"
 )
 
 // rootInode is the inode of the root of every GlusterFS mount.
@@ -39,7 +40,7 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 	if text == "" {
 		return "", fmt.Errorf("the catalog has no %s", graph)
 	}
-	_, network, err := c.network.add()
+	_, network, err := c.network.Add()
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +91,7 @@ type client struct {
 
 // ConnectClient takes the client of a mount off the network, or brings it back.
 func (c *Cluster) ConnectClient(mount string, connected bool) error {
-	return c.network.connect(c.clients[mount].network, connected)
+	return c.network.Connect(c.clients[mount].network, connected)
 }
 
 // Freeze has the client of a mount hear of no changes any more, as on a node that does not
@@ -116,7 +117,7 @@ func (c *Cluster) serveVolfile(ctx context.Context, network, volfile, name strin
 	}
 	c.undo = append(c.undo, run.kill)
 	for {
-		err := inNamespace(network, func() error { return get("127.0.0.1", 24012, "/healthz") })
+		err := netns.In(network, func() error { return get("127.0.0.1", 24012, "/healthz") })
 		if err == nil {
 			return nil
 		}

@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/tests/netns"
 )
 
 // readyLimit is how long a pod may take until its probe succeeds.
@@ -40,7 +41,7 @@ type Cluster struct {
 	// Secrets are what pods may mount, by name and key.
 	Secrets map[string]map[string]string
 
-	network *network
+	network *netns.Network
 	objects []render.Object
 	pods    map[string]*Pod
 	mounts  map[string]string // graph of the catalog by the volfile of a client
@@ -75,10 +76,10 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if err := c.shareMounts(); err != nil {
 		return c, err
 	}
-	if c.network, err = newNetwork(); err != nil {
+	if c.network, err = netns.New(); err != nil {
 		return c, err
 	}
-	c.undo = append(c.undo, c.network.close)
+	c.undo = append(c.undo, c.network.Close)
 	for _, o := range objects {
 		if err := c.addPod(o); err != nil {
 			return c, err
@@ -111,7 +112,7 @@ func (c *Cluster) addPod(o render.Object) error {
 	}
 	p := &Pod{Name: name, spec: *spec, containers: map[string]*process{}, node: nodeOf(name, spec)}
 	var err error
-	if p.IP, p.namespace, err = c.network.add(); err != nil {
+	if p.IP, p.namespace, err = c.network.Add(); err != nil {
 		return fmt.Errorf("pod %s: %w", p.Name, err)
 	}
 	c.pods[p.Name] = p
@@ -220,7 +221,7 @@ func (c *Cluster) Connect(pod string, connected bool) error {
 	if p == nil {
 		return fmt.Errorf("there is no pod %s", pod)
 	}
-	return c.network.connect(p.namespace, connected)
+	return c.network.Connect(p.namespace, connected)
 }
 
 // nodeOf is the node that a pod is bound to; one that is not gets its own.
@@ -343,7 +344,7 @@ func (c *Cluster) Ready(name string) error {
 		if probe == nil {
 			continue
 		}
-		if err := inNamespace(p.namespace, func() error { return probe(p.IP) }); err != nil {
+		if err := netns.In(p.namespace, func() error { return probe(p.IP) }); err != nil {
 			return err
 		}
 	}
@@ -376,7 +377,7 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	for {
-		err := inNamespace(p.namespace, func() error { return probe(p.IP) })
+		err := netns.In(p.namespace, func() error { return probe(p.IP) })
 		if err == nil {
 			return nil
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/render/volfile"
@@ -43,6 +44,7 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	}
 	d := &driver.Driver{
 		Version: "test", NodeID: "node", KubeletRoot: kubelet, Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true, Node: true,
+		Blocks: &devices.Holder{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
 	}
 	endpoint = "unix://" + filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,6 +111,14 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 	"Replica3": func(t *testing.T, f csicatalog.Folder) map[string]string {
 		start(t, schema.Replica3, 3, nil).Catalog(f, schema.Subdirectory)
 		return map[string]string{"pool": "p"}
+	},
+	"Block": func(t *testing.T, f csicatalog.Folder) map[string]string {
+		start(t, schema.Replica3, 3, nil).Catalog(f, schema.Block)
+		return map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"}
+	},
+	"Raw": func(t *testing.T, f csicatalog.Folder) map[string]string {
+		start(t, schema.Replica3, 3, nil).Catalog(f, schema.Block)
+		return map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"}
 	},
 	"Disperse": func(t *testing.T, f csicatalog.Folder) map[string]string {
 		c := start(t, schema.Disperse, 3, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 })

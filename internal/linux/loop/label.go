@@ -37,6 +37,9 @@ func labelOf(d *os.File) (string, error) {
 	if errors.Is(err, unix.ENXIO) {
 		return "", fmt.Errorf("%s has no file: %w", d.Name(), os.ErrNotExist)
 	}
+	if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.EIO) {
+		return "", fmt.Errorf("the file of %s does not answer: %w", d.Name(), err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("asking %s what it is of: %w", d.Name(), os.NewSyscallError("ioctl", err))
 	}
@@ -76,14 +79,15 @@ func Detach(d *os.File) error {
 	return nil
 }
 
-// Attached tells whether a device, by path, still has a file under this label.
+// Attached tells whether a device, by path, may still have a file under this label. The
+// kernel asks the file before it tells the label: that of one that does not answer is not
+// known.
 func Attached(device, label string) bool {
 	d, err := Open(device, label)
-	if err != nil {
-		return false
+	if err == nil {
+		d.Close()
 	}
-	d.Close()
-	return true
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // Refresh makes a device as large as its file is by now.
@@ -95,13 +99,12 @@ func Refresh(d *os.File) error {
 }
 
 // Fence lets nothing through to the file any more: the device ends after its first sector.
-// What is under way is waited for.
-func Fence(d *os.File) error {
-	info, err := unix.IoctlLoopGetStatus64(int(d.Fd()))
-	if err == nil {
-		info.Sizelimit = 512
-		err = unix.IoctlLoopSetStatus64(int(d.Fd()), info)
-	}
+// What is under way is waited for. Label and flags are those that it was attached with: the
+// kernel, asked for them, would ask the file, which may not answer any more.
+func Fence(d *os.File, label string, flags uint32) error {
+	info := &unix.LoopInfo64{Sizelimit: 512, Flags: flags}
+	copy(info.File_name[:MaxLabel], label)
+	err := unix.IoctlLoopSetStatus64(int(d.Fd()), info)
 	if err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("fencing %s: %w", d.Name(), os.NewSyscallError("ioctl", err))
 	}

@@ -1,0 +1,247 @@
+package block
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// size is that of the volumes, in bytes: some hundred thousand pages.
+const size = 512 << 20
+
+// takeoverLimit is what a cut-off node may hold up another one.
+const takeoverLimit = 15 * time.Second
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused holds that another node does not get the volume.
+func (n *node) refused(id string) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := n.take(ctx, id, ""); status.Code(err) == codes.Canceled {
+		return // the test has ended
+	} else if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use") {
+		n.t.Errorf("node %s got %s, or not as it should: %v", n.name, id, err)
+	}
+}
+
+// TestPartition cuts a node off under a writer. Another one gets the volume, with all that
+// was acknowledged, and writes; and nothing of the first gets through any more, when it is
+// back neither.
+func TestPartition(t *testing.T) {
+	c := start(t, "a", "b")
+	a, b := c.nodes[0], c.nodes[1]
+	id := c.create("pvc-1", "", size)
+	must(t, a.take(t.Context(), id, ""))
+	first := startWriter("node a", a.target(id), size)
+	time.Sleep(3 * time.Second)
+	b.refused(id)
+	a.connect(false)
+	took := b.takeWithin(takeoverLimit+takeoverGrace, id, "")
+	t.Logf("node b got the volume after %s, of which it waited %s", took.Round(100*time.Millisecond), takeoverGrace)
+	first.check(t, b.target(id))
+	// Each page that the first one has, and all others.
+	second := startWriter("node b", b.target(id), size)
+	time.Sleep(3 * time.Second)
+	before, _ := first.counts()
+	a.connect(true)
+	time.Sleep(10 * time.Second)
+	second.finish()
+	after, refused := first.counts()
+	if after != before || refused == 0 {
+		t.Errorf("node a had %d writes acknowledged before it came back, and %d after, %d refused", before, after, refused)
+	}
+	first.finish()
+	second.check(t, b.target(id))
+	// The first one is told, gives it back, and can have it again.
+	must(t, a.give(id))
+	must(t, b.give(id))
+	must(t, a.take(t.Context(), id, ""))
+	second.check(t, a.target(id))
+	must(t, a.give(id))
+}
+
+// takeoverGrace is that of package devices.
+const takeoverGrace = 3 * time.Second
+
+// TestBricksRolled restarts all bricks, one after another, each when the one before is
+// healed, twice, under a writer. It has no error, and no other node ever gets the volume.
+func TestBricksRolled(t *testing.T) {
+	c := start(t, "a", "b")
+	a, b := c.nodes[0], c.nodes[1]
+	id := c.create("pvc-1", "", size)
+	must(t, a.take(t.Context(), id, ""))
+	w := startWriter("node a", a.target(id), size)
+	stop := make(chan struct{})
+	tries := make(chan int)
+	go func() {
+		n := 0
+		defer func() { tries <- n }()
+		for ; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			b.refused(id)
+		}
+	}()
+	for round := range 2 {
+		for i := range 3 {
+			bricks.Stop(c.bricks.Bricks[i])
+			time.Sleep(time.Second)
+			c.bricks.StartBrick(i)
+			time.Sleep(5 * time.Second) // until the locks are on it again
+			begin := time.Now()
+			c.bricks.Eventually(2*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
+			ok, failed := w.counts()
+			t.Logf("round %d, brick %d: healed after %s, %d writes, %d refused", round, i, time.Since(begin).Round(time.Second), ok, failed)
+		}
+	}
+	close(stop)
+	t.Logf("node b tried %d times", <-tries)
+	w.finish()
+	if _, failed := w.counts(); failed > 0 {
+		t.Errorf("%d writes failed", failed)
+	}
+	w.check(t, a.target(id))
+	must(t, a.give(id))
+}
+
+// lacking counts what the other bricks have for one that it lacks.
+func (c *cluster) lacking(brick int) int {
+	n := 0
+	for i, b := range c.bricks.Pool.Bricks {
+		entries, _ := os.ReadDir(b.Directory + "/.glusterfs/indices/xattrop")
+		for _, e := range entries {
+			if i != brick && !strings.HasPrefix(e.Name(), "xattrop-") {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestTwoBricksAtOnce restarts two of three bricks at the same time: the node has lost its
+// volume, says so, and whoever takes it then has all that was acknowledged.
+func TestTwoBricksAtOnce(t *testing.T) {
+	c := start(t, "a", "b")
+	a, b := c.nodes[0], c.nodes[1]
+	id := c.create("pvc-1", "", size)
+	must(t, a.take(t.Context(), id, ""))
+	w := startWriter("node a", a.target(id), size)
+	time.Sleep(2 * time.Second)
+	for i := range 2 {
+		bricks.Stop(c.bricks.Bricks[i])
+	}
+	for i := range 2 {
+		c.bricks.StartBrick(i)
+	}
+	time.Sleep(5 * time.Second)
+	ok, failed := w.counts()
+	if failed == 0 {
+		t.Error("writes go on")
+	}
+	b.refused(id) // the third brick still has the lock
+	time.Sleep(2 * time.Second)
+	if now, _ := w.counts(); now != ok {
+		t.Errorf("%d writes were acknowledged after the volume was lost", now-ok)
+	}
+	w.finish()
+	must(t, a.give(id)) // the pod goes
+	b.takeWithin(takeoverLimit, id, "")
+	w.check(t, b.target(id))
+	must(t, b.give(id))
+}
+
+// TestKilled ends what a volume hangs on, one after the other.
+func TestKilled(t *testing.T) {
+	c := start(t, "a", "b")
+	a, b := c.nodes[0], c.nodes[1]
+	for name, kill := range map[string]struct {
+		do    func()
+		loses bool
+	}{
+		"the node plugin": {func() { bricks.Stop(a.plugin); a.startPlugin() }, false},
+		"the client":      {func() { must(t, unix.Kill(a.client(), unix.SIGKILL)) }, true},
+		"the mount holder": {func() {
+			bricks.Stop(a.mounter)
+			a.startMounter()
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := c.create("pvc-"+strings.ReplaceAll(name, " ", "-"), "", size)
+			must(t, a.take(t.Context(), id, ""))
+			w := startWriter("node a", a.target(id), size)
+			time.Sleep(2 * time.Second)
+			kill.do()
+			time.Sleep(2 * time.Second)
+			ok, failed := w.counts()
+			if lost := failed > 0; lost != kill.loses {
+				t.Errorf("lost: %t, %d writes were refused", lost, failed)
+			}
+			if !kill.loses {
+				b.refused(id)
+				w.finish()
+				w.check(t, a.target(id))
+				must(t, a.give(id))
+				return
+			}
+			took := b.takeWithin(takeoverLimit, id, "")
+			t.Logf("node b got the volume after %s", took.Round(100*time.Millisecond))
+			w.finish()
+			if now, _ := w.counts(); now != ok {
+				t.Errorf("%d writes were acknowledged after the volume was lost", now-ok)
+			}
+			w.check(t, b.target(id))
+			must(t, a.give(id))
+			must(t, b.give(id))
+			must(t, a.take(t.Context(), id, "")) // and again
+			w.check(t, a.target(id))
+			must(t, a.give(id))
+		})
+	}
+}
+
+// TestStopped stops the client of a node as a machine does that is overloaded. Its lock
+// stays, so nobody else gets the volume, and it goes on where it was.
+func TestStopped(t *testing.T) {
+	c := start(t, "a", "b")
+	a, b := c.nodes[0], c.nodes[1]
+	id := c.create("pvc-1", "", size)
+	must(t, a.take(t.Context(), id, ""))
+	w := startWriter("node a", a.target(id), size)
+	time.Sleep(2 * time.Second)
+	client := a.client()
+	must(t, unix.Kill(client, unix.SIGSTOP))
+	defer unix.Kill(client, unix.SIGCONT)
+	ok, _ := w.counts()
+	for range 4 {
+		time.Sleep(5 * time.Second)
+		b.refused(id)
+	}
+	must(t, unix.Kill(client, unix.SIGCONT))
+	time.Sleep(3 * time.Second)
+	now, failed := w.counts()
+	w.finish()
+	t.Logf("%d writes before, %d after it went on, %d refused", ok, now-ok, failed)
+	if now-ok < 10 || failed > 0 {
+		t.Error("the writer does not go on")
+	}
+	w.check(t, a.target(id))
+	must(t, a.give(id))
+}
