@@ -60,6 +60,9 @@ $(KUBERNETES): tests/cluster/binaries/kubernetes/go.mod
 $(PROGRAMS)/csi-provisioner: tests/cluster/binaries/provisioner/go.mod
 	$(call pinned,provisioner,-s -w,github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner,CGO_ENABLED=0)
 
+$(PROGRAMS)/csi-attacher: tests/cluster/binaries/attacher/go.mod
+	$(call pinned,attacher,-s -w,github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher,CGO_ENABLED=0)
+
 $(PROGRAMS)/csi-resizer: tests/cluster/binaries/resizer/go.mod
 	$(call pinned,resizer,-s -w,github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer,CGO_ENABLED=0)
 
@@ -76,7 +79,7 @@ $(PROGRAMS)/e2e.test: tests/cluster/binaries/kubernetes/go.mod
 	@mkdir -p $(PROGRAMS) && echo "building Kubernetes' end to end tests, which takes minutes the first time"
 	@cd tests/cluster/binaries/kubernetes && $(GO) test -c -ldflags='-s -w' -o $@ k8s.io/kubernetes/test/e2e
 
-CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-resizer coredns)
+CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-attacher csi-resizer coredns)
 
 ARCHES ?= amd64 arm64
 

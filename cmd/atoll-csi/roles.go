@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -20,10 +24,12 @@ import (
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 func newController(f *flags) *cobra.Command {
 	var keys string
+	var nodes bool
 	cmd := &cobra.Command{
 		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,13 +43,33 @@ func newController(f *flags) *cobra.Command {
 				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true,
 				Quota: &quota.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }},
 			}
+			if nodes {
+				client, err := f.cluster()
+				if err != nil {
+					return err
+				}
+				d.Nodes = func(ctx context.Context, name string) (bool, error) { return runsOn(ctx, client, name) }
+			}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
+	cmd.Flags().BoolVar(&nodes, "check-nodes", false, "let volumes go only to nodes on which the driver runs, by their CSINode")
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that bricks' agents know the driver by; without any, sizes are advisory")
 	return cmd
+}
+
+// runsOn tells whether the driver runs on a node of the cluster.
+func runsOn(ctx context.Context, client kubernetes.Interface, node string) (bool, error) {
+	n, err := client.StorageV1().CSINodes().Get(ctx, node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for node %s: %w", node, err)
+	}
+	return slices.ContainsFunc(n.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == schema.DriverName }), nil
 }
 
 func newNode(f *flags) *cobra.Command {

@@ -216,6 +216,27 @@ func (b Block) Delete(_ context.Context, name string) error {
 	return nil
 }
 
+// Free tells whether a volume can go to a node: ErrInUse while another one has its lock.
+func (b Block) Free(name, node string) error {
+	f, err := b.Root.Write(b.Place(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if err != nil {
+		return fmt.Errorf("opening volume %s: %w", name, err)
+	}
+	defer f.Close()
+	a, err := attachment(beneath.Of(f))
+	if err != nil || a.Node == node || a.Node == "" {
+		return err
+	}
+	held, err := ofd.Held(f)
+	if err == nil && held {
+		err = fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
+	}
+	return err
+}
+
 // who tells people which node has a volume.
 func (b Block) who(f *os.File, name string) string {
 	a, err := attachment(beneath.Of(f))
@@ -315,5 +336,6 @@ func (t *Taken) Extend() (int64, error) {
 	return r.Size, Block{}.extend(t.File, r)
 }
 
-// Close gives the volume up: without a loop device of it, the lock is free.
-func (t *Taken) Close() error { return t.File.Close() }
+// Close gives the volume up. Its lock is free when this returns: the kernel lets go of a
+// file that was a device's some time later.
+func (t *Taken) Close() error { return errors.Join(ofd.Unlock(t.File), t.File.Close()) }

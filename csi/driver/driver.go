@@ -44,10 +44,12 @@ type Driver struct {
 	Mounts      Mounter
 	Blocks      Blocks        // nil: this process has none
 	Quota       quota.Limiter // nil is quota.Advisory
-	Events      Events        // nil tells nobody
-	Log         logr.Logger
-	Controller  bool
-	Node        bool
+	// Nodes tells whether the driver runs on a node; nil takes any for one that it does.
+	Nodes      func(ctx context.Context, name string) (bool, error)
+	Events     Events // nil tells nobody
+	Log        logr.Logger
+	Controller bool
+	Node       bool
 
 	metricsOnce sync.Once
 	metrics     *metrics

@@ -55,6 +55,7 @@ func codeOf(err error) codes.Code {
 		{errRange, codes.OutOfRange},
 		{errBusy, codes.Aborted},
 		{errConflict, codes.FailedPrecondition},
+		{errNoNode, codes.NotFound},
 		{volumeid.ErrInvalid, codes.NotFound}, // no such volume can be
 		{backend.ErrInUse, codes.FailedPrecondition},
 		{devices.ErrBusy, codes.Aborted},

@@ -57,6 +57,7 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	}
 	for ref, program := range map[string]string{
 		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0": "csi-provisioner",
+		"registry.k8s.io/sig-storage/csi-attacher:v4.13.0":   "csi-attacher",
 		"registry.k8s.io/sig-storage/csi-resizer:v2.3.0":     "csi-resizer",
 	} {
 		if list[ref], err = images.Program(cache, filepath.Join(project, cacheDir, "bin", program), "/"+program); err != nil {

@@ -49,8 +49,8 @@ func TestMain(m *testing.M) {
 // boot gives the cluster, with Atoll installed.
 func boot(t *testing.T) *env {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("makes machines of processes: needs root")
+	if os.Getuid() != 0 || testing.Short() {
+		t.Skip("makes machines of processes: needs root, and no -short")
 	}
 	cache, err := filepath.Abs("../../.cache")
 	if err != nil {

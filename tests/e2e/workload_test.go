@@ -133,3 +133,13 @@ func (r report) errorsText() string {
 
 // stall is the longest write.
 func (r report) stall() time.Duration { return time.Duration(r.Longest) * time.Millisecond }
+
+// ledgerOf reads a file that a pod has kept on its node.
+func (e *env) ledgerOf(name string, node int) string {
+	e.Helper()
+	text, err := os.ReadFile(filepath.Join(e.NodeDir(node), "srv/ledger", name))
+	if err != nil {
+		e.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}

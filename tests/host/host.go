@@ -68,16 +68,26 @@ func Bare(t *testing.T) *Host {
 	return h
 }
 
-// Build builds one of the project's commands, and gives the program's path.
+// Build builds one of the project's commands, and gives the program's path. It is built in
+// one place for all tests, and linked again only when it has changed.
 func (h *Host) Build(command string) string {
 	h.t.Helper()
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/atoll-storage/atoll").Output()
 	if err != nil {
 		h.t.Fatalf("finding the project: %v", err)
 	}
-	program := h.Path(command)
-	if out, err := exec.Command("go", "build", "-C", strings.TrimSpace(string(root)), "-o", program, "./cmd/"+command).CombinedOutput(); err != nil {
+	project := strings.TrimSpace(string(root))
+	built := filepath.Join(project, ".cache/test", command)
+	if out, err := exec.Command("go", "build", "-C", project, "-o", built, "./cmd/"+command).CombinedOutput(); err != nil {
 		h.t.Fatalf("building %s: %v\n%s", command, err, out)
+	}
+	text, err := os.ReadFile(built)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	program := h.Path(command)
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		h.t.Fatal(err)
 	}
 	return program
 }

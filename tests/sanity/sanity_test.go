@@ -44,6 +44,7 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	}
 	d := &driver.Driver{
 		Version: "test", NodeID: "node", KubeletRoot: kubelet, Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true, Node: true,
+		Nodes:  func(_ context.Context, name string) (bool, error) { return name == "node", nil },
 		Blocks: &devices.Holder{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
 	}
 	endpoint = "unix://" + filepath.Join(dir, "csi.sock")
@@ -90,6 +91,12 @@ func suite(t *testing.T, folder csicatalog.Folder, parameters map[string]string)
 	config.TestVolumeSize = 10 << 20
 	config.TestVolumeExpandSize = 20 << 20
 	config.IdempotentCount = 3
+	if parameters["layout"] == string(schema.Block) { // the suite wants to get what it asks for
+		config.TestVolumeSize, config.TestVolumeExpandSize = 320<<20, 400<<20
+		if os.Getenv(poolVariable) == "Raw" {
+			config.TestVolumeAccessType = "block"
+		}
+	}
 	config.TestVolumeMutableParameters = map[string]string{"reclaim": "Archive"}
 	sanity.Test(t, config)
 }

@@ -16,6 +16,15 @@ var ErrHeld = errors.New("somebody else has the lock")
 // Lock takes the lock for writing of a whole file, or takes it again, without waiting.
 func Lock(f *os.File) error { return set(f, unix.F_WRLCK) }
 
+// Held tells whether somebody else has the lock.
+func Held(f *os.File) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return false, fmt.Errorf("asking who has locked %s: %w", f.Name(), os.NewSyscallError("fcntl", err))
+	}
+	return lock.Type != unix.F_UNLCK, nil
+}
+
 // Unlock gives it back.
 func Unlock(f *os.File) error { return set(f, unix.F_UNLCK) }
 

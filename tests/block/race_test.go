@@ -1,0 +1,195 @@
+package block
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+var rounds = flag.Int("rounds", 1000, "rounds of the race for a volume")
+
+// TestRace lets two nodes race for a volume. Never both get it, and each finds what the one
+// before has left.
+func TestRace(t *testing.T) {
+	c := start(t, "a", "b")
+	c.create("pvc-1", "", size)
+	holders := make([]*mounts.Remote, 2)
+	for i, n := range c.nodes {
+		r, err := mounts.Dial(n.h.Path("mounter.sock"))
+		must(t, err)
+		defer r.Close()
+		holders[i] = r
+	}
+	var won [2]int
+	nobody := 0
+	before := uint64(0)
+	begin := time.Now()
+	for round := 1; round <= *rounds; round++ {
+		var got [2]devices.Device
+		var errs [2]error
+		var both sync.WaitGroup
+		for i, h := range holders {
+			both.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				got[i], errs[i] = h.Attach(ctx, "p", "pvc-1")
+			})
+		}
+		both.Wait()
+		if errs[0] == nil && errs[1] == nil {
+			t.Fatalf("round %d: both have it", round)
+		}
+		winner := -1
+		for i, err := range errs {
+			if err == nil {
+				winner = i
+			} else if !errors.Is(err, backend.ErrInUse) {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		if winner < 0 {
+			nobody++ // each had a brick's lock when the other one came
+			continue
+		}
+		won[winner]++
+		left, err := exchange(got[winner].Path, uint64(round))
+		if err != nil || left != before {
+			t.Fatalf("round %d: found %d, %d was left: %v", round, left, before, err)
+		}
+		before = uint64(round)
+		must(t, holders[winner].Detach(t.Context(), "p", "pvc-1"))
+	}
+	t.Logf("%d rounds in %s: won %v, nobody %d times", *rounds, time.Since(begin).Round(time.Second), won, nobody)
+	if won[0]+won[1] < *rounds/2 {
+		t.Error("mostly nobody gets the volume")
+	}
+}
+
+// exchange reads a number from a device and leaves another one.
+func exchange(device string, number uint64) (uint64, error) {
+	f, err := os.OpenFile(device, os.O_RDWR|unix.O_DIRECT, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	p := aligned()
+	defer unix.Munmap(p)
+	if _, err := f.ReadAt(p, page); err != nil {
+		return 0, err
+	}
+	before := binary.LittleEndian.Uint64(p)
+	binary.LittleEndian.PutUint64(p, number)
+	if _, err := f.WriteAt(p, page); err != nil {
+		return 0, err
+	}
+	return before, f.Sync()
+}
+
+// TestFormatCutOff kills the plugin while it makes a file system, again and again. What is
+// half made is never handed out: it is made anew, until it was made completely.
+func TestFormatCutOff(t *testing.T) {
+	for _, kind := range []string{"xfs", "ext4"} {
+		t.Run(kind, func(t *testing.T) {
+			c := start(t, "a")
+			a := c.nodes[0]
+			const kills = 20
+			id := c.create("pvc-1", kind, 2<<30)
+			done := 0
+			for range kills {
+				result := make(chan error, 1)
+				go func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+					defer cancel()
+					result <- a.take(ctx, id, kind)
+				}()
+				select {
+				case err := <-result:
+					if err == nil {
+						done++
+					}
+				case <-time.After(time.Duration(rand.IntN(60)) * time.Millisecond):
+				}
+				bricks.Stop(a.plugin)
+				a.startPlugin()
+				if done > 0 {
+					break
+				}
+			}
+			t.Logf("%d times done within %d kills", done, kills)
+			a.takeWithin(30*time.Second, id, kind)
+			must(t, os.WriteFile(a.target(id)+"/file", []byte("text"), 0o600))
+			must(t, a.give(id))
+			must(t, a.take(t.Context(), id, kind))
+			if text, err := os.ReadFile(a.target(id) + "/file"); err != nil || string(text) != "text" {
+				t.Errorf("%q, %v", text, err)
+			}
+			must(t, a.give(id))
+		})
+	}
+}
+
+// TestThousandVolumes makes a thousand volumes, uses some of them at once, and deletes all.
+func TestThousandVolumes(t *testing.T) {
+	c := start(t, "a")
+	a := c.nodes[0]
+	const volumes, used = 1000, 30
+	ids := make([]string, volumes)
+	begin := time.Now()
+	g, ctx := errgroup.WithContext(t.Context())
+	g.SetLimit(20)
+	for i := range volumes {
+		g.Go(func() error {
+			made, err := c.controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
+				Name: fmt.Sprintf("pvc-%d", i), VolumeCapabilities: []*csi.VolumeCapability{capability("ext4")},
+				CapacityRange: &csi.CapacityRange{RequiredBytes: 64 << 20}, Parameters: map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"},
+			})
+			ids[i] = made.GetVolume().GetVolumeId()
+			return err
+		})
+	}
+	must(t, g.Wait())
+	t.Logf("made %d volumes in %s", volumes, time.Since(begin).Round(time.Millisecond))
+	begin = time.Now()
+	for _, id := range ids[:used] {
+		must(t, a.take(t.Context(), id, "ext4"))
+		must(t, os.WriteFile(a.target(id)+"/file", []byte(id), 0o600))
+	}
+	t.Logf("%d attached, formatted and mounted in %s", used, time.Since(begin).Round(time.Millisecond))
+	for _, id := range ids[:used] {
+		if text, err := os.ReadFile(a.target(id) + "/file"); err != nil || string(text) != id {
+			t.Errorf("%s has %q: %v", id, text, err)
+		}
+		must(t, a.give(id))
+	}
+	begin = time.Now()
+	g, ctx = errgroup.WithContext(t.Context())
+	g.SetLimit(20)
+	for _, id := range ids {
+		g.Go(func() error {
+			_, err := c.controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
+			return err
+		})
+	}
+	must(t, g.Wait())
+	t.Logf("deleted in %s", time.Since(begin).Round(time.Millisecond))
+	listed, err := c.controller.ListVolumes(t.Context(), &csi.ListVolumesRequest{})
+	if err != nil || len(listed.GetEntries()) != 0 {
+		t.Errorf("%d volumes are left: %v", len(listed.GetEntries()), err)
+	}
+}
