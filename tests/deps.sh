@@ -3,7 +3,7 @@
 # are there, and says what is missing where it may not install.
 set -euo pipefail
 packages=(glusterfs-server glusterfs-client xfsprogs attr etcd-server strace iproute2 util-linux kmod user-mode-linux
-  containerd runc containernetworking-plugins iptables conntrack mmdebstrap busybox-static)
+  containerd runc containernetworking-plugins iptables conntrack mmdebstrap busybox-static e2fsprogs postgresql sqlite3)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

@@ -85,10 +85,13 @@ type held struct {
 // not keep a second copy of what is written in memory.
 const deviceFlags = loop.AutoClear | loop.DirectIO
 
+// busyLimit is how long a call waits for another one, or for Keep, which has a volume for
+// a moment when a brick is back.
+const busyLimit = 5 * time.Second
+
 // one finds a volume and locks it, or ErrBusy.
-func (h *Holder) one(pool, name string) (*held, error) {
+func (h *Holder) one(ctx context.Context, pool, name string) (*held, error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.held == nil {
 		h.held = map[string]*held{}
 	}
@@ -96,10 +99,18 @@ func (h *Holder) one(pool, name string) (*held, error) {
 	if h.held[key] == nil {
 		h.held[key] = &held{pool: pool, name: name, label: h.label(key)}
 	}
-	if !h.held[key].mu.TryLock() {
-		return nil, ErrBusy
+	one := h.held[key]
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, busyLimit)
+	defer cancel()
+	for !one.mu.TryLock() {
+		select {
+		case <-ctx.Done():
+			return nil, ErrBusy
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	return h.held[key], nil
+	return one, nil
 }
 
 // label is what the devices of a volume are called on this node. Several nodes may share a
@@ -143,7 +154,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 	if err != nil {
 		return Device{}, err
 	}
-	one, err := h.one(pool, name)
+	one, err := h.one(ctx, pool, name)
 	if err != nil {
 		return Device{}, err
 	}
@@ -216,8 +227,8 @@ func (o *held) describe() (Device, error) {
 }
 
 // with does something with a volume that this node has.
-func (h *Holder) with(pool, name string, do func(*held) error) (Device, error) {
-	one, err := h.one(pool, name)
+func (h *Holder) with(ctx context.Context, pool, name string, do func(*held) error) (Device, error) {
+	one, err := h.one(ctx, pool, name)
 	if err != nil {
 		return Device{}, err
 	}
@@ -235,14 +246,14 @@ func (h *Holder) with(pool, name string, do func(*held) error) (Device, error) {
 }
 
 // Formatted notes that a file system was made on a volume, completely.
-func (h *Holder) Formatted(_ context.Context, pool, name, fileSystem string) error {
-	_, err := h.with(pool, name, func(o *held) error { return o.taken.Formatted(fileSystem) })
+func (h *Holder) Formatted(ctx context.Context, pool, name, fileSystem string) error {
+	_, err := h.with(ctx, pool, name, func(o *held) error { return o.taken.Formatted(fileSystem) })
 	return err
 }
 
 // Grow makes the device as large as the volume is by now.
-func (h *Holder) Grow(_ context.Context, pool, name string) (Device, error) {
-	return h.with(pool, name, func(o *held) error {
+func (h *Holder) Grow(ctx context.Context, pool, name string) (Device, error) {
+	return h.with(ctx, pool, name, func(o *held) error {
 		if _, err := o.taken.Extend(); err != nil {
 			return err
 		}
@@ -253,7 +264,7 @@ func (h *Holder) Grow(_ context.Context, pool, name string) (Device, error) {
 // Detach gives a volume back; one that this node does not have is no error. ErrOpen as long
 // as its device is in use.
 func (h *Holder) Detach(ctx context.Context, pool, name string) error {
-	one, err := h.one(pool, name)
+	one, err := h.one(ctx, pool, name)
 	if err != nil {
 		return err
 	}

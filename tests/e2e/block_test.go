@@ -62,7 +62,7 @@ func oneNode(e *env) {
 		e.expand(name, "400Mi")
 		e.eventually(limit, "the file system has grown", func() error {
 			size := strings.Fields(e.sh(name+"-2", "df -m /data | tail -n 1"))
-			if len(size) < 2 || size[1] < "340" {
+			if len(size) < 2 || size[1] < "310" {
 				return fmt.Errorf("df says %v", size)
 			}
 			return nil
