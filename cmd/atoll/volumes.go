@@ -34,9 +34,7 @@ a folder for each pool, as the driver has it.`,
 	list := &cobra.Command{
 		Use: "list POOL", Short: "List the volumes of a pool, and what its archive keeps", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return onPool(cmd, folder, args[0], subdirectories, func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error {
-				return listVolumes(ctx, cmd, root, output)
-			})
+			return listPool(cmd, folder, args[0], output)
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
@@ -115,34 +113,83 @@ type volumeList struct {
 
 type volumeLine struct {
 	Name    string         `json:"name"`
+	Layout  schema.Layout  `json:"layout"`
 	Size    int64          `json:"sizeBytes"`
 	Reclaim schema.Reclaim `json:"reclaim"`
 	Created time.Time      `json:"created"`
+	// Of block volumes: the node that has it, since when, and how often it was attached; its
+	// file system, and whether that was made.
+	Node       string    `json:"node,omitempty"`
+	Since      time.Time `json:"since,omitzero"`
+	Epoch      int64     `json:"epoch,omitempty"`
+	FileSystem string    `json:"fileSystem,omitempty"`
+	Formatted  bool      `json:"formatted,omitempty"`
 }
 
-func listVolumes(ctx context.Context, cmd *cobra.Command, root *beneath.Dir, output string) error {
-	volumes, err := backend.Subdirectory{Root: root}.List(ctx)
+// listPool lists the volumes of all layouts that a pool serves.
+func listPool(cmd *cobra.Command, folder, name, output string) error {
+	p, err := catalog.Folder{Dir: folder}.Pool(name)
 	if err != nil {
 		return err
 	}
 	all := volumeList{Volumes: []volumeLine{}}
-	for _, v := range volumes {
-		all.Volumes = append(all.Volumes, volumeLine{v.Name, v.Size, v.Reclaim, v.Created})
+	for _, layout := range p.Layouts {
+		work := func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error { return all.folders(ctx, root) }
+		if layout == schema.Block {
+			work = func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error { return all.blocks(ctx, root) }
+		} else if layout == schema.Single {
+			continue
+		}
+		if err := onPool(cmd, folder, name, []schema.Layout{layout}, work); err != nil {
+			return err
+		}
 	}
 	slices.SortFunc(all.Volumes, func(a, b volumeLine) int { return a.Created.Compare(b.Created) })
-	if all.Archived, err = backend.Archive(ctx, root); err != nil {
+	return printVolumes(cmd, all, output)
+}
+
+func (l *volumeList) folders(ctx context.Context, root *beneath.Dir) error {
+	volumes, err := backend.Subdirectory{Root: root}.List(ctx)
+	if err != nil {
 		return err
 	}
+	for _, v := range volumes {
+		l.Volumes = append(l.Volumes, volumeLine{Name: v.Name, Layout: schema.Subdirectory, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created})
+	}
+	l.Archived, err = backend.Archive(ctx, root)
+	return err
+}
+
+func (l *volumeList) blocks(ctx context.Context, root *beneath.Dir) error {
+	b := backend.Block{Root: root}
+	volumes, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		a, err := b.Attachment(v.Name)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
+		l.Volumes = append(l.Volumes, volumeLine{
+			Name: v.Name, Layout: schema.Block, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created,
+			Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
+		})
+	}
+	return nil
+}
+
+func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	if output != "table" {
 		return printValue(cmd, output, all, func() {})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VOLUME\tBYTES\tON DELETION\tCREATED")
+	fmt.Fprintln(w, "VOLUME\tLAYOUT\tBYTES\tON DELETION\tCREATED\tNODE")
 	for _, v := range all.Volumes {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", v.Name, v.Size, v.Reclaim, v.Created.Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339), v.Node)
 	}
 	for _, a := range all.Archived {
-		fmt.Fprintf(w, "%s\t%d\tarchived\t\n", a.Place, a.Size)
+		fmt.Fprintf(w, "%s\t\t%d\tarchived\t\t\n", a.Place, a.Size)
 	}
 	return w.Flush()
 }

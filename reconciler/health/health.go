@@ -32,6 +32,8 @@ type Brick struct {
 	Pod string // its name, "" when there is none
 	UID types.UID
 	Set int
+	// Back is when its pod became ready.
+	Back time.Time
 	// Known tells that its agent has answered; what follows is from that.
 	Known    bool
 	Fresh    bool
@@ -85,6 +87,11 @@ func fromPod(p *corev1.Pod, update string) Brick {
 		return b
 	}
 	b.Phase = v1alpha1.PhaseStarting
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			b.Back = c.LastTransitionTime.Time
+		}
+	}
 	for _, c := range p.Status.InitContainerStatuses {
 		if c.Name == "join" && c.State.Running != nil {
 			b.Phase, b.Message = v1alpha1.PhaseJoining, "it is new and waits for the others of its set, or for clients to learn of it"

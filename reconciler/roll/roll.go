@@ -4,6 +4,7 @@ package roll
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/atoll-storage/atoll/reconciler/health"
 )
@@ -20,8 +21,10 @@ type Decision struct {
 
 // Next looks at the bricks of a pool. A brick that does not serve anyway is restarted first;
 // another one only when all serve and nothing is to be healed. With force, healing is not
-// waited for; that the other bricks of its set serve still is.
-func Next(bricks []health.Brick, force bool) Decision {
+// waited for; that the other bricks of its set serve still is. And so is that those that are
+// back have been so since before settled: nodes need a moment to lock their block volumes there,
+// and lose them when they are locked on too few bricks.
+func Next(bricks []health.Brick, force bool, settled time.Time) Decision {
 	var d Decision
 	for i := range bricks {
 		if bricks[i].Outdated {
@@ -42,7 +45,7 @@ func Next(bricks []health.Brick, force bool) Decision {
 		if !b.Outdated {
 			continue
 		}
-		if d.Waits = obstacle(bricks, b, force); d.Waits == "" {
+		if d.Waits = obstacle(bricks, b, force, settled); d.Waits == "" {
 			d.Brick = b
 			return d
 		}
@@ -51,12 +54,14 @@ func Next(bricks []health.Brick, force bool) Decision {
 }
 
 // obstacle tells what speaks against restarting a brick now.
-func obstacle(bricks []health.Brick, one *health.Brick, force bool) string {
+func obstacle(bricks []health.Brick, one *health.Brick, force bool, settled time.Time) string {
 	for i := range bricks {
 		b := &bricks[i]
 		switch {
 		case !b.Online && (!force || b.Set == one.Set):
 			return fmt.Sprintf("brick %d (%s) is not online", b.Index, b.Place)
+		case b.Back.After(settled) && b.Set == one.Set:
+			return fmt.Sprintf("brick %d (%s) is back just now, and nodes lock their block volumes there", b.Index, b.Place)
 		case force:
 		case !b.Known:
 			return fmt.Sprintf("the agent of brick %d (%s) does not answer", b.Index, b.Place)

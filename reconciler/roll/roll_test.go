@@ -3,6 +3,7 @@ package roll
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/health"
@@ -19,6 +20,7 @@ func pool(change func(b []health.Brick)) []health.Brick {
 }
 
 func TestNext(t *testing.T) {
+	settled := time.Now()
 	for name, test := range map[string]struct {
 		change func(b []health.Brick)
 		force  bool
@@ -36,10 +38,14 @@ func TestNext(t *testing.T) {
 		"something is to be healed":        {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, false, -1, "7 entries"},
 		"something is healed, forced":      {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, true, 4, ""},
 		"one is being filled":              {func(b []health.Brick) { b[4].Outdated, b[0].Fresh = true, true }, false, -1, "brick 0"},
+		"another is back just now":         {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled.Add(1) }, false, -1, "brick 3"},
+		"that, forced":                     {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled.Add(1) }, true, -1, "brick 3"},
+		"that, of another set":             {func(b []health.Brick) { b[4].Outdated, b[0].Back = true, settled.Add(1) }, false, 4, ""},
+		"another is back for a while":      {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled }, false, 4, ""},
 		"an agent is silent":               {func(b []health.Brick) { b[4].Outdated, b[0].Known = true, false }, false, -1, "agent of brick 0"},
 		"one without a pod comes back new": {func(b []health.Brick) { b[4].Outdated, b[4].Online, b[4].Pod = true, false, "" }, false, -1, "brick 4"},
 	} {
-		d := Next(pool(test.change), test.force)
+		d := Next(pool(test.change), test.force, settled)
 		if got := d.Brick; (got == nil) != (test.brick < 0) || got != nil && got.Index != test.brick {
 			t.Errorf("%s: brick %+v, want %d", name, got, test.brick)
 		}

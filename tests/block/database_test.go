@@ -243,7 +243,10 @@ func TestDatabases(t *testing.T) {
 		{"PostgreSQL", "xfs", &postgres{bin: bin[len(bin)-1], port: strconv.Itoa(20000 + os.Getpid()%10000)}},
 		{"SQLite", "ext4", &sqlite{}},
 	} {
-		t.Run(one.name, func(t *testing.T) { testDatabase(t, one.fileSystem, one.db) })
+		t.Run(one.name, func(t *testing.T) {
+			t.Parallel() // mostly, they wait for bricks to be healed
+			testDatabase(t, one.fileSystem, one.db)
+		})
 	}
 }
 

@@ -79,7 +79,8 @@ func TestPartition(t *testing.T) {
 const takeoverGrace = 3 * time.Second
 
 // TestBricksRolled restarts all bricks, one after another, each when the one before is
-// healed, twice, under a writer. It has no error, and no other node ever gets the volume.
+// healed, and the first once more, under a writer. It has no error, and no other node ever
+// gets the volume.
 func TestBricksRolled(t *testing.T) {
 	c := start(t, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
@@ -100,17 +101,15 @@ func TestBricksRolled(t *testing.T) {
 			b.refused(id)
 		}
 	}()
-	for round := range 2 {
-		for i := range 3 {
-			bricks.Stop(c.bricks.Bricks[i])
-			time.Sleep(time.Second)
-			c.bricks.StartBrick(i)
-			time.Sleep(5 * time.Second) // until the locks are on it again
-			begin := time.Now()
-			c.bricks.Eventually(2*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
-			ok, failed := w.counts()
-			t.Logf("round %d, brick %d: healed after %s, %d writes, %d refused", round, i, time.Since(begin).Round(time.Second), ok, failed)
-		}
+	for _, i := range []int{0, 1, 2, 0} {
+		bricks.Stop(c.bricks.Bricks[i])
+		time.Sleep(time.Second)
+		c.bricks.StartBrick(i)
+		time.Sleep(5 * time.Second) // until the locks are on it again
+		begin := time.Now()
+		c.bricks.Eventually(2*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
+		ok, failed := w.counts()
+		t.Logf("brick %d: healed after %s, %d writes, %d refused", i, time.Since(begin).Round(time.Second), ok, failed)
 	}
 	close(stop)
 	t.Logf("node b tried %d times", <-tries)

@@ -3,6 +3,7 @@ package csi
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,6 +121,9 @@ func TestBlockLife(t *testing.T) {
 			if err := b.stage(id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "node a has") {
 				t.Fatalf("on a second node: %v", err)
 			}
+			if kind == "xfs" {
+				listed(t, a.h)
+			}
 			data := bytes.Repeat([]byte("block"), 1000)
 			file := func(n *blockNode) string {
 				if kind == "" {
@@ -147,6 +151,28 @@ func TestBlockLife(t *testing.T) {
 				return err == nil && len(left) == 0
 			})
 		})
+	}
+}
+
+// listed holds that the command line tells which node has the volume.
+func listed(t *testing.T, h *host.Host) {
+	t.Helper()
+	out, err := exec.Command(h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
+	var all struct {
+		Volumes []struct {
+			Name, Layout, Node, FileSystem string
+			Epoch                          int
+			Formatted                      bool
+		}
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &all)
+	}
+	if err != nil || len(all.Volumes) != 1 {
+		t.Fatalf("listed %s, %v", out, err)
+	}
+	if v := all.Volumes[0]; v.Name != "pvc-1" || v.Layout != "Block" || v.Node != "a" || v.FileSystem != "xfs" || v.Epoch != 1 || !v.Formatted {
+		t.Errorf("listed %+v", v)
 	}
 }
 

@@ -1,0 +1,301 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
+	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/internal/linux/ofd"
+	"github.com/atoll-storage/atoll/render/volfile"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/bricks"
+)
+
+// place is a folder that is measured.
+type place struct{ name, dir string }
+
+// variant is how a block volume is made.
+type variant struct {
+	name, fileSystem string
+	options          map[string]string
+	flags            uint32
+}
+
+var variants = []variant{
+	{"block, xfs", filesystem.XFS, nil, loop.DirectIO},
+	{"block, ext4", filesystem.Ext4, nil, loop.DirectIO},
+	{"block, xfs, write-behind off", filesystem.XFS, map[string]string{"performance.write-behind": "off"}, loop.DirectIO},
+	{"block, xfs, through the page cache", filesystem.XFS, nil, 0},
+}
+
+const blockSize = 2 << 30 // of the volumes, in bytes
+
+// TestBlocks measures a subdirectory, block volumes and the bare disk, which take turns.
+func TestBlocks(t *testing.T) {
+	c := bricks.Start(t, schema.Replica3, 3, nil)
+	places := []place{{"bare disk", t.TempDir()}, {"subdirectory", c.Mount("files", volfile.Client)}}
+	for i, v := range variants {
+		places = append(places, place{v.name, attach(t, c, i, v)})
+	}
+	const rounds = 3
+	results := map[string]map[string][]float64{}
+	var names []string
+	for _, w := range workloads {
+		names = append(names, w.name)
+		results[w.name] = map[string][]float64{}
+		for round := range rounds {
+			for _, p := range places {
+				dir := filepath.Join(p.dir, fmt.Sprintf("%d", round))
+				if err := os.MkdirAll(dir, 0o777); err != nil {
+					t.Fatal(err)
+				}
+				got, err := w.run(dir)
+				if err != nil {
+					t.Fatalf("%s on %s: %v", w.name, p.name, err)
+				}
+				results[w.name][p.name] = append(results[w.name][p.name], got)
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	table(t, places, names, results)
+}
+
+func table(t *testing.T, places []place, names []string, results map[string]map[string][]float64) {
+	var b strings.Builder
+	b.WriteString("\n| |")
+	for _, n := range names {
+		fmt.Fprintf(&b, " %s |", n)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(names)) + "\n")
+	for _, p := range places {
+		fmt.Fprintf(&b, "| %s |", p.name)
+		for _, n := range names {
+			base := median(results[n]["subdirectory"])
+			got := median(results[n][p.name])
+			fmt.Fprintf(&b, " %.4g (%.2f) |", got, got/base)
+		}
+		b.WriteString("\n")
+	}
+	t.Log(b.String())
+}
+
+func median(all []float64) float64 {
+	all = slices.Clone(all)
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// attach makes a block volume as the driver does, and mounts it.
+func attach(t *testing.T, c *bricks.Cluster, i int, v variant) string {
+	t.Helper()
+	folder := csicatalog.Folder{Dir: t.TempDir()}
+	c.Pool.Options = v.options
+	c.Catalog(folder, schema.Block)
+	dir := t.TempDir()
+	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := folder.Pool("p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := clients.Root(context.Background(), p, schema.Block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(root, fmt.Sprintf("block-%d", i)), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(blockSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := ofd.Lock(f); err != nil {
+		t.Fatal(err)
+	}
+	device, err := loop.Attach(f, v.flags|loop.AutoClear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := filesystem.Make(t.Context(), device, v.fileSystem, ""); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(dir, "target")
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	at, err := os.OpenFile(target, unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	if err := filesystem.Mount(device.Name(), v.fileSystem, nil, at, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(target, 0); err != nil {
+			t.Error(err)
+		}
+		device.Close()
+		f.Close()
+		clients.Close()
+	})
+	return target
+}
+
+// workloads give a rate: more is better.
+var workloads = []struct {
+	name string
+	run  func(dir string) (float64, error)
+}{
+	{"untar and sync, files/s", untar},
+	{"create and fsync, files/s", func(dir string) (float64, error) {
+		const files = 300
+		return rate(files, func(i int) error { return written(filepath.Join(dir, fmt.Sprint(i)), 4<<10) })
+	}},
+	{"4 KiB random, fdatasync each, /s", func(dir string) (float64, error) { return random(dir, unix.Fdatasync) }},
+	{"4 KiB random, fsync each, /s", func(dir string) (float64, error) { return random(dir, unix.Fsync) }},
+	{"1 MiB sequential write and fsync, MB/s", sequential},
+	{"1 MiB sequential read, MB/s", readBack},
+}
+
+func rate(n int, do func(i int) error) (float64, error) {
+	begin := time.Now()
+	for i := range n {
+		if err := do(i); err != nil {
+			return 0, err
+		}
+	}
+	return float64(n) / time.Since(begin).Seconds(), nil
+}
+
+func written(path string, size int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, size)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// untar unpacks two thousand small files, and syncs the file system.
+func untar(dir string) (float64, error) {
+	const files = 2000
+	archive := filepath.Join(os.TempDir(), fmt.Sprintf("bench-%d.tar", os.Getpid()))
+	if _, err := os.Stat(archive); err != nil {
+		from, err := os.MkdirTemp("", "tar-")
+		if err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(from)
+		for i := range files {
+			sub := filepath.Join(from, fmt.Sprint(i%20))
+			if err := os.MkdirAll(sub, 0o755); err != nil {
+				return 0, err
+			}
+			if err := os.WriteFile(filepath.Join(sub, fmt.Sprint(i)), make([]byte, 1+i%8192), 0o644); err != nil {
+				return 0, err
+			}
+		}
+		if out, err := exec.Command("tar", "-C", from, "-cf", archive, ".").CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	begin := time.Now()
+	if out, err := exec.Command("tar", "-C", dir, "-xf", archive).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	if out, err := exec.Command("sync", "-f", dir).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	return files / time.Since(begin).Seconds(), nil
+}
+
+// random overwrites pages of a file that is there.
+func random(dir string, sync func(int) error) (float64, error) {
+	const size, page, writes = 64 << 20, 4096, 500
+	path := filepath.Join(dir, "random")
+	if err := written(path, size); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	data := make([]byte, page)
+	return rate(writes, func(i int) error {
+		data[0] = byte(i)
+		if _, err := f.WriteAt(data, rand.Int64N(size/page)*page); err != nil {
+			return err
+		}
+		return sync(int(f.Fd()))
+	})
+}
+
+const sequentialSize = 256 << 20
+
+func sequential(dir string) (float64, error) {
+	f, err := os.Create(filepath.Join(dir, "sequential"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	data := make([]byte, 1<<20)
+	begin := time.Now()
+	for range sequentialSize / len(data) {
+		if _, err := f.Write(data); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return sequentialSize / 1e6 / time.Since(begin).Seconds(), nil
+}
+
+// readBack reads a file that is in nobody's memory but the bricks'.
+func readBack(dir string) (float64, error) {
+	if _, err := sequential(dir); err != nil {
+		return 0, err
+	}
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+		return 0, err
+	}
+	f, err := os.Open(filepath.Join(dir, "sequential"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	data := make([]byte, 1<<20)
+	begin := time.Now()
+	for range sequentialSize / len(data) {
+		if _, err := f.Read(data); err != nil {
+			return 0, err
+		}
+	}
+	return sequentialSize / 1e6 / time.Since(begin).Seconds(), nil
+}
