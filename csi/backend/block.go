@@ -9,6 +9,8 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
 	"github.com/atoll-storage/atoll/internal/volume"
@@ -45,10 +47,14 @@ func (Block) Place(name string) string { return hashedIn(blockVolumes, name) + "
 // was cut off, and is finished.
 func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
 	place := b.Place(c.Name)
-	if err := b.Root.MkdirAll(path.Dir(place), ownMode); err != nil {
-		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
-	}
 	f, err := b.Root.Create(place, blockMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The trash too: on a pool that is full, there is no room for it any more.
+		if err := errors.Join(b.Root.MkdirAll(blockTrash, ownMode), b.Root.MkdirAll(path.Dir(place), ownMode)); err != nil {
+			return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
+		}
+		f, err = b.Root.Create(place, blockMode)
+	}
 	if err != nil {
 		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
 	}
@@ -210,10 +216,14 @@ func (b Block) Delete(_ context.Context, name string) error {
 	if err := b.Root.MkdirAll(folder, ownMode); err != nil {
 		return fmt.Errorf("making %s: %w", folder, err)
 	}
-	if err := b.Root.Rename(place, folder+"/"+to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err = b.Root.Rename(place, folder+"/"+to)
+	if errors.Is(err, unix.ENOSPC) && folder == blockTrash { // there is no room for the name
+		err = b.Root.Unlink(place)
 	}
-	return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another controller was faster
+	}
+	return err
 }
 
 // Free tells whether a volume can go to a node: ErrInUse while another one has its lock.

@@ -70,7 +70,8 @@ func (s Subdirectory) folder(name string) (d *beneath.Dir, found bool, err error
 	first, second := path.Split(parent)
 	above, err := s.Root.Dir(first)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Root.MkdirAll(first, hashedMode); err != nil {
+		// The trash too: on a pool that is full, there is no room for it any more.
+		if err := errors.Join(s.Root.MkdirAll(trash, ownMode), s.Root.MkdirAll(first, hashedMode)); err != nil {
 			return nil, false, err
 		}
 		above, err = s.Root.Dir(first)

@@ -65,6 +65,7 @@ func codeOf(err error) codes.Code {
 		{filesystem.ErrDamaged, codes.FailedPrecondition},
 		{backend.ErrExists, codes.AlreadyExists},
 		{backend.ErrExhausted, codes.ResourceExhausted},
+		{unix.ENOSPC, codes.ResourceExhausted},
 		{backend.ErrForeign, codes.FailedPrecondition},
 		{backend.ErrRecord, codes.FailedPrecondition},
 		{catalog.ErrNoPool, codes.NotFound},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/bricks"
 	"github.com/atoll-storage/atoll/tests/host"
@@ -41,6 +42,12 @@ type node struct {
 // start makes a pool of three bricks, a self-heal daemon, a controller, and nodes.
 func start(t *testing.T, names ...string) *cluster {
 	t.Helper()
+	return startOn(t, nil, names...)
+}
+
+// startOn is start with bricks that are shaped before they start.
+func startOn(t *testing.T, shape func(*volfile.Pool), names ...string) *cluster {
+	t.Helper()
 	c := &cluster{t: t}
 	if testing.Short() {
 		t.Skip("starts real bricks and mounts: needs root, and no -short")
@@ -55,7 +62,7 @@ func start(t *testing.T, names ...string) *cluster {
 		}
 	})
 	address, path := c.add()
-	c.bricks = bricks.StartIn(t, path, address, schema.Replica3, 3, nil)
+	c.bricks = bricks.StartIn(t, path, address, schema.Replica3, 3, shape)
 	c.bricks.Heal()
 	for i, name := range names {
 		n := &node{t: t, c: c, name: name, h: host.Bare(t)}
@@ -137,6 +144,8 @@ func (c *cluster) create(name, fileSystem string, size int64) (id string) {
 	}
 	return made.GetVolume().GetVolumeId()
 }
+
+func deletion(id string) *csi.DeleteVolumeRequest { return &csi.DeleteVolumeRequest{VolumeId: id} }
 
 func (n *node) staging(id string) string { return n.h.Path("kubelet/staging/" + id) }
 

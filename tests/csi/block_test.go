@@ -131,6 +131,9 @@ func TestBlockLife(t *testing.T) {
 				}
 				return filepath.Join(n.target(id), "file")
 			}
+			if kind != "" {
+				discards(t, c, a.target(id))
+			}
 			must(t, writeSynced(file(a), data))
 			must(t, a.unstage(id))
 			must(t, a.unstage(id))
@@ -152,6 +155,30 @@ func TestBlockLife(t *testing.T) {
 			})
 		})
 	}
+}
+
+// discards holds that space which a file has given back is given back by the bricks.
+func discards(t *testing.T, c *bricks.Cluster, target string) {
+	t.Helper()
+	used := func() int64 {
+		var st unix.Stat_t
+		all, _ := filepath.Glob(c.Pool.Bricks[0].Directory + "/blocks/volumes/*/*/*")
+		if len(all) != 1 || unix.Stat(all[0], &st) != nil {
+			t.Fatalf("the brick has %v", all)
+		}
+		return st.Blocks * 512
+	}
+	const large = 64 << 20
+	must(t, writeSynced(filepath.Join(target, "large"), bytes.Repeat([]byte{1}, large)))
+	before := used()
+	must(t, os.Remove(filepath.Join(target, "large")))
+	if out, err := exec.Command("sync", "-f", target).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := exec.Command("fstrim", target).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.Eventually(10*time.Second, "the brick has the space back", func() bool { return used() < before-large*9/10 })
 }
 
 // listed holds that the command line tells which node has the volume.
