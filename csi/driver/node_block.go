@@ -74,7 +74,7 @@ func (n *node) stageBlock(ctx context.Context, id volumeid.ID, path string, c *c
 func (n *node) makeReady(ctx context.Context, id volumeid.ID, d devices.Device, f *os.File) error {
 	switch d.Formatted {
 	case d.FileSystem:
-		return filesystem.Check(ctx, f, d.FileSystem)
+		return filesystem.Check(ctx, f, d.FileSystem, d.Size)
 	case "":
 	default:
 		return fmt.Errorf("%w: volume %s has %s on it and is to have %s", errConflict, id.Name, d.Formatted, d.FileSystem)

@@ -94,13 +94,30 @@ func run(ctx context.Context, device *os.File, args []string) (string, error) {
 // Exit codes of e2fsck(8) up to which the file system is in order.
 const checkCorrected = 1
 
-// Check repairs what can be repaired without losing anything, before a mount. XFS does that
-// when it is mounted. ErrDamaged when somebody must look.
-func Check(ctx context.Context, device *os.File, kind string) error {
+// Check repairs what can be repaired without losing anything, before a mount, and makes ext4
+// as large as its device: mounted, it may not be allowed to grow. XFS does both when it is
+// mounted. ErrDamaged when somebody must look.
+func Check(ctx context.Context, device *os.File, kind string, size int64) error {
 	if kind != Ext4 {
 		return nil
 	}
-	out, err := run(ctx, device, []string{"e2fsck", "-p"})
+	if err := check(ctx, device); err != nil {
+		return err
+	}
+	if _, larger, err := blocksOf(device, size); err != nil || !larger {
+		return err
+	}
+	if err := check(ctx, device, "-f"); err != nil { // resize2fs asks for it
+		return err
+	}
+	if out, err := run(ctx, device, []string{"resize2fs"}); err != nil {
+		return fmt.Errorf("growing ext4 on %s: %w: %s", device.Name(), err, out)
+	}
+	return nil
+}
+
+func check(ctx context.Context, device *os.File, options ...string) error {
+	out, err := run(ctx, device, append([]string{"e2fsck", "-p"}, options...))
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() <= checkCorrected && exit.ExitCode() >= 0 {
 		return nil

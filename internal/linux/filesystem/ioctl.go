@@ -56,16 +56,22 @@ func growExt4(in *os.File, device string, size int64) error {
 		return err
 	}
 	defer d.Close()
-	super := make([]byte, 1024)
-	if _, err := d.ReadAt(super, ext4Superblock); err != nil {
-		return fmt.Errorf("reading the superblock: %w", err)
-	}
-	number := func(at int) uint64 { return uint64(binary.LittleEndian.Uint32(super[at:])) }
-	blocks := uint64(size) >> (10 + number(ext4BlockSize)&0x1f)
-	if blocks <= number(ext4BlocksHigh)<<32|number(ext4BlocksLow) {
-		return nil
+	blocks, larger, err := blocksOf(d, size)
+	if err != nil || !larger {
+		return err
 	}
 	return ioctl(in, ioctlGrowExt4, &blocks)
+}
+
+// blocksOf tells how many blocks an ext4 has room for, and whether that is more than it has.
+func blocksOf(device *os.File, size int64) (blocks uint64, larger bool, err error) {
+	super := make([]byte, 1024)
+	if _, err := device.ReadAt(super, ext4Superblock); err != nil {
+		return 0, false, fmt.Errorf("reading the superblock of %s: %w", device.Name(), err)
+	}
+	number := func(at int) uint64 { return uint64(binary.LittleEndian.Uint32(super[at:])) }
+	blocks = uint64(size) >> (10 + number(ext4BlockSize)&0x1f)
+	return blocks, blocks > number(ext4BlocksHigh)<<32|number(ext4BlocksLow), nil
 }
 
 func ioctl[T any](in *os.File, call uintptr, argument *T) error {
