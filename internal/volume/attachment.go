@@ -1,11 +1,8 @@
 package volume
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -29,13 +26,8 @@ type Attachment struct {
 // DecodeAttachment is strict, as Decode is.
 func DecodeAttachment(text []byte) (Attachment, error) {
 	var a Attachment
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&a); err != nil {
-		return a, fmt.Errorf("%w: its attachment: %w", ErrRecord, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return a, fmt.Errorf("%w: there is something after its attachment", ErrRecord)
+	if err := decode(text, &a, "its attachment"); err != nil {
+		return a, err
 	}
 	if a.Version != Version || a.Epoch < 0 {
 		return a, fmt.Errorf("%w: its attachment has version %d, epoch %d; was it written by a newer program?", ErrRecord, a.Version, a.Epoch)

@@ -3,11 +3,9 @@
 package volume
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -69,13 +67,8 @@ var ErrRecord = errors.New("the volume's record cannot be read")
 // Decode is strict: a record of a newer program is not guessed at.
 func Decode(text []byte) (Record, error) {
 	var r Record
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return r, fmt.Errorf("%w: %w", ErrRecord, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, fmt.Errorf("%w: there is something after it", ErrRecord)
+	if err := decode(text, &r, "it"); err != nil {
+		return r, err
 	}
 	if r.Version != Version || r.Size < 0 {
 		return r, fmt.Errorf("%w: version %d, size %d; was it written by a newer program?", ErrRecord, r.Version, r.Size)

@@ -1,0 +1,23 @@
+package volume
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// decode reads one JSON value, and nothing that is not known, as a newer program may have
+// written it.
+func decode(text []byte, into any, what string) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrRecord, what, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: there is something after %s", ErrRecord, what)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package block
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/host"
+)
+
+// TestBlockLife takes volumes of each kind through their life: made, formatted, written,
+// given to another node, grown in use, discarded, deleted, gone from the bricks.
+func TestBlockLife(t *testing.T) {
+	for _, kind := range []string{"xfs", "ext4", ""} {
+		t.Run("on "+kind, func(t *testing.T) {
+			c := start(t, "a", "b")
+			a, b := c.nodes[0], c.nodes[1]
+			id := c.create("pvc-1", kind, size)
+			must(t, a.take(t.Context(), id, kind))
+			must(t, a.take(t.Context(), id, kind)) // again
+			if err := b.take(t.Context(), id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "node a has") {
+				t.Fatalf("on a second node: %v", err)
+			}
+			if kind == "xfs" {
+				listed(t, a.h)
+			}
+			data := bytes.Repeat([]byte("block"), 1000)
+			file := func(n *node) string {
+				if kind == "" {
+					return n.target(id)
+				}
+				return filepath.Join(n.target(id), "file")
+			}
+			if kind != "" {
+				discards(t, c.bricks, a.target(id))
+			}
+			must(t, writeSynced(file(a), data))
+			must(t, a.give(id))
+			must(t, a.give(id))
+			must(t, b.take(t.Context(), id, kind))
+			if got, err := readStart(file(b), len(data)); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("on the other node: %v", err)
+			}
+			growBlock(t, c.controller, b, id, kind, 2*size)
+			if _, err := c.controller.DeleteVolume(t.Context(), deletion(id)); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("deleted while it is in use: %v", err)
+			}
+			must(t, b.give(id))
+			_, err := c.controller.DeleteVolume(t.Context(), deletion(id))
+			must(t, err)
+			place := filepath.Join(c.bricks.Pool.Bricks[0].Directory, "blocks")
+			c.bricks.Eventually(20*time.Second, "the bricks have nothing of the volume", func() bool {
+				left, err := exec.Command("find", place, "-type", "f").Output()
+				return err == nil && len(left) == 0
+			})
+		})
+	}
+}
+
+// discards holds that space which a file has given back is given back by the bricks.
+func discards(t *testing.T, c *bricks.Cluster, target string) {
+	t.Helper()
+	used := func() int64 {
+		var st unix.Stat_t
+		all, _ := filepath.Glob(c.Pool.Bricks[0].Directory + "/blocks/volumes/*/*/*")
+		if len(all) != 1 || unix.Stat(all[0], &st) != nil {
+			t.Fatalf("the brick has %v", all)
+		}
+		return st.Blocks * 512
+	}
+	const large = 64 << 20
+	must(t, writeSynced(filepath.Join(target, "large"), bytes.Repeat([]byte{1}, large)))
+	before := used()
+	must(t, os.Remove(filepath.Join(target, "large")))
+	if out, err := exec.Command("sync", "-f", target).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := exec.Command("fstrim", target).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.Eventually(10*time.Second, "the brick has the space back", func() bool { return used() < before-large*9/10 })
+}
+
+// listed holds that the command line tells which node has the volume.
+func listed(t *testing.T, h *host.Host) {
+	t.Helper()
+	out, err := exec.Command("nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
+	var all struct {
+		Volumes []struct {
+			Name, Layout, Node, FileSystem string
+			Epoch                          int
+			Formatted                      bool
+		}
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &all)
+	}
+	if err != nil || len(all.Volumes) != 1 {
+		t.Fatalf("listed %s, %v", out, err)
+	}
+	if v := all.Volumes[0]; v.Name != "pvc-1" || v.Layout != "Block" || v.Node != "a" || v.FileSystem != "xfs" || v.Epoch != 1 || !v.Formatted {
+		t.Errorf("listed %+v", v)
+	}
+}
+
+// growBlock makes a volume larger while it is used, and holds that it is.
+func growBlock(t *testing.T, controller csi.ControllerClient, n *node, id, kind string, size int64) {
+	t.Helper()
+	grown, err := controller.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}})
+	if err != nil || !grown.GetNodeExpansionRequired() {
+		t.Fatalf("growing: %v, %v", grown, err)
+	}
+	if kind == "ext4" && !capable(unix.CAP_SYS_RESOURCE) {
+		must(t, n.give(id)) // it grows when it is staged again
+		must(t, n.take(t.Context(), id, kind))
+	}
+	if _, err := n.csi.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{
+		VolumeId: id, VolumePath: n.target(id), StagingTargetPath: n.staging(id), CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := n.csi.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: n.target(id)})
+	must(t, err)
+	if total := stats.GetUsage()[0].GetTotal(); total < size*9/10 || kind == "" && total != size {
+		t.Errorf("it has %d bytes after growing to %d", total, size)
+	}
+}
+
+func capable(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+func readStart(path string, n int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, n)
+	_, err = f.ReadAt(data, 0)
+	return data, err
+}
