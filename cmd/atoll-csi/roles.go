@@ -123,14 +123,15 @@ func newMounter(f *flags) *cobra.Command {
 			defer clients.Close()
 			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
 			services := []func(context.Context) error{}
+			measures := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
 				h.Devices = &devices.Holder{Pools: clients, Catalog: f.folder(), Node: node, Log: f.log()}
 				if err := h.Devices.Start(); err != nil {
 					return err
 				}
-				services = append(services, h.Devices.Keep)
+				services, measures = append(services, h.Devices.Keep), append(measures, h.Devices.Metrics())
 			}
-			return serve(cmd.Context(), f, f.withMetrics(clients.Metrics()), append(services,
+			return serve(cmd.Context(), f, f.withMetrics(measures), append(services,
 				func(ctx context.Context) error { return h.Serve(ctx, socket) },
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })...)
 		},

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -63,6 +64,8 @@ type Holder struct {
 	Node    string
 	Log     logr.Logger
 
+	metrics metrics
+
 	mu   sync.Mutex
 	held map[string]*held
 	seen map[string]locked // by pool
@@ -79,6 +82,8 @@ type held struct {
 	device *os.File
 	lost   error // why nothing goes to the volume any more
 	fenced bool  // the device lets nothing through
+
+	attached atomic.Bool // for those who do not hold the lock
 }
 
 // deviceFlags are those of all devices: they go when nobody has them open any more, and do
@@ -192,6 +197,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 // attach makes a device of a volume that was taken.
 func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) error {
 	if before := taken.Before; before.Node != "" {
+		h.measures().takeover.WithLabelValues(one.pool).Inc()
 		h.Log.Info("taking over a volume that was not given back", "pool", one.pool, "volume", one.name, "node", before.Node, "since", before.Since, "epoch", before.Epoch)
 		select {
 		case <-ctx.Done():
@@ -210,6 +216,7 @@ func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) er
 		return err
 	}
 	one.taken, one.device, one.lost, one.fenced = taken, device, nil, false
+	one.attached.Store(true)
 	h.Log.Info("attached a volume", "pool", one.pool, "volume", one.name, "device", device.Name(), "epoch", taken.Attachment().Epoch)
 	return nil
 }
@@ -298,6 +305,7 @@ func (h *Holder) release(ctx context.Context, one *held) error {
 	taken := one.taken
 	lost := one.lost
 	one.device, one.taken, one.lost = nil, nil, nil
+	one.attached.Store(false)
 	if lost == nil {
 		if err := taken.Detach(); err != nil {
 			h.Log.Info("a volume was given back without a note", "volume", one.name, "error", err.Error())

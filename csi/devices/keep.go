@@ -108,6 +108,7 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 		return err
 	}
 	h.note(pool, graph, connections)
+	h.measures().relocked.WithLabelValues(pool).Inc()
 	h.Log.Info("locked the volumes of a pool on all bricks again", "pool", pool, "volumes", len(mine), "took", time.Since(begin).String())
 	return nil
 }
@@ -235,6 +236,7 @@ func relock(one *held) error {
 // file. Who has it mounted sees I/O errors.
 func (h *Holder) lose(one *held, why error) {
 	one.lost = fmt.Errorf("%w: %s in pool %s: %w", ErrLost, one.name, one.pool, why)
+	h.measures().lost.WithLabelValues(one.pool).Inc()
 	h.Log.Info("a volume is lost", "pool", one.pool, "volume", one.name, "device", one.device.Name(), "reason", why.Error())
 	h.fence(one)
 }

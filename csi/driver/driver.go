@@ -95,6 +95,7 @@ func (d *Driver) Serve(ctx context.Context, endpoint string) error {
 		defer background(ctx, c.sweeper.run)()
 		defer background(ctx, c.ledgers.warm)()
 		defer background(ctx, c.spread)()
+		defer background(ctx, c.usage)()
 	}
 	d.Log.Info("serving", "endpoint", endpoint, "controller", d.Controller, "node", d.Node)
 	return socket.Serve(ctx, s, path)

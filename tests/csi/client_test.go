@@ -60,7 +60,7 @@ func TestClientDies(t *testing.T) {
 		t.Errorf("listed %v, %v", listed, err)
 	}
 	for _, want := range []string{
-		`atoll_client_starts_total{pool="p"} 4`, "atoll_clients_running 1",
+		`atoll_client_starts_total{pool="p"} 4`, "atoll_clients_running 1", `atoll_pool_size_bytes{pool="p"}`, `atoll_pool_promised_bytes{pool="p"}`,
 		`atoll_csi_call_duration_seconds_count{code="OK",method="/csi.v1.Controller/CreateVolume"}`,
 	} {
 		if text := host.Get(t, address, "/metrics"); !strings.Contains(text, want) {
