@@ -125,7 +125,7 @@ func newMounter(f *flags) *cobra.Command {
 			services := []func(context.Context) error{}
 			measures := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
-				h.Devices = &devices.Holder{Pools: clients, Catalog: f.folder(), Node: node, Log: f.log()}
+				h.Devices = &devices.Holder{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
 				if err := h.Devices.Start(); err != nil {
 					return err
 				}

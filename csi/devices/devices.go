@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/loop"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
 // Pools are the mounts of a node.
@@ -62,7 +64,9 @@ type Holder struct {
 	Pools   Pools
 	Catalog catalog.Folder
 	Node    string
-	Log     logr.Logger
+	// Dir is the folder of the node's mounts: with the node's name, devices are known by it.
+	Dir string
+	Log logr.Logger
 
 	metrics metrics
 
@@ -119,7 +123,7 @@ func (h *Holder) one(ctx context.Context, pool, name string) (*held, error) {
 }
 
 // label is what the devices of a volume are called on this node. Several nodes may share a
-// kernel, in tests.
+// kernel.
 func (h *Holder) label(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return h.prefix() + hex.EncodeToString(sum[:12])
@@ -127,14 +131,14 @@ func (h *Holder) label(key string) string {
 
 // prefix is of all labels of this node.
 func (h *Holder) prefix() string {
-	sum := sha256.Sum256([]byte(h.Node))
+	sum := sha256.Sum256([]byte(h.Node + " " + h.Dir))
 	return "atoll-" + hex.EncodeToString(sum[:6]) + "-"
 }
 
 // Start detaches what a former process has left: its clients have ended with it, so nothing
 // is behind those devices. One that is mounted goes when it is unmounted.
 func (h *Holder) Start() error {
-	left, err := loop.Labelled(func(label string) bool { return len(label) > len(h.prefix()) && label[:len(h.prefix())] == h.prefix() })
+	left, err := loop.Labelled(func(label string) bool { return strings.HasPrefix(label, h.prefix()) })
 	if err != nil {
 		return fmt.Errorf("looking for devices of a former process: %w", err)
 	}
@@ -155,6 +159,9 @@ func (h *Holder) Start() error {
 // Attach takes a volume for this node, or finds it taken. backend.ErrInUse while another
 // node has it.
 func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) {
+	if !volumeid.IsPart(name) { // a path is made of it
+		return Device{}, fmt.Errorf("%w: %q cannot be a volume's name", backend.ErrNotFound, name)
+	}
 	p, err := h.Catalog.Pool(pool)
 	if err != nil {
 		return Device{}, err
@@ -165,7 +172,11 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 	}
 	defer one.mu.Unlock()
 	if one.taken != nil && one.lost == nil {
-		return one.describe()
+		d, err := one.describe()
+		if err == nil {
+			return d, nil
+		}
+		h.lose(one, err)
 	}
 	if one.device != nil { // lost
 		if err := h.release(ctx, one); err != nil {

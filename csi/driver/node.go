@@ -149,6 +149,11 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	if r.GetVolumeCapability().GetBlock() != nil {
 		return &csi.NodePublishVolumeResponse{}, n.publishDevice(ctx, id, r)
 	}
+	if id.Layout == schema.Block {
+		if err := n.restageBlock(ctx, id, r); err != nil {
+			return nil, err
+		}
+	}
 	staged, err := n.staged(r.GetStagingTargetPath())
 	if isDead(err) && id.Layout != schema.Block {
 		n.d.Log.Info("staging a volume anew, its client has gone", "volume", id.String())

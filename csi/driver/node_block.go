@@ -69,6 +69,29 @@ func (n *node) stageBlock(ctx context.Context, id volumeid.ID, path string, c *c
 	return at.mountDevice(d, c.GetMount().GetMountFlags())
 }
 
+// restageBlock holds that a staged volume is still this node's. One that was lost is staged
+// anew when no pod uses it any more: the kubelet takes it for staged, and would not ask.
+func (n *node) restageBlock(ctx context.Context, id volumeid.ID, r *csi.NodePublishVolumeRequest) error {
+	path := r.GetStagingTargetPath()
+	if _, found, err := mountinfo.At(path); err != nil || !found {
+		return err // publishing says so
+	}
+	err := n.stageBlock(ctx, id, path, r.GetVolumeCapability())
+	if !errors.Is(err, devices.ErrOpen) {
+		return err
+	}
+	n.d.Log.Info("staging a volume anew, it was lost", "volume", id.String())
+	at, err := n.target(path, false)
+	if err != nil || at == nil {
+		return err
+	}
+	defer at.Close()
+	if err := at.unmountDevice(); err != nil {
+		return err
+	}
+	return n.stageBlock(ctx, id, path, r.GetVolumeCapability())
+}
+
 // makeReady makes a file system where none has been made completely, and checks one that is
 // there.
 func (n *node) makeReady(ctx context.Context, id volumeid.ID, d devices.Device, f *os.File) error {

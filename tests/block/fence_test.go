@@ -3,10 +3,12 @@ package block
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -214,6 +216,37 @@ func TestKilled(t *testing.T) {
 			must(t, a.give(id))
 		})
 	}
+}
+
+// TestFileSystemLost ends the client, and then the mount holder, under a file system. Its
+// files fail, and a pod that is started on the same node has it again, without its being
+// unstaged: a kubelet does that only when no pod wants the volume.
+func TestFileSystemLost(t *testing.T) {
+	c := start(t, "a")
+	a := c.nodes[0]
+	id := c.create("pvc-1", "xfs", size)
+	must(t, a.take(t.Context(), id, "xfs"))
+	for name, kill := range map[string]func(){
+		"client":       func() { must(t, unix.Kill(a.client(), unix.SIGKILL)) },
+		"mount holder": func() { bricks.Stop(a.mounter); a.startMounter() },
+	} {
+		file := filepath.Join(a.target(id), name)
+		must(t, writeSynced(file, []byte(name)))
+		kill()
+		c.bricks.Eventually(20*time.Second, "files fail", func() bool { return writeSynced(file, []byte("lost")) != nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err := a.csi.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: a.target(id)})
+		must(t, err)
+		_, err = a.csi.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+			VolumeId: id, StagingTargetPath: a.staging(id), TargetPath: a.target(id), VolumeCapability: capability("xfs"),
+		})
+		must(t, err)
+		if text, err := os.ReadFile(file); err != nil || string(text) != name {
+			t.Errorf("after the end of the %s: %q, %v", name, text, err)
+		}
+	}
+	must(t, a.give(id))
 }
 
 // TestStopped stops the client of a node as a machine does that is overloaded. Its lock
