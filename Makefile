@@ -103,7 +103,7 @@ e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and fault
 	@tests/run.sh e2e -count=1 -timeout 60m ./tests/e2e -full -report $(CURDIR)/.cache/reliability.md
 
 e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; makes the tables of docs/conformance.md (root)
-	@tests/run.sh e2e-k8s -count=1 -timeout 90m ./tests/e2e -run TestKubernetesSuite -suite -report $(CURDIR)/.cache/conformance.md
+	@tests/run.sh e2e-k8s -count=1 -timeout 170m ./tests/e2e -run TestKubernetesSuite -suite -report $(CURDIR)/.cache/conformance
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
 	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 -timeout 20m .

@@ -31,7 +31,11 @@ const without = "any volume data source"
 // suiteLimit is for all groups, one spec after the other.
 const suiteLimit = 80 * time.Minute
 
-// TestKubernetesSuite runs Kubernetes' own tests of storage drivers, and makes the table of
+// drivers are what the suite runs with, one after the other: the classes of files and of
+// blocks of one pool.
+var drivers = []struct{ name, file string }{{"files", "storage-driver.yaml"}, {"blocks", "storage-driver-block.yaml"}}
+
+// TestKubernetesSuite runs Kubernetes' own tests of storage drivers, and makes the tables of
 // docs/conformance.md.
 func TestKubernetesSuite(t *testing.T) {
 	if !*suite {
@@ -47,13 +51,25 @@ func TestKubernetesSuite(t *testing.T) {
   bricks:
   - {node: n1, device: /dev/disk/by-id/disk-7}
   - {node: n2, device: /dev/disk/by-id/disk-7}
-  - {node: n3, device: /dev/disk/by-id/disk-7}`+small))
+  - {node: n3, device: /dev/disk/by-id/disk-7}
+  volumes: [Subdirectory, Block]`+small))
 	e.healthy("suite")
-	driver, err := filepath.Abs("testdata/storage-driver.yaml")
+	for _, d := range drivers {
+		if only := os.Getenv("ATOLL_SUITE_DRIVER"); only != "" && only != d.name {
+			continue
+		}
+		t.Run(d.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).suite(program, d.name, d.file) })
+	}
+	e.leftovers("suite")
+}
+
+// suite runs the suite with what a driver may be expected to do.
+func (t *env) suite(program, name, file string) {
+	driver, err := filepath.Abs("testdata/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, log := filepath.Join(e.Dir, "log/suite.xml"), filepath.Join(e.Dir, "log/suite.log")
+	result, log := filepath.Join(t.Dir, "log/suite-"+name+".xml"), filepath.Join(t.Dir, "log/suite-"+name+".log")
 	out, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +77,8 @@ func TestKubernetesSuite(t *testing.T) {
 	defer out.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), suiteLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-kubeconfig", e.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+driver,
-		"-kubectl-path="+filepath.Join(e.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
+	cmd := exec.CommandContext(ctx, program, "-kubeconfig", t.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+driver,
+		"-kubectl-path="+filepath.Join(t.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
 		"--ginkgo.junit-report="+result, `--ginkgo.focus=External.Storage.*\] (`+strings.Join(groups, "|")+`) `, "--ginkgo.skip="+skipPattern())
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
@@ -76,11 +92,10 @@ func TestKubernetesSuite(t *testing.T) {
 	table := conformance(specs)
 	t.Log("\n" + table)
 	if *reportFile != "" {
-		if err := os.WriteFile(*reportFile, []byte(table), 0o644); err != nil {
+		if err := os.WriteFile(*reportFile+"."+name, []byte(table), 0o644); err != nil {
 			t.Error(err)
 		}
 	}
-	e.leftovers("suite")
 }
 
 func skipPattern() string {
