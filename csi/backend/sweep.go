@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -28,7 +29,7 @@ func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log log
 	}
 	for _, name := range names {
 		removed, said := 0, time.Now()
-		err := root.RemoveAll(ctx, trash+"/"+name, func() {
+		err := remove(ctx, root, trash+"/"+name, func() {
 			removed++
 			if time.Since(said) > reportEvery {
 				said = time.Now()
@@ -41,6 +42,28 @@ func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log log
 		log.Info("removed a deleted volume", "volume", name, "entries", removed)
 	}
 	return nil
+}
+
+// looks is how often what was removed may be found again: once for each folder in another
+// that has something on one brick alone.
+const looks = 100
+
+// remove removes a folder, and looks whether it has gone from all bricks. One may have an
+// entry of which the others have never heard: its writer lost power between them. Listings do
+// not show that, and the folder goes from the others alone, without a mark that it is to be
+// healed. Who then asks for it by its name has it brought back to all of them.
+func remove(ctx context.Context, root *beneath.Dir, name string, removed func()) error {
+	for range looks {
+		if err := root.RemoveAll(ctx, name, removed); err != nil {
+			return err
+		}
+		if _, err := root.Mode(name); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is there again whenever it is removed", name)
 }
 
 // listed gives the names in a folder, none where it is not there.
