@@ -51,12 +51,37 @@ func operate(operation, dir string) error {
 		_, err = Single{Root: root}.Create(ctx, claim("a", 100))
 	case "single delete":
 		err = Single{Root: root}.Delete(ctx, "a")
+	case "block create":
+		_, err = Block{Root: root}.Create(ctx, blockClaim)
+	case "block expand":
+		_, err = Block{Root: root}.Expand(ctx, "a", 200)
+	case "block delete":
+		err = Block{Root: root}.Delete(ctx, "a")
+	case "block sweep":
+		err = Sweep(ctx, root, schema.Block, logr.Discard())
+	case "block attach":
+		err = attach(Block{Root: root})
 	}
 	return err
 }
 
+var blockClaim = func() Claim {
+	c := claim("a", 100)
+	c.FileSystem = "xfs"
+	return c
+}()
+
+// attach takes a volume, has a file system made on it, and gives it back.
+func attach(b Block) error {
+	t, err := b.Take("a")
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.Attach("node", "boot", nil), t.Formatted("xfs"), t.Detach(), t.Close())
+}
+
 // calls are the system calls that change or read a pool.
-var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat"}
+var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat", "ftruncate", "fcntl"}
 
 // TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
 // system calls in turn, and repeats it: there is never a half-made volume that
@@ -84,6 +109,11 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Join(dir, "data/below"), 0o755))
 			must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 		}, func(t *testing.T, dir string) { single(t, dir, 0) }},
+		{"block create", nothing, blockHas(100)},
+		{"block expand", blockMade, blockHas(200)},
+		{"block attach", blockMade, blockFormatted},
+		{"block delete", blockMade, blockGone(1)},
+		{"block sweep", func(t *testing.T, dir string) { blockMade(t, dir); must(t, operate("block delete", dir)) }, blockGone(0)},
 	} {
 		t.Run(test.operation, func(t *testing.T) {
 			kills := 0
@@ -173,7 +203,9 @@ func consistent(t *testing.T, dir string) {
 	root := open(t, dir)
 	all, err := Subdirectory{Root: root}.List(ctx)
 	must(t, err)
-	for _, v := range all {
+	blocks, err := Block{Root: root}.List(ctx)
+	must(t, err)
+	for _, v := range append(all, blocks...) {
 		if v.Request != "a" || v.Size != 100 && v.Size != 200 {
 			t.Errorf("a volume is half-made: %+v", v)
 		}
@@ -217,5 +249,47 @@ func single(t *testing.T, dir string, n int) {
 	names, err := root.Names()
 	if err != nil || len(all) != n || n == 0 && !slices.Equal(names, []string{own}) {
 		t.Errorf("holders %+v, left %v, %v", all, names, err)
+	}
+}
+
+func blockMade(t *testing.T, dir string) {
+	t.Helper()
+	must(t, operate("block create", dir))
+}
+
+// blockHas holds that there is one volume of blocks, with a file of its size.
+func blockHas(size int64) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		b := Block{Root: open(t, dir)}
+		all, err := b.List(ctx)
+		if err != nil || len(all) != 1 || all[0].Size != size || all[0].FileSystem != "xfs" {
+			t.Errorf("volumes %+v, %v", all, err)
+		}
+		if info, err := os.Stat(filepath.Join(dir, b.Place("a"))); err != nil || info.Size() != size || info.Mode().Perm() != blockMode {
+			t.Errorf("file %+v, %v", info, err)
+		}
+	}
+}
+
+// blockFormatted holds that the volume has been attached, and nobody has it.
+func blockFormatted(t *testing.T, dir string) {
+	t.Helper()
+	a, err := Block{Root: open(t, dir)}.Attachment("a")
+	if err != nil || a.Epoch < 1 || a.Epoch > 2 || a.Formatted != "xfs" || a.Node != "" {
+		t.Errorf("attachment %+v, %v", a, err)
+	}
+}
+
+func blockGone(trashed int) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		root := open(t, dir)
+		all, err := Block{Root: root}.List(ctx)
+		must(t, err)
+		aside, err := listed(root, blockTrash)
+		if err != nil || len(all) > 0 || len(aside) != trashed {
+			t.Errorf("volumes %+v, aside %v, %v", all, aside, err)
+		}
 	}
 }

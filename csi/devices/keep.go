@@ -167,6 +167,9 @@ func (h *Holder) news(pool, graph string, connections []gluster.Connection) (bac
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen := h.seen[pool]
+	if seen.bricks == nil {
+		return true, true
+	}
 	for _, c := range connections {
 		if !c.Connected {
 			seen.bricks[c.Brick] = false // it is news when it is back
