@@ -38,12 +38,12 @@ a folder for each pool, as the driver has it.`,
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
-	do := func(use, short string, work func(ctx context.Context, root *beneath.Dir, name string) (string, error)) *cobra.Command {
+	do := func(use, short string, work func(ctx context.Context, layout schema.Layout, root *beneath.Dir, name string) (string, error)) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return onPool(cmd, folder, args[0], subdirectories, func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error {
-					done, err := work(ctx, root, args[1])
+				return onEach(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *beneath.Dir) error {
+					done, err := work(ctx, layout, root, args[1])
 					if err == nil {
 						fmt.Fprintln(cmd.OutOrStdout(), done)
 					}
@@ -62,8 +62,24 @@ a folder for each pool, as the driver has it.`,
 // poolLimit is how long one command may work on a pool.
 const poolLimit = time.Hour
 
-// subdirectories is the layout of most commands.
-var subdirectories = []schema.Layout{schema.Subdirectory}
+// onEach does work with the layouts that a pool serves, one after the other, until one of them
+// has the volume.
+func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *beneath.Dir) error) error {
+	p, err := catalog.Folder{Dir: folder}.Pool(name)
+	if err != nil {
+		return err
+	}
+	err = fmt.Errorf("pool %s serves %v; this is for %s and %s", name, p.Layouts, schema.Subdirectory, schema.Block)
+	for _, layout := range p.Layouts {
+		if layout == schema.Single {
+			continue
+		}
+		if err = onPool(cmd, folder, name, []schema.Layout{layout}, work); !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
+	}
+	return err
+}
 
 // onPool mounts a pool with the first of these layouts that it serves, for as long as
 // work takes.
@@ -156,7 +172,12 @@ func (l *volumeList) folders(ctx context.Context, root *beneath.Dir) error {
 	for _, v := range volumes {
 		l.Volumes = append(l.Volumes, volumeLine{Name: v.Name, Layout: schema.Subdirectory, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created})
 	}
-	l.Archived, err = backend.Archive(ctx, root)
+	return l.archived(ctx, root, schema.Subdirectory)
+}
+
+func (l *volumeList) archived(ctx context.Context, root *beneath.Dir, layout schema.Layout) error {
+	kept, err := backend.Archive(ctx, root, layout)
+	l.Archived = append(l.Archived, kept...)
 	return err
 }
 
@@ -176,7 +197,7 @@ func (l *volumeList) blocks(ctx context.Context, root *beneath.Dir) error {
 			Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
 		})
 	}
-	return nil
+	return l.archived(ctx, root, schema.Block)
 }
 
 func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
@@ -194,20 +215,33 @@ func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	return w.Flush()
 }
 
-func archiveVolume(ctx context.Context, root *beneath.Dir, name string) (string, error) {
-	v, err := backend.Subdirectory{Root: root}.SetReclaim(ctx, name, schema.ReclaimArchive)
+// archives is a layout whose deleted volumes can be kept.
+type archives interface {
+	SetReclaim(ctx context.Context, name string, after schema.Reclaim) (backend.Volume, error)
+	Restore(place string) (backend.Volume, error)
+}
+
+func archivesOf(layout schema.Layout, root *beneath.Dir) archives {
+	if layout == schema.Block {
+		return backend.Block{Root: root}
+	}
+	return backend.Subdirectory{Root: root}
+}
+
+func archiveVolume(ctx context.Context, layout schema.Layout, root *beneath.Dir, name string) (string, error) {
+	v, err := archivesOf(layout, root).SetReclaim(ctx, name, schema.ReclaimArchive)
 	return fmt.Sprintf("volume %s is archived when its claim is deleted", v.Name), err
 }
 
-func restoreVolume(_ context.Context, root *beneath.Dir, place string) (string, error) {
-	v, err := backend.Subdirectory{Root: root}.Restore(place)
+func restoreVolume(_ context.Context, layout schema.Layout, root *beneath.Dir, place string) (string, error) {
+	v, err := archivesOf(layout, root).Restore(place)
 	return fmt.Sprintf("volume %s is back, with %d bytes; restart the controller so that it counts it", v.Name, v.Size), err
 }
 
-func purgeVolume(ctx context.Context, root *beneath.Dir, place string) (string, error) {
-	if err := backend.Purge(root, place); err != nil {
+func purgeVolume(ctx context.Context, layout schema.Layout, root *beneath.Dir, place string) (string, error) {
+	if err := backend.Purge(root, layout, place); err != nil {
 		return "", err
 	}
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
-	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, schema.Subdirectory, log)
+	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, layout, log)
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // Archived is a deleted volume whose data is kept.
@@ -29,8 +31,17 @@ func splitPlace(place string) (name string, err error) {
 	return name, nil
 }
 
-// Archive lists the deleted volumes that are kept in a pool, by place.
-func Archive(ctx context.Context, root *beneath.Dir) ([]Archived, error) {
+// asideOf gives the folders of a layout to which deleted volumes go.
+func asideOf(layout schema.Layout) (trashed, archived string) {
+	if layout == schema.Block {
+		return blockTrash, blockArchive
+	}
+	return trash, archive
+}
+
+// Archive lists the deleted volumes of a layout that are kept in a pool, by place.
+func Archive(ctx context.Context, root *beneath.Dir, layout schema.Layout) ([]Archived, error) {
+	_, archive := asideOf(layout)
 	places, err := listed(root, archive)
 	if err != nil {
 		return nil, err
@@ -46,7 +57,7 @@ func Archive(ctx context.Context, root *beneath.Dir) ([]Archived, error) {
 			continue // not ours
 		}
 		a := Archived{Place: place, Name: name}
-		d, err := root.Dir(archive + "/" + place)
+		d, err := root.Look(archive + "/" + place)
 		if err != nil {
 			return nil, fmt.Errorf("opening %s: %w", place, err)
 		}
@@ -61,11 +72,20 @@ func Archive(ctx context.Context, root *beneath.Dir) ([]Archived, error) {
 
 // Restore brings a deleted volume back under its name, which must be free.
 func (s Subdirectory) Restore(place string) (Volume, error) {
+	return restore(s.Root, archive, place, s.Folder)
+}
+
+// Restore brings a deleted volume back under its name, which must be free.
+func (b Block) Restore(place string) (Volume, error) {
+	return restore(b.Root, blockArchive, place, b.Place)
+}
+
+func restore(root *beneath.Dir, archive, place string, at func(name string) string) (Volume, error) {
 	name, err := splitPlace(place)
 	if err != nil {
 		return Volume{}, err
 	}
-	d, err := s.Root.Dir(archive + "/" + place)
+	d, err := root.Look(archive + "/" + place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Volume{}, fmt.Errorf("%w: %s is not in the archive", ErrNotFound, place)
 	}
@@ -75,26 +95,26 @@ func (s Subdirectory) Restore(place string) (Volume, error) {
 	defer d.Close()
 	r, err := read(d)
 	if err != nil {
-		return Volume{}, fmt.Errorf("%s: %w; it is not the folder of one volume", place, err)
+		return Volume{}, fmt.Errorf("%s: %w; it is not one volume", place, err)
 	}
-	at := s.Folder(name)
-	if taken, err := s.Root.Dir(at); err == nil {
+	if taken, err := root.Look(at(name)); err == nil {
 		taken.Close()
 		return Volume{}, fmt.Errorf("%w: %s; archive or delete that one first", ErrExists, name)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return Volume{}, err
 	}
-	if err := s.Root.MkdirAll(hashed(name), hashedMode); err != nil {
+	if err := root.MkdirAll(path.Dir(at(name)), hashedMode); err != nil {
 		return Volume{}, err
 	}
 	if err := r.rewrite(d); err != nil { // sets may have been added since
 		return Volume{}, err
 	}
-	return r.volume(name), s.Root.Rename(archive+"/"+place, at)
+	return r.volume(name), root.Rename(archive+"/"+place, at(name))
 }
 
 // Purge gives an archived volume to the trash: its data is lost when that is swept.
-func Purge(root *beneath.Dir, place string) error {
+func Purge(root *beneath.Dir, layout schema.Layout, place string) error {
+	trash, archive := asideOf(layout)
 	if _, err := splitPlace(place); err != nil {
 		return err
 	}

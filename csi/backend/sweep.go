@@ -19,10 +19,7 @@ const reportEvery = 10 * time.Second
 // Sweep removes what is in the trash of a layout. It can be cut off, and goes on when it
 // is called again.
 func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log logr.Logger) error {
-	trash := trash
-	if layout == schema.Block {
-		trash = blockTrash
-	}
+	trash, _ := asideOf(layout)
 	names, err := listed(root, trash)
 	if err != nil {
 		return err
