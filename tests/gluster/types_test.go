@@ -3,6 +3,8 @@
 package gluster
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -123,7 +125,7 @@ func (c testbed) loseAnother(healed int) {
 	bricks.Stop(c.Bricks[c.neighbour(healed)])
 }
 
-// TestBlockGraph writes a sparse file through the sharded graph while a brick
+// TestBlockGraph writes a sparse file through the graph of blocks while a brick
 // dies.
 func TestBlockGraph(t *testing.T) {
 	c := testbed{t, bricks.Start(t, schema.Replica3, 3, nil)}
@@ -155,8 +157,8 @@ func TestBlockGraph(t *testing.T) {
 			t.Fatalf("reading at %d: %v", offset, err)
 		}
 	}
-	shards, err := os.ReadDir(filepath.Join(c.Pool.Bricks[0].Directory, ".shard"))
-	if err != nil || len(shards) < 2 {
-		t.Errorf("shards on the brick: %d, %v", len(shards), err)
+	// One file: what stands beside it would be written past its lock.
+	if _, err := os.Stat(filepath.Join(c.Pool.Bricks[0].Directory, ".shard")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there are shards: %v", err)
 	}
 }

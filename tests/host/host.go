@@ -4,6 +4,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,7 +87,8 @@ func (h *Host) Build(command string) string {
 		h.t.Fatal(err)
 	}
 	program := h.Path(command)
-	if err := os.WriteFile(program, text, 0o755); err != nil {
+	fresh := program + ".new" // the former may be running
+	if err := errors.Join(os.WriteFile(fresh, text, 0o755), os.Rename(fresh, program)); err != nil {
 		h.t.Fatal(err)
 	}
 	return program
