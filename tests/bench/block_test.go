@@ -264,17 +264,7 @@ func sequential(dir string) (float64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	data := make([]byte, 1<<20)
-	begin := time.Now()
-	for range sequentialSize / len(data) {
-		if _, err := f.Write(data); err != nil {
-			return 0, err
-		}
-	}
-	if err := f.Sync(); err != nil {
-		return 0, err
-	}
-	return sequentialSize / 1e6 / time.Since(begin).Seconds(), nil
+	return through(f.Write, f.Sync)
 }
 
 // readBack reads a file that is in nobody's memory but the bricks'.
@@ -290,12 +280,20 @@ func readBack(dir string) (float64, error) {
 		return 0, err
 	}
 	defer f.Close()
+	return through(f.Read, func() error { return nil })
+}
+
+// through gives the rate of steps of 1 MiB, in MB/s.
+func through(step func([]byte) (int, error), end func() error) (float64, error) {
 	data := make([]byte, 1<<20)
 	begin := time.Now()
 	for range sequentialSize / len(data) {
-		if _, err := f.Read(data); err != nil {
+		if _, err := step(data); err != nil {
 			return 0, err
 		}
+	}
+	if err := end(); err != nil {
+		return 0, err
 	}
 	return sequentialSize / 1e6 / time.Since(begin).Seconds(), nil
 }

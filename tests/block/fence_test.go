@@ -29,6 +29,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// underWriter is a pool with two nodes, the first of which has a raw volume that is written.
+func underWriter(t *testing.T) (c *cluster, a, b *node, id string, w *writer) {
+	t.Helper()
+	c = start(t, "a", "b")
+	a, b = c.nodes[0], c.nodes[1]
+	id = c.create("pvc-1", "", size)
+	must(t, a.take(t.Context(), id, ""))
+	return c, a, b, id, startWriter("node a", a.target(id), size)
+}
+
 // refused holds that another node does not get the volume.
 func (n *node) refused(id string) {
 	n.t.Helper()
@@ -45,11 +55,7 @@ func (n *node) refused(id string) {
 // was acknowledged, and writes; and nothing of the first gets through any more, when it is
 // back neither.
 func TestPartition(t *testing.T) {
-	c := start(t, "a", "b")
-	a, b := c.nodes[0], c.nodes[1]
-	id := c.create("pvc-1", "", size)
-	must(t, a.take(t.Context(), id, ""))
-	first := startWriter("node a", a.target(id), size)
+	_, a, b, id, first := underWriter(t)
 	time.Sleep(3 * time.Second)
 	b.refused(id)
 	a.connect(false)
@@ -84,11 +90,7 @@ const takeoverGrace = 3 * time.Second
 // healed, and the first once more, under a writer. It has no error, and no other node ever
 // gets the volume.
 func TestBricksRolled(t *testing.T) {
-	c := start(t, "a", "b")
-	a, b := c.nodes[0], c.nodes[1]
-	id := c.create("pvc-1", "", size)
-	must(t, a.take(t.Context(), id, ""))
-	w := startWriter("node a", a.target(id), size)
+	c, a, b, id, w := underWriter(t)
 	stop := make(chan struct{})
 	tries := make(chan int)
 	go func() {
@@ -140,11 +142,7 @@ func (c *cluster) lacking(brick int) int {
 // TestTwoBricksAtOnce restarts two of three bricks at the same time: the node has lost its
 // volume, says so, and whoever takes it then has all that was acknowledged.
 func TestTwoBricksAtOnce(t *testing.T) {
-	c := start(t, "a", "b")
-	a, b := c.nodes[0], c.nodes[1]
-	id := c.create("pvc-1", "", size)
-	must(t, a.take(t.Context(), id, ""))
-	w := startWriter("node a", a.target(id), size)
+	c, a, b, id, w := underWriter(t)
 	time.Sleep(2 * time.Second)
 	for i := range 2 {
 		bricks.Stop(c.bricks.Bricks[i])
@@ -252,11 +250,7 @@ func TestFileSystemLost(t *testing.T) {
 // TestStopped stops the client of a node as a machine does that is overloaded. Its lock
 // stays, so nobody else gets the volume, and it goes on where it was.
 func TestStopped(t *testing.T) {
-	c := start(t, "a", "b")
-	a, b := c.nodes[0], c.nodes[1]
-	id := c.create("pvc-1", "", size)
-	must(t, a.take(t.Context(), id, ""))
-	w := startWriter("node a", a.target(id), size)
+	_, a, b, id, w := underWriter(t)
 	time.Sleep(2 * time.Second)
 	client := a.client()
 	must(t, unix.Kill(client, unix.SIGSTOP))
