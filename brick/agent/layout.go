@@ -113,7 +113,7 @@ func (a *Agent) empty(ctx context.Context) bool {
 			return errors.Join(err, ctx.Err())
 		case path == volume.Own:
 			return fs.SkipDir
-		case !d.IsDir(), strings.Count(path, "/") >= volume.Depth:
+		case !d.IsDir(), strings.Count(path, "/") >= volume.Depth && !strings.HasPrefix(path, volume.Blocks+"/"):
 			return errFound
 		}
 		return nil

@@ -27,7 +27,7 @@ type Block struct {
 
 // Folders of a pool for blocks.
 const (
-	blocks       = "blocks"
+	blocks       = volume.Blocks
 	blockTrash   = blocks + "/trash"
 	blockArchive = blocks + "/archive"
 	blockVolumes = blocks + "/volumes"

@@ -43,6 +43,9 @@ const Folder = "subvol"
 // Depth is how many folders above a volume are its pool's: subvol, xx and yy.
 const Depth = 3
 
+// Blocks is the folder of a pool below which volumes of blocks are. They are files.
+const Blocks = "blocks"
+
 // Version is that of the records that this program writes and reads.
 const Version = 1
 

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestEmpty holds that folders which volumes have been in make no brick full, and that any
+// volume or file does.
+func TestEmpty(t *testing.T) {
+	for _, test := range []struct {
+		folder, file string
+		empty        bool
+	}{
+		{"", "", true},
+		{"subvol/ab/cd", "", true},
+		{"subvol/ab/cd/pvc-1", "", false},
+		{".atoll/trash", "", true},
+		{"blocks/volumes/ab/cd", "", true},
+		{"blocks/trash", "", true},
+		{"blocks/volumes/ab/cd", "pvc-1", false},
+		{"blocks/archive", "pvc-1.20260101", false},
+		{"", "file", false},
+	} {
+		_, s := server(t)
+		dir := filepath.Join(s.Directory, test.folder)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if test.file != "" {
+			if err := os.WriteFile(filepath.Join(dir, test.file), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.empty(t.Context()); got != test.empty {
+			t.Errorf("with %s/%s: empty %t", test.folder, test.file, got)
+		}
+	}
+}
