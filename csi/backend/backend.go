@@ -89,19 +89,14 @@ const (
 // ownMode keeps tenants of whole-pool volumes out of what is not theirs.
 const ownMode = 0o700
 
-// aside gives the folder to which a deleted volume's data goes, and a name in it
-// that nothing else has.
-func (r record) aside(name string, now time.Time) (folder, place string) {
-	folder = trash
+// aside gives the folder to which a deleted volume's data goes, and a place in it that
+// nothing else has.
+func (r record) aside(layout schema.Layout, name string, now time.Time) (folder, place string) {
+	folder, archived := asideOf(layout)
 	if r.reclaim() == schema.ReclaimArchive {
-		folder = archive
+		folder = archived
 	}
-	return folder, folder + "/" + r.placeAside(name, now)
-}
-
-// placeAside is a name that nothing else has.
-func (record) placeAside(name string, now time.Time) string {
-	return name + "." + now.UTC().Format("20060102T150405.000000000Z")
+	return folder, folder + "/" + name + "." + now.UTC().Format("20060102T150405.000000000Z")
 }
 
 // fits holds an existing volume to a claim.

@@ -18,8 +18,8 @@ import (
 )
 
 // Block keeps many volumes in a pool, each a sparse file that becomes a block device on
-// the node that has it. It is for mounts with the graph of blocks, and its folders are
-// for nobody else: what that graph has sharded, the graph of files would take apart.
+// the node that has it. It is for mounts with the graph of blocks, which has strict locks;
+// written through another one, a file would not be fenced.
 type Block struct {
 	Root *beneath.Dir // of the mounted pool
 	Now  clock        // nil is time.Now
@@ -71,7 +71,7 @@ func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
 	if !v.fits(c) {
 		return Volume{}, fmt.Errorf("%w: %s has %d bytes for %s and was asked for as %q", ErrExists, c.Name, r.Size, kindOf(r.FileSystem), r.Request)
 	}
-	return v, b.extend(f, r)
+	return v, extend(f, r)
 }
 
 func kindOf(fileSystem string) string {
@@ -83,7 +83,7 @@ func kindOf(fileSystem string) string {
 
 // extend makes the file as large as its record says. It never shrinks: what is larger was
 // made so by a call that had written a newer record.
-func (b Block) extend(f *os.File, r record) error {
+func extend(f *os.File, r record) error {
 	info, err := f.Stat()
 	if err == nil && info.Size() < r.Size {
 		err = f.Truncate(r.Size)
@@ -152,7 +152,7 @@ func (b Block) Expand(_ context.Context, name string, size int64) (Volume, error
 		return Volume{}, fmt.Errorf("opening volume %s: %w", name, err)
 	}
 	defer f.Close()
-	return r.volume(name), b.extend(f, r)
+	return r.volume(name), extend(f, r)
 }
 
 // SetReclaim changes the policy in the record.
@@ -209,14 +209,11 @@ func (b Block) Delete(_ context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", name, err)
 	}
-	folder, to := blockTrash, r.placeAside(name, b.Now.now())
-	if r.reclaim() == schema.ReclaimArchive {
-		folder = blockArchive
-	}
+	folder, to := r.aside(schema.Block, name, b.Now.now())
 	if err := b.Root.MkdirAll(folder, ownMode); err != nil {
 		return fmt.Errorf("making %s: %w", folder, err)
 	}
-	err = b.Root.Rename(place, folder+"/"+to)
+	err = b.Root.Rename(place, to)
 	if errors.Is(err, unix.ENOSPC) && folder == blockTrash { // there is no room for the name
 		err = b.Root.Unlink(place)
 	}
@@ -300,7 +297,7 @@ func (b Block) take(f *os.File, name string) (*Taken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
-	return &Taken{File: f, Volume: r.volume(name), Before: before, now: before}, b.extend(f, r)
+	return &Taken{File: f, Volume: r.volume(name), Before: before, now: before}, extend(f, r)
 }
 
 // Attach notes who has the volume from now on.
@@ -336,14 +333,14 @@ func (t *Taken) note() error {
 	return nil
 }
 
-// Extend makes the file as large as the record says by now, and tells how large that is.
-func (t *Taken) Extend() (int64, error) {
+// Extend makes the file as large as the record says by now.
+func (t *Taken) Extend() error {
 	r, err := read(beneath.Of(t.File))
 	if err != nil {
-		return 0, fmt.Errorf("volume %s: %w", t.Volume.Name, err)
+		return fmt.Errorf("volume %s: %w", t.Volume.Name, err)
 	}
 	t.Volume = r.volume(t.Volume.Name)
-	return r.Size, Block{}.extend(t.File, r)
+	return extend(t.File, r)
 }
 
 // Close gives the volume up. Its lock is free when this returns: the kernel lets go of a

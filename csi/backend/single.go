@@ -111,7 +111,7 @@ func (s Single) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, to := r.aside(name, s.Now.now())
+	_, to := r.aside(schema.Single, name, s.Now.now())
 	if err := s.Root.MkdirAll(to, ownMode); err != nil {
 		return fmt.Errorf("making %s: %w", to, err)
 	}

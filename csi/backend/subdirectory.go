@@ -205,7 +205,7 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 		return err
 	}
 	defer d.Close()
-	folder, to := r.aside(name, s.Now.now())
+	folder, to := r.aside(schema.Subdirectory, name, s.Now.now())
 	err = s.Root.Rename(place, to)
 	if errors.Is(err, fs.ErrNotExist) { // the first of its kind in this pool
 		if err := s.Root.MkdirAll(folder, ownMode); err != nil {

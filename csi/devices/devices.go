@@ -272,7 +272,7 @@ func (h *Holder) Formatted(ctx context.Context, pool, name, fileSystem string) e
 // Grow makes the device as large as the volume is by now.
 func (h *Holder) Grow(ctx context.Context, pool, name string) (Device, error) {
 	return h.with(ctx, pool, name, func(o *held) error {
-		if _, err := o.taken.Extend(); err != nil {
+		if err := o.taken.Extend(); err != nil {
 			return err
 		}
 		return loop.Refresh(o.device)

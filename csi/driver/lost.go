@@ -10,11 +10,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
-	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/schema/volumeid"
 )
-
-func isBlock(id volumeid.ID) bool { return id.Layout == schema.Block }
 
 // lost shuts down the file systems of volumes that this node has lost, and tells their pods.
 // What is mounted stays: below it are folders of the node, and a pod would write there.

@@ -18,6 +18,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/internal/linux/loop"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
@@ -289,7 +290,7 @@ func (n *node) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRequ
 	if _, found, err := mountinfo.At(r.GetVolumePath()); err != nil || !found {
 		return nil, errors.Join(err, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, r.GetVolumePath()))
 	}
-	if n.d.Blocks == nil || !isBlock(id) {
+	if n.d.Blocks == nil || id.Layout != schema.Block {
 		return &csi.NodeExpandVolumeResponse{CapacityBytes: r.GetCapacityRange().GetRequiredBytes()}, nil
 	}
 	release, err := n.locks.take(id.String())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
@@ -26,10 +27,11 @@ func (n *node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 	if err := given("volume ID", r.GetVolumeId(), "volume path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}
-	if _, err := volumeid.Parse(r.GetVolumeId()); err != nil {
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
 		return nil, err
 	}
-	if size, is, err := n.deviceAt(r.GetVolumePath()); is || err != nil {
+	if size, is, err := n.deviceAt(id, r.GetVolumePath()); is || err != nil {
 		return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: size}}}, err
 	}
 	st, err := n.ask(ctx, r.GetVolumePath())
@@ -44,8 +46,12 @@ func (n *node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 }
 
 // deviceAt gives the size of the device at a path, if that is one. What is used of it, only
-// its user knows.
-func (n *node) deviceAt(path string) (size int64, is bool, err error) {
+// its user knows. A path where no device can be is not looked at: a folder that hangs is for
+// ask, which has a limit.
+func (n *node) deviceAt(id volumeid.ID, path string) (size int64, is bool, err error) {
+	if id.Layout != schema.Block {
+		return 0, false, nil
+	}
 	at, err := n.target(path, false)
 	if err != nil || at == nil {
 		return 0, false, nil //nolint:nilerr // whoever asks next says so

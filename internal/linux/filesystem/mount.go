@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +23,7 @@ func Parse(options []string) (f bind.Flags, own []string, unknown string) {
 			f |= one
 			continue
 		}
-		known := false
-		for _, k := range flags {
-			known = known || k == o
-		}
-		if !known {
+		if !slices.Contains(flags, o) {
 			return 0, nil, o
 		}
 		own = append(own, o)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,24 +48,14 @@ func labelOf(d *os.File) (string, error) {
 
 // Labelled lists the devices, by path, whose label a function wants.
 func Labelled(want func(label string) bool) ([]string, error) {
-	attached, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	if err != nil {
-		return nil, err
-	}
 	var devices []string
-	for _, path := range attached {
-		device := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(path)))
-		d, err := os.Open(device)
-		if err != nil {
-			continue // it has gone
+	err := each(func(d *os.File) bool {
+		if label, err := labelOf(d); err == nil && want(label) {
+			devices = append(devices, d.Name())
 		}
-		label, err := labelOf(d)
-		d.Close()
-		if err == nil && want(label) {
-			devices = append(devices, device)
-		}
-	}
-	return devices, nil
+		return true
+	})
+	return devices, err
 }
 
 // Detach takes the file from a device: at once when nobody else has it open, else when

@@ -69,23 +69,35 @@ func Find(file *os.File) (string, error) {
 	if err := unix.Fstat(int(file.Fd()), &want); err != nil {
 		return "", err
 	}
+	found := ""
+	err := each(func(d *os.File) bool {
+		info, err := unix.IoctlLoopGetStatus64(int(d.Fd()))
+		if err == nil && info.Inode == want.Ino && info.Device == kernelDevice(want.Dev) {
+			found = d.Name()
+		}
+		return found == ""
+	})
+	return found, err
+}
+
+// each opens the devices that have a file, one after the other, until look wants no more.
+func each(look func(d *os.File) bool) error {
 	attached, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, path := range attached {
-		device := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(path)))
-		d, err := os.Open(device)
+		d, err := os.Open("/dev/" + filepath.Base(filepath.Dir(filepath.Dir(path))))
 		if err != nil {
 			continue // it has gone
 		}
-		info, err := unix.IoctlLoopGetStatus64(int(d.Fd()))
+		more := look(d)
 		d.Close()
-		if err == nil && info.Inode == want.Ino && info.Device == kernelDevice(want.Dev) {
-			return device, nil
+		if !more {
+			break
 		}
 	}
-	return "", nil
+	return nil
 }
 
 // kernelDevice is how the kernel writes a device number within a loop_info64: what
