@@ -16,7 +16,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/catalog/follow"
+	"github.com/atoll-storage/atoll/csi/copies"
 	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/events"
@@ -39,9 +41,10 @@ func newController(f *flags) *cobra.Command {
 				return err
 			}
 			defer clients.Close()
+			asked := &agents.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }}
 			d := &driver.Driver{
 				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true,
-				Quota: &quota.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }},
+				Quota: &quota.Agents{Agents: asked}, Copies: copies.Copier{Agents: asked, Log: log},
 			}
 			if nodes {
 				client, err := f.cluster()
@@ -129,7 +132,7 @@ func newMounter(f *flags) *cobra.Command {
 				if err := h.Devices.Start(); err != nil {
 					return err
 				}
-				services, measures = append(services, h.Devices.Keep), append(measures, h.Devices.Metrics())
+				services, measures = append(services, h.Devices.Keep, h.Devices.Answer), append(measures, h.Devices.Metrics())
 			}
 			return serve(cmd.Context(), f, f.withMetrics(measures), append(services,
 				func(ctx context.Context) error { return h.Serve(ctx, socket) },

@@ -56,6 +56,8 @@ type Claim struct {
 	FileSystem string
 	// FormatOptions are words for the program that makes it, with spaces between.
 	FormatOptions string
+	// Source is what a block volume's first content is a copy of, by its Key; "" is nothing.
+	Source string
 }
 
 // Volume is what a record says.
@@ -66,8 +68,8 @@ type Volume struct {
 	Reclaim schema.Reclaim
 	Created time.Time
 	// Overcommit is that of the claim, and so are these.
-	Overcommit                float64
-	FileSystem, FormatOptions string
+	Overcommit                        float64
+	FileSystem, FormatOptions, Source string
 }
 
 // Errors. Their text is for people; what is wrapped decides the code of the answer.
@@ -101,5 +103,5 @@ func (r record) aside(layout schema.Layout, name string, now time.Time) (folder,
 
 // fits holds an existing volume to a claim.
 func (v Volume) fits(c Claim) bool {
-	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
+	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Source == c.Source && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,10 +28,9 @@ type Block struct {
 
 // Folders of a pool for blocks.
 const (
-	blocks       = volume.Blocks
-	blockTrash   = blocks + "/trash"
-	blockArchive = blocks + "/archive"
-	blockVolumes = blocks + "/volumes"
+	blockTrash   = volume.Blocks + "/trash"
+	blockArchive = volume.Blocks + "/archive"
+	blockVolumes = volume.BlockVolumes
 )
 
 // blockMode is of a volume's file: it is for the driver alone.
@@ -68,10 +68,18 @@ func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
 		return Volume{}, fmt.Errorf("recording volume %s: %w", c.Name, err)
 	}
 	v := r.volume(c.Name)
-	if !v.fits(c) {
-		return Volume{}, fmt.Errorf("%w: %s has %d bytes for %s and was asked for as %q", ErrExists, c.Name, r.Size, kindOf(r.FileSystem), r.Request)
+	if err := v.fitsBlock(c); err != nil {
+		return Volume{}, err
 	}
 	return v, extend(f, r)
+}
+
+// fitsBlock holds an existing volume to a claim, and tells what it is if it does not fit.
+func (v Volume) fitsBlock(c Claim) error {
+	if v.fits(c) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has %d bytes for %s, made of %s, and was asked for as %q", ErrExists, v.Name, v.Size, kindOf(v.FileSystem), cmp.Or(v.Source, "nothing"), v.Request)
 }
 
 func kindOf(fileSystem string) string {

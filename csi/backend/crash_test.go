@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -61,6 +63,12 @@ func operate(operation, dir string) error {
 		err = Sweep(ctx, root, schema.Block, logr.Discard())
 	case "block attach":
 		err = attach(Block{Root: root})
+	case "snapshot":
+		err = snapshotOf(root)
+	case "restore":
+		err = restored(root)
+	case "delete snapshot":
+		err = Block{Root: root}.DeleteSnapshot("s")
 	}
 	return err
 }
@@ -81,7 +89,7 @@ func attach(b Block) error {
 }
 
 // calls are the system calls that change or read a pool.
-var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat", "ftruncate", "fcntl"}
+var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat", "ftruncate", "fcntl", "lseek", "pread64", "pwrite64", "fsync"}
 
 // TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
 // system calls in turn, and repeats it: there is never a half-made volume that
@@ -114,6 +122,13 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 		{"block attach", blockMade, blockFormatted},
 		{"block delete", blockMade, blockGone(1)},
 		{"block sweep", func(t *testing.T, dir string) { blockMade(t, dir); must(t, operate("block delete", dir)) }, blockGone(0)},
+		{"snapshot", blockWritten, snapshots("a")},
+		{"restore", snapshotMade, snapshots("a", "b")},
+		{"delete snapshot", snapshotMade, func(t *testing.T, dir string) {
+			if _, err := (Block{Root: open(t, dir)}).Snapshot("s"); !errors.Is(err, ErrNoSnapshot) {
+				t.Errorf("after it was deleted: %v", err)
+			}
+		}},
 	} {
 		t.Run(test.operation, func(t *testing.T) {
 			kills := 0
@@ -255,6 +270,44 @@ func single(t *testing.T, dir string, n int) {
 func blockMade(t *testing.T, dir string) {
 	t.Helper()
 	must(t, operate("block create", dir))
+}
+
+func blockWritten(t *testing.T, dir string) {
+	t.Helper()
+	blockMade(t, dir)
+	must(t, os.WriteFile(filepath.Join(dir, Block{}.Place("a")), bytes.Repeat([]byte("x"), 100), blockMode))
+}
+
+func snapshotMade(t *testing.T, dir string) {
+	t.Helper()
+	blockWritten(t, dir)
+	must(t, operate("snapshot", dir))
+}
+
+// snapshots holds that there is one snapshot, that these are the volumes, and that all have
+// the content of the first, and that nothing is left that was on its way.
+func snapshots(volumes ...string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		b := Block{Root: open(t, dir)}
+		all, err := b.Snapshots(ctx)
+		if err != nil || len(all) != 1 || all[0].Volume != "a" || all[0].Size != 100 {
+			t.Errorf("snapshots %+v, %v", all, err)
+		}
+		places := []string{snapshotPlace("s")}
+		for _, v := range volumes {
+			places = append(places, b.Place(v))
+		}
+		for _, place := range places {
+			got, err := os.ReadFile(filepath.Join(dir, place))
+			if err != nil || !bytes.HasPrefix(got, bytes.Repeat([]byte("x"), 100)) {
+				t.Errorf("%s has %d bytes, %v", place, len(got), err)
+			}
+		}
+		if left, err := listed(b.Root, volume.Copies); err != nil || len(left) > 0 {
+			t.Errorf("left are %v, %v", left, err)
+		}
+	}
 }
 
 // blockHas holds that there is one volume of blocks, with a file of its size.

@@ -10,6 +10,8 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/ofd"
+	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -39,6 +41,82 @@ func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log log
 		log.Info("removed a deleted volume", "volume", name, "entries", removed)
 	}
 	return nil
+}
+
+// What nobody has worked on for so long was cut off and is not gone on with: copies, and
+// questions to nodes, which are repeated several times a second.
+const (
+	copyLeft = 24 * time.Hour
+	askLeft  = 10 * time.Minute
+)
+
+// SweepLeft removes copies and questions that were left over: old ones, and copies whose
+// source has gone.
+func (b Block) SweepLeft(log logr.Logger) error {
+	asks, err := b.Asks()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for ask := range asks {
+		errs = append(errs, b.sweepOld(volume.Asks+"/"+ask, askLeft))
+	}
+	names, err := listed(b.Root, volume.Copies)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, name := range names {
+		if err := b.sweepCopy(volume.Copies + "/" + name); err != nil && !errors.Is(err, ErrCopying) {
+			log.Info("a copy that was cut off stays", "copy", name, "error", err.Error())
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweepOld removes a file that was not changed for so long.
+func (b Block) sweepOld(place string, left time.Duration) error {
+	e, err := b.Root.Look(place)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	st, err := stat(e.File())
+	if err != nil || b.Now.now().Sub(time.Unix(st.Ctim.Unix())) < left {
+		return err
+	}
+	return b.Root.Unlink(place)
+}
+
+// sweepCopy removes a copy that nobody works on, if it is old or of nothing any more.
+func (b Block) sweepCopy(place string) error {
+	f, err := b.Root.Write(place)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
+		return ErrCopying
+	} else if err != nil {
+		return err
+	}
+	if is, err := b.isAt(f, place); err != nil || !is {
+		return err // it has become a volume or a snapshot
+	}
+	if text, err := beneath.Of(f).Attribute(volume.CopyAttribute); err == nil {
+		if note, err := volume.DecodeCopy(text); err == nil {
+			if _, err := b.Root.Mode(note.From); errors.Is(err, fs.ErrNotExist) {
+				return b.Root.Unlink(place)
+			}
+		}
+	}
+	return b.sweepOld(place, copyLeft)
 }
 
 // looks is how often what was removed may be found again: once for each folder in another

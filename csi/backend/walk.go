@@ -25,8 +25,19 @@ const readers = 16
 
 // list reads the volumes below a folder, two levels down.
 func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, error) {
+	return listAs(ctx, root, folder, func(e attributes, name string) (Volume, error) {
+		r, err := read(e)
+		return r.volume(name), err
+	})
+}
+
+// reader reads what is written on a file or folder: ErrNotFound when that is nothing.
+type reader[T any] func(e attributes, name string) (T, error)
+
+// listAs reads what is below a folder, two levels down.
+func listAs[T any](ctx context.Context, root *beneath.Dir, folder string, read reader[T]) ([]T, error) {
 	var mu sync.Mutex
-	var all []Volume
+	var all []T
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	top, err := root.Dir(folder)
@@ -39,7 +50,7 @@ func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, erro
 	defer top.Close()
 	err = eachBelow(ctx, top, ".", func(_ *beneath.Dir, first string) error {
 		group.Go(func() error {
-			found, err := listBelow(ctx, top, first)
+			found, err := listBelow(ctx, top, first, read)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, found...)
@@ -51,11 +62,11 @@ func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, erro
 	return all, cmp.Or(group.Wait(), err)
 }
 
-// listBelow lists the volumes below one of the first folders.
-func listBelow(ctx context.Context, top *beneath.Dir, first string) (all []Volume, err error) {
+// listBelow lists what is below one of the first folders.
+func listBelow[T any](ctx context.Context, top *beneath.Dir, first string, read reader[T]) (all []T, err error) {
 	err = eachBelow(ctx, top, first, func(second *beneath.Dir, name string) error {
 		return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
-			v, err := listedIn(parent, name)
+			v, err := listedIn(parent, name, read)
 			if err == nil {
 				all = append(all, v)
 			}
@@ -68,17 +79,16 @@ func listBelow(ctx context.Context, top *beneath.Dir, first string) (all []Volum
 	return all, err
 }
 
-func listedIn(parent *beneath.Dir, name string) (Volume, error) {
+func listedIn[T any](parent *beneath.Dir, name string, read reader[T]) (v T, err error) {
 	d, err := parent.Look(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Volume{}, ErrNotFound
+		return v, ErrNotFound
 	}
 	if err != nil {
-		return Volume{}, err
+		return v, err
 	}
 	defer d.Close()
-	r, err := read(d)
-	return r.volume(name), err
+	return read(d, name)
 }
 
 // eachBelow calls f for every entry of a folder; one that is not there has none.

@@ -74,6 +74,9 @@ type Holder struct {
 	held map[string]*held
 	seen map[string]locked // by pool
 	kept sync.Map          // pools that are looked after at the moment
+
+	asking sync.Map // pools that are looked at for questions at the moment
+	asks   sync.Map // questions that are known, by askKey
 }
 
 // held is one volume. Its lock is held while it is worked on.
@@ -86,6 +89,8 @@ type held struct {
 	device *os.File
 	lost   error // why nothing goes to the volume any more
 	fenced bool  // the device lets nothing through
+	// stopped is not nil while the volume stands still for a copy.
+	stopped *stop
 
 	attached atomic.Bool // for those who do not hold the lock
 }
@@ -138,6 +143,9 @@ func (h *Holder) prefix() string {
 // Start detaches what a former process has left: its clients have ended with it, so nothing
 // is behind those devices. One that is mounted goes when it is unmounted.
 func (h *Holder) Start() error {
+	if err := h.thawLeft(); err != nil {
+		return err
+	}
 	left, err := loop.Labelled(func(label string) bool { return strings.HasPrefix(label, h.prefix()) })
 	if err != nil {
 		return fmt.Errorf("looking for devices of a former process: %w", err)
@@ -289,6 +297,9 @@ func (h *Holder) Detach(ctx context.Context, pool, name string) error {
 	defer one.mu.Unlock()
 	if one.device == nil {
 		return nil
+	}
+	if one.stopped != nil {
+		return fmt.Errorf("%w: a copy of volume %s is being made", ErrBusy, name)
 	}
 	return h.release(ctx, one)
 }

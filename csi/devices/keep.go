@@ -242,6 +242,9 @@ func (h *Holder) lose(one *held, why error) {
 	h.measures().lost.WithLabelValues(one.pool).Inc()
 	h.Log.Info("a volume is lost", "pool", one.pool, "volume", one.name, "device", one.device.Name(), "reason", why.Error())
 	h.fence(one)
+	if one.stopped != nil {
+		one.stopped.end() // who waits for it gets an error
+	}
 }
 
 // fence closes the device of a lost volume, if that was not done.

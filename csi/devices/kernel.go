@@ -28,7 +28,7 @@ func openers(device string) (bool, error) {
 	if err := unix.Stat(device, &st); err != nil {
 		return false, fmt.Errorf("looking at %s: %w", device, err)
 	}
-	number := fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	number := mountinfo.Number(st.Rdev)
 	all, err := mountinfo.All()
 	if err != nil {
 		return false, err

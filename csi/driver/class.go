@@ -33,6 +33,8 @@ type class struct {
 	mkfs       string // words for the program that makes the file system of a block volume
 	// capabilities are what the volume is asked for with; they are of the request.
 	capabilities []*csi.VolumeCapability
+	source       source // and so is this
+	sized        bool   // and whether it asks for a size
 }
 
 func readClass(parameters map[string]string) (class, error) {
@@ -114,13 +116,13 @@ func (c class) serves(p catalog.Pool) error {
 	return nil
 }
 
-// onBlocks adds to a claim what block volumes need: what is to be made on them, and room
-// for it.
-func (c class) onBlocks(claim backend.Claim) (backend.Claim, error) {
+// onBlocks adds to a claim what block volumes need: what is to be on them, xfs unless
+// something else is usual, and room for it.
+func (c class) onBlocks(claim backend.Claim, usual string) (backend.Claim, error) {
 	claim.FileSystem, claim.FormatOptions = "", ""
 	for _, one := range c.capabilities {
 		if one.GetMount() != nil {
-			claim.FileSystem, claim.FormatOptions = cmp.Or(one.GetMount().GetFsType(), filesystem.XFS), c.mkfs
+			claim.FileSystem, claim.FormatOptions = cmp.Or(one.GetMount().GetFsType(), usual, filesystem.XFS), c.mkfs
 		}
 	}
 	if claim.FileSystem != "" {
@@ -142,8 +144,12 @@ const blockUnit = 1 << 20
 // layoutIn is the layout of the class's volumes in a pool.
 func (c class) layoutIn(p catalog.Pool) schema.Layout { return cmp.Or(c.layout, p.Layouts[0]) }
 
-// names are the pools to look at: those that the class names, or all.
+// names are the pools to look at: those that the class names, or all; for a copy, that of
+// its source.
 func (c class) names(d *Driver) ([]string, error) {
+	if c.source.pool != "" {
+		return []string{c.source.pool}, nil
+	}
 	if len(c.pools) > 0 {
 		names := slices.Clone(c.pools)
 		slices.Sort(names)

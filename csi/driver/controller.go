@@ -23,6 +23,7 @@ type controller struct {
 	// tried is the pool, by volume, in which a creation was begun and not ended
 	// well: it may have the volume, so a repeat goes nowhere else.
 	tried sync.Map
+	jobs  jobs // copies that are being made
 }
 
 func newController(d *Driver) *controller {
@@ -40,6 +41,9 @@ var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
 	csi.ControllerServiceCapability_RPC_GET_VOLUME_HEALTH,
 	csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
+	csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
+	csi.ControllerServiceCapability_RPC_LIST_SNAPSHOTS,
+	csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
 }
 
 // ControllerGetCapabilities lists them.
@@ -69,6 +73,9 @@ func (c *controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 		return nil, err
 	}
 	defer release()
+	if c.jobs.run(backend.VolumeKey(id.Name)) {
+		return nil, errBusy
+	}
 	o, err := c.d.open(ctx, id.Pool, id.Layout)
 	if err != nil {
 		return nil, err

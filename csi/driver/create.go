@@ -104,9 +104,6 @@ func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
 	if err := wellFormed(r.GetVolumeCapabilities()); err != nil {
 		return class{}, claim, err
 	}
-	if r.GetVolumeContentSource() != nil {
-		return class{}, claim, invalid("volumes of this layout cannot be made from snapshots or other volumes")
-	}
 	if err := reachable(r.GetAccessibilityRequirements()); err != nil {
 		return class{}, claim, err
 	}
@@ -119,6 +116,10 @@ func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
 		return k, claim, err
 	}
 	k.reclaim, k.capabilities = cmp.Or(after, k.reclaim), r.GetVolumeCapabilities()
+	if k.source, err = readSource(r.GetVolumeContentSource()); err != nil {
+		return k, claim, err
+	}
+	k.sized, claim.Source = r.GetCapacityRange().GetRequiredBytes() > 0, k.source.key
 	claim.Size, claim.Limit, err = sizeOf(r.GetCapacityRange())
 	return k, claim, err
 }
@@ -188,19 +189,23 @@ func (c *controller) free(ctx context.Context, o *opened, k class) (int64, error
 // pool is chosen anew.
 func (c *controller) existing(ctx context.Context, pools []*opened, class class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
 	for _, o := range pools {
-		_, err := o.backend.Get(ctx, claim.Name)
+		v, err := o.backend.Get(ctx, claim.Name)
 		if errors.Is(err, backend.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if o.layout == schema.Block {
-			if claim, err = class.onBlocks(claim); err != nil {
-				return nil, err
-			}
+		switch {
+		case claim.Source != "" && v.Source == claim.Source: // which may have gone by now
+			claim, err = class.likeSource(claim, min(v.Size, claim.Size), v.FileSystem)
+		case o.layout == schema.Block:
+			claim, err = class.onBlocks(claim, "")
 		}
-		v, err := o.backend.Create(ctx, claim) // finds it, and compares
+		if err != nil {
+			return nil, err
+		}
+		v, err = o.backend.Create(ctx, claim) // finds it, and compares
 		if err != nil {
 			return nil, err
 		}
@@ -212,9 +217,12 @@ func (c *controller) existing(ctx context.Context, pools []*opened, class class,
 // createIn reserves room and makes the volume.
 func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
 	claim.Reclaim, claim.Overcommit = cmp.Or(k.reclaim, o.Reclaim), k.overcommit
+	if claim.Source != "" {
+		return c.copyIn(ctx, o, k, claim)
+	}
 	if o.layout == schema.Block {
 		var err error
-		if claim, err = k.onBlocks(claim); err != nil {
+		if claim, err = k.onBlocks(claim, ""); err != nil {
 			return nil, err
 		}
 	}
@@ -250,6 +258,9 @@ func (c *controller) createIn(ctx context.Context, o *opened, k class, claim bac
 func (c *controller) created(ctx context.Context, o *opened, v backend.Volume) (*csi.CreateVolumeResponse, error) {
 	id := volumeid.ID{Pool: o.Pool.Pool, Layout: o.layout, Name: v.Name}
 	answer := &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size, AccessibleTopology: []*csi.Topology{everywhere()}}
+	if v.Source != "" {
+		answer.ContentSource = content(o.Pool.Pool, v.Source)
+	}
 	mode, err := c.limit(ctx, o, v)
 	if err != nil {
 		return nil, err
@@ -275,6 +286,10 @@ func (c *controller) limit(ctx context.Context, o *opened, v backend.Volume) (qu
 
 // describe names what a class takes.
 func (c class) describe() string {
+	if at := c.source.pool; at != "" {
+		c.source.pool = ""
+		return fmt.Sprintf("%s, and a copy is made in the pool of its source, %s", c.describe(), at)
+	}
 	if len(c.pools) > 0 {
 		return fmt.Sprintf("pools %v that serve %s", c.pools, cmp.Or(string(c.layout), "anything"))
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/copies"
 	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/socket"
@@ -44,6 +45,7 @@ type Driver struct {
 	Mounts      Mounter
 	Blocks      Blocks        // nil: this process has none
 	Quota       quota.Limiter // nil is quota.Advisory
+	Copies      copies.Copier // makes snapshots and clones
 	// Nodes tells whether the driver runs on a node; nil takes any for one that it does.
 	Nodes      func(ctx context.Context, name string) (bool, error)
 	Events     Events // nil tells nobody

@@ -18,6 +18,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/copies"
 	"github.com/atoll-storage/atoll/csi/devices"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
@@ -51,6 +52,7 @@ func codeOf(err error) codes.Code {
 		code codes.Code
 	}{
 		{backend.ErrNotFound, codes.NotFound},
+		{backend.ErrNoSnapshot, codes.NotFound},
 		{errInvalid, codes.InvalidArgument},
 		{errRange, codes.OutOfRange},
 		{errBusy, codes.Aborted},
@@ -59,6 +61,10 @@ func codeOf(err error) codes.Code {
 		{volumeid.ErrInvalid, codes.NotFound}, // no such volume can be
 		{backend.ErrInUse, codes.FailedPrecondition},
 		{devices.ErrBusy, codes.Aborted},
+		{backend.ErrCopying, codes.Aborted},
+		{copies.ErrMoving, codes.Aborted},
+		{copies.ErrPause, codes.FailedPrecondition},
+		{copies.ErrSilent, codes.Unavailable},
 		{devices.ErrOpen, codes.Unavailable},
 		{devices.ErrLost, codes.Unavailable},
 		{devices.ErrOther, codes.FailedPrecondition},

@@ -111,8 +111,27 @@ func promises(ctx context.Context, d *Driver, p catalog.Pool) ([]backend.Volume,
 			v.Name = promise(layout, v.Name)
 			all = append(all, v)
 		}
+		if layout == schema.Block {
+			snapshots, err := snapshotsOf(ctx, d, p)
+			if err != nil {
+				return nil, err
+			}
+			for _, s := range snapshots {
+				all = append(all, backend.Volume{Name: backend.SnapshotKey(s.Name), Size: s.Used})
+			}
+		}
 	}
 	return all, nil
+}
+
+// snapshotsOf lists the snapshots in a pool that serves blocks.
+func snapshotsOf(ctx context.Context, d *Driver, p catalog.Pool) ([]backend.Snapshot, error) {
+	o, err := d.openPool(ctx, p, schema.Block)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return o.blocks().Snapshots(ctx)
 }
 
 // promise is what the ledger calls a volume: a pool may have one of each layout of a name.

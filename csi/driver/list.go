@@ -14,37 +14,42 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// tokenPrefix marks tokens of ListVolumes; the rest is the last ID of the page
+// tokenPrefix marks tokens of lists; the rest is the last ID of the page
 // before, so that pages stay right while volumes come and go.
 const tokenPrefix = "after:"
 
 // ListVolumes lists the volumes of all pools by ID. A pool that is out of reach
 // makes the list incomplete, and so the call fails.
 func (c *controller) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
-	after, valid := strings.CutPrefix(r.GetStartingToken(), tokenPrefix)
-	if r.GetStartingToken() != "" && !valid {
-		return nil, status.Errorf(codes.Aborted, "the token %q is not one of this driver: list from the beginning", r.GetStartingToken())
-	}
-	if r.GetMaxEntries() < 0 {
-		return nil, invalid("max_entries is not negative")
-	}
 	entries, err := c.all(ctx)
 	if err != nil {
 		return nil, err
 	}
-	start, _ := slices.BinarySearchFunc(entries, after, func(e *csi.ListVolumesResponse_Entry, after string) int {
-		if e.GetVolume().GetVolumeId() <= after {
+	answer := &csi.ListVolumesResponse{}
+	answer.Entries, answer.NextToken, err = page(entries, func(e *csi.ListVolumesResponse_Entry) string { return e.GetVolume().GetVolumeId() }, r.GetStartingToken(), r.GetMaxEntries())
+	return answer, err
+}
+
+// page cuts one page out of what is sorted by ID, and gives the token for the next.
+func page[E any](entries []E, id func(E) string, token string, most int32) (cut []E, next string, err error) {
+	after, valid := strings.CutPrefix(token, tokenPrefix)
+	if token != "" && !valid {
+		return nil, "", status.Errorf(codes.Aborted, "the token %q is not one of this driver: list from the beginning", token)
+	}
+	if most < 0 {
+		return nil, "", invalid("max_entries is not negative")
+	}
+	start, _ := slices.BinarySearchFunc(entries, after, func(e E, after string) int {
+		if id(e) <= after {
 			return -1
 		}
 		return 1
 	})
 	entries = entries[start:]
-	answer := &csi.ListVolumesResponse{Entries: entries}
-	if most := int(r.GetMaxEntries()); most > 0 && len(entries) > most {
-		answer.Entries = entries[:most]
-		answer.NextToken = tokenPrefix + entries[most-1].GetVolume().GetVolumeId()
+	if n := int(most); n > 0 && len(entries) > n {
+		return entries[:n], tokenPrefix + id(entries[n-1]), nil
 	}
-	return answer, nil
+	return entries, "", nil
 }
 
 // all reads the volumes of all pools, sorted by ID.

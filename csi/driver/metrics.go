@@ -30,7 +30,7 @@ func newMetrics() *metrics {
 		size:     pools("atoll_pool_size_bytes", "What the pool has."),
 		used:     pools("atoll_pool_used_bytes", "What of it is used, by volumes and by everything else."),
 		promised: pools("atoll_pool_promised_bytes", "Sum of the sizes of its volumes: more than the pool has where classes overcommit."),
-		volumes:  pools("atoll_pool_volumes", "Volumes of the pool, of all layouts."),
+		volumes:  pools("atoll_pool_volumes", "Volumes of the pool, of all layouts, and snapshots."),
 	}
 	m.registry.MustRegister(m.calls, m.size, m.used, m.promised, m.volumes)
 	return m

@@ -130,7 +130,7 @@ func numberOf(device *os.File) (string, error) {
 	if err := unix.Fstat(int(device.Fd()), &st); err != nil {
 		return "", fmt.Errorf("looking at %s: %w", device.Name(), err)
 	}
-	return fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
+	return mountinfo.Number(st.Rdev), nil
 }
 
 // mountDevice mounts a device here, and makes its file system as large as it is.

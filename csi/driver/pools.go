@@ -59,6 +59,9 @@ func (d *Driver) openPool(ctx context.Context, p catalog.Pool, layout schema.Lay
 	return o, nil
 }
 
+// blocks are the volumes of blocks of the pool, whatever layout it was opened with.
+func (o *opened) blocks() backend.Block { return backend.Block{Root: o.root} }
+
 // folders are the volumes of a layout that keeps them as folders.
 func (o *opened) folders() (backend.Folders, error) {
 	f, are := o.backend.(backend.Folders)

@@ -66,6 +66,11 @@ func (s *sweeper) sweep(ctx context.Context, t target) {
 	if err := backend.Sweep(ctx, o.root, t.layout, log); err != nil {
 		log.Info("the trash is not empty yet", "error", err.Error())
 	}
+	if t.layout == schema.Block {
+		if err := o.blocks().SweepLeft(log); err != nil {
+			log.Info("something of copies that were cut off is left", "error", err.Error())
+		}
+	}
 }
 
 // all asks for a turn of every pool: at the start, and now and then.

@@ -3,12 +3,12 @@ package quota
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
+	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/schema"
@@ -16,15 +16,7 @@ import (
 )
 
 // Agents asks the agents of a pool's bricks.
-type Agents struct {
-	// Keys gives the keys of this moment: they may change while the driver runs.
-	Keys func() (agent.Keys, error)
-
-	client agent.Client
-}
-
-// agentLimit is how long one agent may take.
-const agentLimit = 10 * time.Second
+type Agents struct{ *agents.Agents }
 
 // dialLimit is how long it takes to find out that a brick is away.
 const dialLimit = 2 * time.Second
@@ -38,53 +30,30 @@ const ModeEachSet Mode = "enforced-per-set"
 // without agents, or without keys, and those of Arbiter pools, are advisory: with an
 // arbiter a full brick gives errors at random (docs/limitations.md).
 func (a *Agents) Limit(ctx context.Context, p catalog.Pool, folder string, size int64) (Mode, error) {
-	keys, err := a.Keys()
-	if err != nil {
-		return "", err
-	}
-	if len(keys) == 0 || p.Type == schema.External || p.Type == schema.Arbiter {
+	if p.Type == schema.External || p.Type == schema.Arbiter {
 		return ModeAdvisory, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentLimit)
-	defer cancel()
 	enforced := make([]bool, len(p.Bricks))
-	errs := make([]error, len(p.Bricks))
-	var wait sync.WaitGroup
-	for i, b := range p.Bricks {
-		if b.Agent == 0 {
-			return ModeAdvisory, nil
+	errs, err := a.Each(ctx, p, func(ctx context.Context, b agents.Brick) error {
+		answer, err := a.Client.Limit(ctx, b.At, b.Audience, agent.LimitRequest{Folder: folder, Bytes: size}, b.Keys)
+		if enforced[b.Index] = answer.Enforced; err != nil && away(ctx, p.Bricks[b.Index]) {
+			enforced[b.Index], err = true, nil
 		}
-		wait.Go(func() {
-			enforced[i], errs[i] = a.one(ctx, p, i, agent.LimitRequest{Folder: folder, Bytes: size}, keys)
-			if errs[i] != nil && away(ctx, b) {
-				enforced[i], errs[i] = true, nil
-			}
-		})
+		return err
+	})
+	if errors.Is(err, agents.ErrNone) {
+		return ModeAdvisory, nil
 	}
-	wait.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return "", err
 	}
-	for _, is := range enforced {
-		if !is {
-			return ModeAdvisory, nil
-		}
+	if slices.Contains(enforced, false) {
+		return ModeAdvisory, nil
 	}
 	if len(p.Bricks) > p.SetSize {
 		return ModeEachSet, nil
 	}
 	return ModeEnforced, nil
-}
-
-// one asks the agent of one brick.
-func (a *Agents) one(ctx context.Context, p catalog.Pool, index int, q agent.LimitRequest, keys agent.Keys) (enforced bool, err error) {
-	b := p.Bricks[index]
-	at := net.JoinHostPort(b.Host, strconv.Itoa(b.Agent))
-	l, err := a.client.Limit(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(index)), q, keys)
-	if err != nil {
-		return false, fmt.Errorf("the agent of brick %d (%s): %w", index, at, err)
-	}
-	return l.Enforced, nil
 }
 
 // away tells whether the brick itself cannot be reached either.

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -38,9 +37,5 @@ func DecodeAttachment(text []byte) (Attachment, error) {
 // Encode writes an attachment.
 func (a Attachment) Encode() ([]byte, error) {
 	a.Version = Version
-	text, err := json.Marshal(a)
-	if err != nil {
-		return nil, fmt.Errorf("writing who has a volume: %w", err)
-	}
-	return text, nil
+	return encode(a, "who has a volume")
 }

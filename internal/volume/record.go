@@ -3,7 +3,6 @@
 package volume
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -43,8 +42,14 @@ const Folder = "subvol"
 // Depth is how many folders above a volume are its pool's: subvol, xx and yy.
 const Depth = 3
 
-// Blocks is the folder of a pool below which volumes of blocks are. They are files.
-const Blocks = "blocks"
+// Blocks is the folder of a pool for volumes of blocks. They are files, below
+// BlockVolumes; their snapshots are below Snapshots, and what becomes one of either in Copies.
+const (
+	Blocks       = "blocks"
+	BlockVolumes = Blocks + "/volumes"
+	Snapshots    = Blocks + "/snapshots"
+	Copies       = Blocks + "/copies"
+)
 
 // Version is that of the records that this program writes and reads.
 const Version = 1
@@ -62,6 +67,8 @@ type Record struct {
 	// business but the tenant's, and from other volumes. FormatOptions are its mkfs's.
 	FileSystem    string `json:"fs,omitempty"`
 	FormatOptions string `json:"mkfs,omitempty"`
+	// Source is what its first content is a copy of: snapshot/NAME or volume/NAME.
+	Source string `json:"source,omitempty"`
 }
 
 // ErrRecord says that a record cannot be read: nothing is done with the volume.
@@ -81,9 +88,5 @@ func Decode(text []byte) (Record, error) {
 
 // Encode writes a record.
 func (r Record) Encode() ([]byte, error) {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("writing a volume's record: %w", err)
-	}
-	return text, nil
+	return encode(r, "a volume's record")
 }

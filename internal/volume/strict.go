@@ -21,3 +21,11 @@ func decode(text []byte, into any, what string) error {
 	}
 	return nil
 }
+
+func encode(v any, what string) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", what, err)
+	}
+	return text, nil
+}

@@ -86,6 +86,29 @@ func Parse(text string) (ID, error) {
 	return id, nil
 }
 
+// Snapshot is a snapshot of a volume of blocks. Its text is v1.snapshot.<pool>.<name>.
+type Snapshot struct {
+	Pool string
+	Name string // safe as one component of a path
+}
+
+// snapshotWord stands in a snapshot's ID where a volume's has its layout.
+const snapshotWord = "snapshot"
+
+// String writes the ID.
+func (s Snapshot) String() string {
+	return strings.Join([]string{version, snapshotWord, s.Pool, s.Name}, ".")
+}
+
+// ParseSnapshot reads a snapshot's ID. What it accepts is exactly what String writes.
+func ParseSnapshot(text string) (Snapshot, error) {
+	parts := strings.Split(text, ".")
+	if len(text) > MaxLength || len(parts) != 4 || parts[0] != version || parts[1] != snapshotWord || !part.MatchString(parts[2]) || !part.MatchString(parts[3]) {
+		return Snapshot{}, fmt.Errorf("%w, and not of a snapshot: %q; it looks like v1.snapshot.pool.name", ErrInvalid, text)
+	}
+	return Snapshot{parts[2], parts[3]}, nil
+}
+
 // Name gives a volume's name for the name of a request: the same one where that
 // is safe, else a digest of it. Different requests get different names.
 func Name(request string) string {

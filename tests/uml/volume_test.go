@@ -22,6 +22,7 @@ import (
 	agents "github.com/atoll-storage/atoll/brick/agent"
 	brickquota "github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"
@@ -88,7 +89,7 @@ func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agen
 	t.Cleanup(clients.Close)
 	d := &driver.Driver{
 		Catalog: pools, Mounts: clients, Log: logr.Discard(), Controller: true,
-		Quota: &quota.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }},
+		Quota: &quota.Agents{Agents: &agents.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }}},
 	}
 	socket := "unix://" + filepath.Join(dir, "csi.sock")
 	served := make(chan error, 1)

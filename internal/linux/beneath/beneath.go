@@ -69,6 +69,13 @@ func (d *Dir) ReadAny(name string) (*os.File, error) {
 	return d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 }
 
+// ReadDirect opens a file below for reading past the page cache (O_DIRECT): offsets, lengths
+// and buffers are in whole blocks. What was read before, and has been changed elsewhere since,
+// is read anew. Close it.
+func (d *Dir) ReadDirect(name string) (*os.File, error) {
+	return d.open(name, unix.O_RDONLY|unix.O_DIRECT)
+}
+
 // Mode gives the type and permissions of what is below, without following a link.
 func (d *Dir) Mode(name string) (uint32, error) {
 	var st unix.Stat_t

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Mount is one line.
@@ -20,6 +22,11 @@ type Mount struct {
 	Shared bool   // what is mounted below it is seen by its peers
 	Type   string // of the file system, such as fuse.glusterfs
 	Source string
+}
+
+// Number is a device, as stat(2) gives it, as it is written here.
+func Number(device uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
 }
 
 // All lists the mounts in the order in which they were made.

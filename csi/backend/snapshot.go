@@ -1,0 +1,91 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/schema"
+)
+
+// Snapshot is a volume of blocks as it was at one moment. It is a file of its own: the
+// volume may go, and its snapshots stay.
+type Snapshot struct {
+	Name    string
+	Request string
+	Volume  string // name of the volume
+	Size    int64  // bytes, of the volume
+	Used    int64  // what its content took when it was made, in bytes
+	Created time.Time
+	// FileSystem and Formatted are those of the volume: what was to be on it, and was.
+	FileSystem, Formatted string
+}
+
+// ErrNoSnapshot says that there is no snapshot of this name.
+var ErrNoSnapshot = errors.New("there is no such snapshot")
+
+func snapshotPlace(name string) string { return hashedIn(volume.Snapshots, name) + "/" + name }
+
+// Snapshot reads a snapshot; ErrNoSnapshot.
+func (b Block) Snapshot(name string) (Snapshot, error) {
+	e, err := b.Root.Look(snapshotPlace(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
+	}
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("opening snapshot %s: %w", name, err)
+	}
+	defer e.Close()
+	s, err := readSnapshot(e, name)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrNoSnapshot
+	}
+	if err != nil {
+		return s, fmt.Errorf("snapshot %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// Snapshots reads all snapshots, in no order.
+func (b Block) Snapshots(ctx context.Context) ([]Snapshot, error) {
+	return listAs(ctx, b.Root, volume.Snapshots, readSnapshot)
+}
+
+func readSnapshot(e attributes, name string) (Snapshot, error) {
+	text, err := e.Attribute(volume.SnapshotAttribute)
+	if errors.Is(err, beneath.ErrNoAttribute) {
+		return Snapshot{}, ErrNotFound
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	r, err := volume.DecodeSnapshot(text)
+	return Snapshot{name, r.Request, r.Volume, r.Size, r.Used, r.Created, r.FileSystem, r.Formatted}, err
+}
+
+func (s Snapshot) record() volume.Snapshot {
+	return volume.Snapshot{Request: s.Request, Volume: s.Volume, Size: s.Size, Used: s.Used, Created: s.Created.UTC(), FileSystem: s.FileSystem, Formatted: s.Formatted}
+}
+
+// DeleteSnapshot gives a snapshot to the trash, in one step. One that is not there is no
+// error. Who is reading it reads on.
+func (b Block) DeleteSnapshot(name string) error {
+	if err := b.Root.MkdirAll(blockTrash, ownMode); err != nil {
+		return fmt.Errorf("making %s: %w", blockTrash, err)
+	}
+	_, to := record{}.aside(schema.Block, name, b.Now.now())
+	err := b.Root.Rename(snapshotPlace(name), to)
+	if errors.Is(err, unix.ENOSPC) { // there is no room for the name
+		err = b.Root.Unlink(snapshotPlace(name))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deleting snapshot %s: %w", name, err)
+	}
+	return nil
+}

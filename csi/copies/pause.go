@@ -1,0 +1,129 @@
+package copies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/internal/volume"
+)
+
+const (
+	// beatEvery is how often a node is told that it is still waited for: well below
+	// devices.BeatLimit.
+	beatEvery = 200 * time.Millisecond
+	// seenLimit is how long a node may take to see a question.
+	seenLimit = 10 * time.Second
+	// stopLimit is how long it may take from then on to write out what it has.
+	stopLimit = time.Minute
+	// confirmLimit is how long it may take to say whether something was written.
+	confirmLimit = 10 * time.Second
+	// answerEvery is how often the answer is read.
+	answerEvery = 30 * time.Millisecond
+)
+
+// pause is a volume that stands still on the node that has it.
+type pause struct {
+	source *backend.Source
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+
+	mu  sync.Mutex
+	ask *backend.Ask
+}
+
+// begin has the node stop writing. ErrMoving when it has given the volume back meanwhile.
+func begin(ctx context.Context, o Order, s *backend.Source) (*pause, error) {
+	ask, err := o.Blocks.Ask(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p := &pause{source: s, stop: stop, ask: ask}
+	p.done.Go(func() { p.beat(beating) })
+	err = p.wait(ctx, seenLimit, volume.Stopping, volume.Stopped)
+	if err == nil {
+		err = p.wait(ctx, stopLimit, volume.Stopped)
+	}
+	if err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pause) beat(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		_ = p.ask.Beat() // the node goes on if it is not heard of for too long, and says so in the end
+		p.mu.Unlock()
+	}
+}
+
+// confirm has the node say that nothing was written; ErrMoving when something was.
+func (p *pause) confirm(ctx context.Context) error {
+	p.mu.Lock()
+	err := p.ask.Copied()
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return p.wait(ctx, confirmLimit, volume.Kept)
+}
+
+// wait waits for one of these answers.
+func (p *pause) wait(ctx context.Context, limit time.Duration, states ...volume.State) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		a, err := p.ask.Answer()
+		if err != nil {
+			return fmt.Errorf("reading the answer of the node that has volume %s: %w", p.source.Name, err)
+		}
+		for _, s := range states {
+			if a.State == s {
+				return nil
+			}
+		}
+		switch a.State {
+		case volume.Refused:
+			return fmt.Errorf("%w: node %s does not stop it: %s", ErrMoving, a.Node, a.Why)
+		case volume.Written:
+			return fmt.Errorf("%w: node %s says: %s", ErrMoving, a.Node, a.Why)
+		}
+		select {
+		case <-ctx.Done():
+			return p.silent(a, limit)
+		case <-time.After(answerEvery):
+		}
+	}
+}
+
+// silent tells why there was no answer.
+func (p *pause) silent(last volume.Answer, limit time.Duration) error {
+	if freed, err := p.source.Freed(); freed || err != nil {
+		return errors.Join(fmt.Errorf("%w: the node has given volume %s back", ErrMoving, p.source.Name), err)
+	}
+	said := "nothing"
+	if last.State != "" {
+		said = string(last.State)
+	}
+	return fmt.Errorf("%w: node %s has volume %s and said %s within %s; is its atoll-csi-mounter pod well, and of this version?", ErrSilent, p.source.Node, p.source.Name, said, limit)
+}
+
+// end takes the question back: the node goes on.
+func (p *pause) end() {
+	p.stop()
+	p.done.Wait()
+	_ = p.ask.Close() // what stays has no beat, and is swept
+}
