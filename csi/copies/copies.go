@@ -33,7 +33,7 @@ const PauseLimit = time.Minute
 
 // attempts is how often a copy is begun anew when the source was written meanwhile: raw
 // devices cannot be stopped, but often have nothing to write for a moment.
-const attempts = 10
+const attempts = 5
 
 // sayEvery is how often a copy that takes long says how far it is.
 const sayEvery = 10 * time.Second
@@ -89,7 +89,11 @@ func (c Copier) once(ctx context.Context, o Order, finish func(*backend.Copy, *b
 		defer p.end()
 		at = time.Now()
 	}
-	made, err := c.fill(ctx, o, source)
+	filling := ctx
+	if p != nil {
+		filling = p.still
+	}
+	made, err := c.fill(filling, o, source)
 	if err != nil {
 		return err
 	}
@@ -131,7 +135,7 @@ func (c Copier) fill(ctx context.Context, o Order, s *backend.Source) (*backend.
 		return made, nil
 	}
 	if limit.Err() != nil {
-		err = errors.Join(context.Cause(limit), err)
+		err = fmt.Errorf("%w (%w)", context.Cause(limit), err)
 	}
 	if s.Held { // nothing of it can be used
 		err = errors.Join(err, made.Discard())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,12 @@ const (
 // pause is a volume that stands still on the node that has it.
 type pause struct {
 	source *backend.Source
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	// still ends when the node says that something was written: what is being copied is of
+	// no use then.
+	still context.Context
+	moved context.CancelCauseFunc
+	stop  context.CancelFunc
+	done  sync.WaitGroup
 
 	mu  sync.Mutex
 	ask *backend.Ask
@@ -43,6 +48,7 @@ func begin(ctx context.Context, o Order, s *backend.Source) (*pause, error) {
 	}
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p := &pause{source: s, stop: stop, ask: ask}
+	p.still, p.moved = context.WithCancelCause(ctx)
 	p.done.Go(func() { p.beat(beating) })
 	err = p.wait(ctx, seenLimit, volume.Stopping, volume.Stopped)
 	if err == nil {
@@ -66,8 +72,17 @@ func (p *pause) beat(ctx context.Context) {
 		}
 		p.mu.Lock()
 		_ = p.ask.Beat() // the node goes on if it is not heard of for too long, and says so in the end
+		a, err := p.ask.Answer()
 		p.mu.Unlock()
+		if err == nil && a.State == volume.Written {
+			p.moved(p.unkept(a))
+		}
 	}
+}
+
+// unkept is the error of a volume that did not stand still.
+func (p *pause) unkept(a volume.Answer) error {
+	return fmt.Errorf("%w: node %s says of volume %s: %s", ErrMoving, a.Node, p.source.Name, a.Why)
 }
 
 // confirm has the node say that nothing was written; ErrMoving when something was.
@@ -90,16 +105,11 @@ func (p *pause) wait(ctx context.Context, limit time.Duration, states ...volume.
 		if err != nil {
 			return fmt.Errorf("reading the answer of the node that has volume %s: %w", p.source.Name, err)
 		}
-		for _, s := range states {
-			if a.State == s {
-				return nil
-			}
+		if slices.Contains(states, a.State) {
+			return nil
 		}
-		switch a.State {
-		case volume.Refused:
-			return fmt.Errorf("%w: node %s does not stop it: %s", ErrMoving, a.Node, a.Why)
-		case volume.Written:
-			return fmt.Errorf("%w: node %s says: %s", ErrMoving, a.Node, a.Why)
+		if a.State == volume.Refused || a.State == volume.Written {
+			return p.unkept(a)
 		}
 		select {
 		case <-ctx.Done():
@@ -125,5 +135,6 @@ func (p *pause) silent(last volume.Answer, limit time.Duration) error {
 func (p *pause) end() {
 	p.stop()
 	p.done.Wait()
+	p.moved(nil)
 	_ = p.ask.Close() // what stays has no beat, and is swept
 }

@@ -53,6 +53,9 @@ func (c Copier) share(ctx context.Context, o Order, s *backend.Source) (*backend
 		if err := errors.Join(made.Discard(), made.Close()); err != nil {
 			return nil, err
 		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil || outcome != agent.ShareApart {
 			c.Log.Info("bricks do not share a copy's content", "pool", o.Pool.Pool, "from", s.Key, "outcome", outcome, "error", text(err))
 			return nil, nil
@@ -99,7 +102,7 @@ func (c Copier) ask(ctx context.Context, p catalog.Pool, from, to string) (agent
 		}
 		select {
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return "", context.Cause(ctx)
 		case <-time.After(alikeEvery):
 		}
 	}

@@ -146,17 +146,18 @@ func (h *Holder) answer(ctx context.Context, one *held, asked *backend.Asked) er
 	h.say(asked, volume.Stopped, nil)
 	for {
 		a, waits := next(ctx, beats)
-		switch {
-		case !waits:
+		if !waits {
 			h.Log.Info("a volume goes on, nobody waits any more", "pool", one.pool, "volume", one.name, "stopped", time.Since(begin).String())
 			return nil
-		case a.Copied:
-			state, err := s.kept()
-			s.goOn()
-			h.say(asked, state, err)
-			h.Log.Info("a volume goes on", "pool", one.pool, "volume", one.name, "stopped", time.Since(begin).String(), "state", state)
-			return nil
 		}
+		state, err := s.kept()
+		if !a.Copied && state == volume.Kept {
+			continue
+		}
+		s.goOn()
+		h.say(asked, state, err)
+		h.Log.Info("a volume goes on", "pool", one.pool, "volume", one.name, "stopped", time.Since(begin).String(), "state", state)
+		return nil
 	}
 }
 

@@ -4,8 +4,11 @@ package block
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -41,6 +44,40 @@ type node struct {
 	csi     csi.NodeClient
 }
 
+// TestMain lets all kinds of pools be tested beside each other on few cores, too: mostly,
+// tests wait.
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", strconv.Itoa(len(kinds))) // unless another number is asked for
+	os.Exit(m.Run())
+}
+
+// kind is a kind of pools, of one set.
+type kind struct {
+	name   string
+	is     schema.Type
+	bricks int // without a tiebreaker
+	shape  func(*volfile.Pool)
+}
+
+// kinds are those whose volumes outlive the restart of a brick.
+var kinds = []kind{
+	{"Replica3", schema.Replica3, 3, nil},
+	{"Arbiter", schema.Arbiter, 3, nil},
+	{"Disperse 2+1", schema.Disperse, 3, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
+	{"Replica2 with a tiebreaker", schema.Replica2, 2, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
+}
+
+// onKinds runs a test on all kinds, beside each other.
+func onKinds(t *testing.T, test func(*testing.T, kind)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, k)
+		})
+	}
+}
+
 // start makes a pool of three bricks, a self-heal daemon, a controller, and nodes.
 func start(t *testing.T, names ...string) *cluster {
 	t.Helper()
@@ -49,6 +86,12 @@ func start(t *testing.T, names ...string) *cluster {
 
 // startOn is start with bricks that are shaped before they start.
 func startOn(t *testing.T, shape func(*volfile.Pool), names ...string) *cluster {
+	t.Helper()
+	return startKind(t, kind{"", schema.Replica3, 3, shape}, names...)
+}
+
+// startKind is start with a pool of another kind.
+func startKind(t *testing.T, k kind, names ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
 	if testing.Short() {
@@ -64,7 +107,7 @@ func startOn(t *testing.T, shape func(*volfile.Pool), names ...string) *cluster 
 		}
 	})
 	address, path := c.add()
-	c.bricks = bricks.StartIn(t, path, address, schema.Replica3, 3, shape)
+	c.bricks = bricks.StartIn(t, path, address, k.is, k.bricks, k.shape)
 	c.bricks.Heal()
 	for i, name := range names {
 		n := &node{t: t, c: c, name: name, h: host.Bare(t)}

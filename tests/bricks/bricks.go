@@ -288,12 +288,12 @@ func (c *Cluster) PendingHeals() int {
 			}
 		}
 	}
-	return n + c.blamed()
+	return n + c.Blamed()
 }
 
-// blamed counts the bricks that the thin arbiter still holds for stale: it is
+// Blamed counts the bricks that the thin arbiter still holds for stale: it is
 // asked only when a brick is away, and then overrules the bricks' own marks.
-func (c *Cluster) blamed() int {
+func (c *Cluster) Blamed() int {
 	if c.Pool.Tiebreaker == nil {
 		return 0
 	}

@@ -21,8 +21,8 @@ import (
 
 	agents "github.com/atoll-storage/atoll/brick/agent"
 	brickquota "github.com/atoll-storage/atoll/brick/quota"
-	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/agents"
+	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"

@@ -1,0 +1,96 @@
+package bricks
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
+	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/render/volfile"
+)
+
+// StartAgents starts an agent for each brick, with the keys of a folder. They heal nothing.
+func (c *Cluster) StartAgents(program, keys string) {
+	c.t.Helper()
+	var ports []int
+	for i, b := range c.Pool.Bricks {
+		at := c.endpoint("")
+		agent := append(c.command(program), "agent", "--namespace=atoll-system", "--pool="+c.Pool.Name, "--brick="+strconv.Itoa(i), "--directory="+b.Directory,
+			"--port="+strconv.Itoa(b.Port), fmt.Sprintf("--listen=%s:%d", at.Host, at.Port), "--keys="+keys)
+		c.Run(agent[0], agent[1:]...)
+		ports = append(ports, at.Port)
+		c.Eventually(20*time.Second, "the agent listens", func() bool {
+			return c.inside(func() error {
+				conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
+				if err == nil {
+					conn.Close()
+				}
+				return err
+			}) == nil
+		})
+	}
+	c.Agents(ports)
+}
+
+// Keys makes a folder with a key.
+func Keys(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "1"), []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// xfsSize is that of the file system that OnXFS makes, in bytes; it takes what is written.
+const xfsSize = 20 << 30
+
+// OnXFS has the bricks of a pool on a file system whose files can share their content.
+func OnXFS(t testing.TB, p *volfile.Pool) {
+	t.Helper()
+	dir := t.TempDir()
+	disk, err := os.Create(filepath.Join(dir, "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	if err := disk.Truncate(xfsSize); err != nil {
+		t.Fatal(err)
+	}
+	device, err := loop.Attach(disk, loop.AutoClear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	if err := filesystem.Make(t.Context(), device, filesystem.XFS, ""); err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(dir, "mounted")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	place, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer place.Close()
+	if err := filesystem.Mount(device.Name(), filesystem.XFS, nil, place, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range p.Bricks {
+		p.Bricks[i].Directory = filepath.Join(at, fmt.Sprintf("brick-%d", i))
+	}
+}
