@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -90,7 +91,8 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	if !back && !changed {
 		return nil
 	}
-	if mine = h.answering(mine); len(mine) == 0 {
+	alive := h.answering(mine)
+	if len(alive) == 0 {
 		return nil
 	}
 	begin := time.Now()
@@ -99,7 +101,7 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 			return err
 		}
 	}
-	for _, one := range mine {
+	for _, one := range alive {
 		if err := relock(one); err != nil {
 			h.lose(one, err)
 		}
@@ -107,10 +109,34 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	if graph, _, err = h.Pools.Connections(p, schema.Block); err != nil {
 		return err
 	}
+	left := h.passedOver(pool, mine)
+	if left > 0 {
+		graph = "" // as if it had changed: those are locked at the next look
+	}
 	h.note(pool, graph, connections)
 	h.measures().relocked.WithLabelValues(pool).Inc()
-	h.Log.Info("locked the volumes of a pool on all bricks again", "pool", pool, "volumes", len(mine), "took", time.Since(begin).String())
+	h.Log.Info("locked the volumes of a pool on all bricks again", "pool", pool, "volumes", len(alive), "left", left, "took", time.Since(begin).String())
 	return nil
+}
+
+// passedOver counts the volumes of a pool that may be held and were not looked at: somebody
+// worked on them, or has taken them since.
+func (h *Holder) passedOver(pool string, looked []*held) int {
+	n := 0
+	for _, one := range h.byPool()[pool] {
+		if slices.Contains(looked, one) {
+			continue
+		}
+		if !one.mu.TryLock() {
+			n++
+			continue
+		}
+		if one.taken != nil && one.lost == nil {
+			n++
+		}
+		one.mu.Unlock()
+	}
+	return n
 }
 
 // lockAll gives those that are attached and that nobody works on, locked. The devices of
