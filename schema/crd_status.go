@@ -37,6 +37,7 @@ func statusShape() map[string]any {
 			"volumes":                statusNumber("Persistent volumes of the pool."),
 			"sizeBytes":              statusNumber("Size of the pool, by what its bricks have."),
 			"freeBytes":              statusNumber("What of it is free, to a hundredth of the size."),
+			"promisedBytes":          statusNumber("The sum of the sizes of all volumes, as it was last known."),
 			"rollWaitsSince":         map[string]any{"type": "string", "format": "date-time", "description": "Since when no brick could be restarted of those that are to be."},
 			"conditions": statusList("Ready, Reconciling and Stalled as in kstatus; BricksOnline, Healed, QuotaEnforced.", map[string]any{
 				"type": statusField("string", ""), "status": statusField("string", "True, False or Unknown."), "reason": statusField("string", ""), "message": statusField("string", ""),

@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/brick/quota"
+	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/linux/project"
 	"github.com/atoll-storage/atoll/internal/volume"
@@ -48,6 +49,8 @@ type Agent struct {
 	volumes []usage // as of the last derivation
 	derived time.Time
 	drift   int // limits that the last derivation had to set
+	// promised is as of the last count, nil when that failed or there was none yet.
+	promised *agent.Promised
 }
 
 // usage is what one volume has on the brick, in bytes.
@@ -154,7 +157,7 @@ var errNoVolume = errors.New("the folder is no volume")
 // request has just set is never taken back.
 func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u project.Usage, changed bool, err error) {
 	u, err = a.quota.Usage(folder)
-	size, isVolume := sizeOf(d)
+	size, isVolume := sizeOf(&d.Entry)
 	if !isVolume {
 		return u, false, errNoVolume
 	}
@@ -178,9 +181,9 @@ func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u proj
 	return u, true, err
 }
 
-// sizeOf reads the size in the record of a folder, if it has one that can be read.
-func sizeOf(d *beneath.Dir) (int64, bool) {
-	text, err := d.Attribute(volume.Attribute)
+// sizeOf reads the size in the record of a file or folder, if it has one that can be read.
+func sizeOf(e *beneath.Entry) (int64, bool) {
+	text, err := e.Attribute(volume.Attribute)
 	if err != nil {
 		return 0, false
 	}
@@ -193,6 +196,18 @@ func blocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
 // eachFolder calls f for all folders of the brick where volumes are.
 func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name string, d *beneath.Dir)) error {
+	return eachBelow(ctx, root, volume.Folder, func(folder, name string, parent *beneath.Dir) {
+		d, err := parent.Dir(name)
+		if err != nil {
+			return // no folder, or it has gone
+		}
+		defer d.Close()
+		f(folder, name, d)
+	})
+}
+
+// eachBelow calls f for all that is two levels below a folder of the brick.
+func eachBelow(ctx context.Context, root *beneath.Dir, folder string, f func(path, name string, parent *beneath.Dir)) error {
 	var walk func(d *beneath.Dir, at string, depth int) error
 	walk = func(d *beneath.Dir, at string, depth int) error {
 		names, err := d.Names()
@@ -203,16 +218,16 @@ func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			path := at + "/" + name
+			if depth == 0 {
+				f(path, name, d)
+				continue
+			}
 			below, err := d.Dir(name)
 			if err != nil {
 				continue // no folder, or it has gone
 			}
-			folder := at + "/" + name
-			if depth > 0 {
-				err = walk(below, folder, depth-1)
-			} else {
-				f(folder, name, below)
-			}
+			err = walk(below, path, depth-1)
 			below.Close()
 			if err != nil {
 				return err
@@ -220,7 +235,7 @@ func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 		}
 		return nil
 	}
-	top, err := root.Dir(volume.Folder)
+	top, err := root.Dir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -228,5 +243,5 @@ func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 		return err
 	}
 	defer top.Close()
-	return walk(top, volume.Folder, 2)
+	return walk(top, folder, 2)
 }

@@ -123,7 +123,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.reached(), s.Healer.lacking(), s.Healer.Splits()
 	}
 	st.Layout, st.Spread = s.mark(volume.LayoutAttribute), attribute(s.Directory, volume.SpreadAttribute)
-	st.Empty = s.empty(ctx)
+	st.Empty, st.Promised = s.empty(ctx), s.hasPromised()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {
 		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)

@@ -29,6 +29,7 @@ func newAgent() *cobra.Command {
 			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })
+			g.Go(func() error { return a.Count(ctx) })
 			if volfile != "" {
 				s.Healer = h
 				g.Go(func() error { return h.Run(ctx) })

@@ -134,7 +134,7 @@ func painterFor(w io.Writer) painter {
 
 func printPools(w io.Writer, paint painter, all []status.Pool) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAMESPACE\tNAME\tTYPE\tBRICKS\tTO HEAL\tVOLUMES\tFREE\tREADY\tSTATUS")
+	fmt.Fprintln(t, "NAMESPACE\tNAME\tTYPE\tBRICKS\tTO HEAL\tVOLUMES\tFREE\tPROMISED\tREADY\tSTATUS")
 	for _, p := range all {
 		ready, reason := "Unknown", "no reconciler has seen it yet"
 		for _, c := range p.Status.Conditions {
@@ -142,8 +142,8 @@ func printPools(w io.Writer, paint painter, all []status.Pool) {
 				ready, reason = string(c.Status), c.Reason
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
-			p.Status.Volumes, room(p), paint(ready == "True", ready), reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
+			p.Status.Volumes, room(p), promised(p), paint(ready == "True", ready), reason)
 	}
 	_ = t.Flush() // as with every other print
 }
@@ -163,6 +163,14 @@ func room(p status.Pool) string {
 	return fmt.Sprintf("%s of %s", size(p.Status.FreeBytes), size(p.Status.SizeBytes))
 }
 
+// promised is what all volumes of a pool may have together.
+func promised(p status.Pool) string {
+	if p.Status.PromisedBytes == nil {
+		return "?"
+	}
+	return size(*p.Status.PromisedBytes)
+}
+
 // size writes bytes as people read them.
 func size(bytes int64) string {
 	value, units := float64(bytes), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
@@ -177,7 +185,7 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 	for _, p := range all {
 		s := p.Status
 		fmt.Fprintf(w, "%s %s/%s  %s  revision %s\n", p.Kind, p.Namespace, p.Name, p.Type, s.LastAppliedRevision)
-		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, room(p))
+		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s promised\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, room(p), promised(p))
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, c := range s.Conditions {
 			good := (c.Status == "True") != (c.Type == "Stalled" || c.Type == "Reconciling")

@@ -47,6 +47,16 @@ type Status struct {
 	Enforced bool   `json:"enforced"`
 	Size     uint64 `json:"sizeBytes"`
 	Free     uint64 `json:"freeBytes"`
+	// Promised is absent until the records on the brick have been read.
+	Promised *Promised `json:"promised,omitempty"`
+}
+
+// Promised is the sum of the sizes in the records on a brick, in bytes.
+type Promised struct {
+	// Folders are on all sets of a pool, each with its whole size.
+	Folders int64 `json:"foldersBytes"`
+	// Blocks are files, each on one set.
+	Blocks int64 `json:"blocksBytes"`
 }
 
 // HealRequest asks for a heal: of what the brick's index lists, or of everything.

@@ -41,6 +41,30 @@ func Fill(s *v1alpha1.PoolStatus, pool *schema.Pool, bricks []Brick) {
 		}
 	}
 	s.FreeBytes = coarse(before, s.FreeBytes, s.SizeBytes)
+	if p, known := promised(bricks, size); known {
+		s.PromisedBytes = &p
+	}
+}
+
+// promised adds up the sizes of all volumes: folders, which every brick has, once, and blocks
+// of every set. A brick that was away, or is new, may lack volumes until it is healed, so that
+// the one with most counts. Where a whole set does not tell, nothing is known.
+func promised(bricks []Brick, size int) (bytes int64, known bool) {
+	var folders, blocks int64
+	for set := range slices.Chunk(bricks, size) {
+		known = false
+		most := int64(0)
+		for _, b := range set {
+			if b.Online && b.Promised != nil {
+				known, folders, most = true, max(folders, b.Promised.Folders), max(most, b.Promised.Blocks)
+			}
+		}
+		if !known {
+			return 0, false
+		}
+		blocks += most
+	}
+	return folders + blocks, known
 }
 
 // coarse keeps what was told of the free space until it is wrong by a hundredth of the

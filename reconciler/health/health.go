@@ -41,6 +41,7 @@ type Brick struct {
 	Empty    bool
 	Size     uint64
 	Free     uint64
+	Promised *agent.Promised
 }
 
 // Bricks looks at all bricks of a native pool, as they stand in its document.
@@ -154,6 +155,7 @@ func ask(ctx context.Context, all []Brick, pool *schema.Pool) {
 		}
 		b.Known, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
 		b.Backlog, b.SplitBrain, b.Size, b.Free = int64(s.Backlog), int64(s.SplitBrain), s.Size, s.Free
+		b.Promised = s.Promised
 		switch {
 		case !s.Online && b.Phase == v1alpha1.PhaseOffline:
 			b.Message = "its agent answers, the brick does not"

@@ -185,7 +185,7 @@ func TestBase(t *testing.T) {
 	dir := t.TempDir()
 	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), filepath.Join(dir, "kubeconfig")
 	o.as("atoll-reconciler")
-	s := serve(o)
+	s := serve(o, 3)
 	s.reconciler("--enable-leader-election", "--lease-namespace="+pooltypes.DefaultNamespace)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()

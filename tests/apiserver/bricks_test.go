@@ -33,9 +33,9 @@ type served struct {
 	atoll  string
 }
 
-func serve(o *operated) *served {
+func serve(o *operated, n int) *served {
 	o.t.Helper()
-	s := &served{operated: o, bricks: bricks.Start(o.t, pooltypes.Replica3, 3, nil), binary: build(o.t, o.t.TempDir(), "atoll-brick")}
+	s := &served{operated: o, bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil), binary: build(o.t, o.t.TempDir(), "atoll-brick")}
 	for i, b := range s.bricks.Pool.Bricks {
 		s.bricks.Eventually(20*time.Second, "the brick answers", func() bool {
 			return gluster.Greet(context.Background(), fmt.Sprintf("127.0.0.1:%d", b.Port)) == nil
@@ -57,7 +57,7 @@ func (s *served) pods(revision string) {
 
 // TestReconcileBricks has bricks that run: status, restarts one at a time, and deletion.
 func TestReconcileBricks(t *testing.T) {
-	s := serve(operate(t))
+	s := serve(operate(t), 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	s.reconciler("--roll-deadline=5s")

@@ -17,6 +17,10 @@ func (p *Pool) clone() Pool {
 		p.Status.Conditions[i].DeepCopyInto(&c.Status.Conditions[i])
 	}
 	c.Status.RollWaitsSince = p.Status.RollWaitsSince.DeepCopy()
+	if p.Status.PromisedBytes != nil {
+		promised := *p.Status.PromisedBytes
+		c.Status.PromisedBytes = &promised
+	}
 	c.Status.Bricks = slices.Clone(p.Status.Bricks)
 	return c
 }

@@ -96,6 +96,8 @@ type PoolStatus struct {
 	// SizeBytes and FreeBytes are those of the pool, by what its bricks have.
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
 	FreeBytes int64 `json:"freeBytes,omitempty"`
+	// PromisedBytes is the sum of the sizes of all volumes, as it was last known; nil before.
+	PromisedBytes *int64 `json:"promisedBytes,omitempty"`
 }
 
 // BrickStatus is how one brick is. Its index is its position in the document, for ever.
