@@ -66,6 +66,9 @@ $(PROGRAMS)/csi-attacher: tests/cluster/binaries/attacher/go.mod
 $(PROGRAMS)/csi-resizer: tests/cluster/binaries/resizer/go.mod
 	$(call pinned,resizer,-s -w,github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer,CGO_ENABLED=0)
 
+$(PROGRAMS)/csi-snapshotter $(PROGRAMS)/snapshot-controller: tests/cluster/binaries/snapshotter/go.mod
+	$(call pinned,snapshotter,-s -w,github.com/kubernetes-csi/external-snapshotter/v8/cmd/$(@F),CGO_ENABLED=0)
+
 $(PROGRAMS)/coredns: tests/cluster/binaries/coredns/go.mod
 	$(call pinned,coredns,-s -w,.)
 
@@ -79,7 +82,7 @@ $(PROGRAMS)/e2e.test: tests/cluster/binaries/kubernetes/go.mod
 	@mkdir -p $(PROGRAMS) && echo "building Kubernetes' end to end tests, which takes minutes the first time"
 	@cd tests/cluster/binaries/kubernetes && $(GO) test -c -ldflags='-s -w' -o $@ k8s.io/kubernetes/test/e2e
 
-CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-attacher csi-resizer coredns)
+CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-attacher csi-resizer csi-snapshotter snapshot-controller coredns)
 
 ARCHES ?= amd64 arm64
 

@@ -56,9 +56,11 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 		list["docker.io/library/"+name+":v1"] = built[name] // to upgrade to
 	}
 	for ref, program := range map[string]string{
-		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0": "csi-provisioner",
-		"registry.k8s.io/sig-storage/csi-attacher:v4.13.0":   "csi-attacher",
-		"registry.k8s.io/sig-storage/csi-resizer:v2.3.0":     "csi-resizer",
+		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0":     "csi-provisioner",
+		"registry.k8s.io/sig-storage/csi-attacher:v4.13.0":       "csi-attacher",
+		"registry.k8s.io/sig-storage/csi-resizer:v2.3.0":         "csi-resizer",
+		"registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0":     "csi-snapshotter",
+		"registry.k8s.io/sig-storage/snapshot-controller:v8.7.0": "snapshot-controller",
 	} {
 		if list[ref], err = images.Program(cache, filepath.Join(project, cacheDir, "bin", program), "/"+program); err != nil {
 			return err
@@ -69,8 +71,12 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	}
 	list[pause] = list[Busybox].Runs("sleep", "2147483647")
 	// What Kubernetes' storage suite runs, if it was built (make e2e-k8s).
-	for _, ref := range []string{"busybox:1.37.0-1", "glibc-dns-testing:2.0.0", "nginx:1.15-4"} { // of the last two, only the shell
+	for _, ref := range []string{"busybox:1.37.0-1", "nginx:1.15-4"} { // of nginx, only the shell
 		list["registry.k8s.io/e2e-test-images/"+ref] = list[Busybox]
+	}
+	// Of this, the shell and Debian's dd, which knows oflag=nocache.
+	if list["registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"], err = list[Busybox].WithHost(cache, "/bin/dd"); err != nil {
+		return err
 	}
 	agnhost := filepath.Join(project, cacheDir, "bin", "agnhost")
 	if _, err := os.Stat(agnhost); err == nil {

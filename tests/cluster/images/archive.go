@@ -243,6 +243,27 @@ func (i Image) With(cache, file, target string) (Image, error) {
 	return i, nil
 }
 
+// WithHost is the image with a program of this host, and the libraries that it is linked to.
+func (i Image) WithHost(cache, program string) (Image, error) {
+	out, err := exec.Command("ldd", program).Output()
+	if err != nil {
+		return Image{}, fmt.Errorf("ldd %s: %w", program, err)
+	}
+	for _, f := range append(strings.Fields(string(out)), program) {
+		if !filepath.IsAbs(f) {
+			continue
+		}
+		file, err := filepath.EvalSymlinks(f)
+		if err != nil {
+			return Image{}, err
+		}
+		if i, err = i.With(cache, file, f); err != nil {
+			return Image{}, err
+		}
+	}
+	return i, nil
+}
+
 // Runs is the image with another program that it runs, whatever its arguments.
 func (i Image) Runs(entrypoint ...string) Image {
 	i.config.Entrypoint, i.config.Cmd = entrypoint, nil
