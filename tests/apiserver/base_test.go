@@ -136,6 +136,53 @@ func TestComponents(t *testing.T) {
 	}
 }
 
+// TestHardened holds that of all containers only those that mount are privileged, that the
+// others have nothing that they do not need, and that roles name what they grant.
+func TestHardened(t *testing.T) {
+	const hard = `{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"readOnlyRootFilesystem":true}`
+	mounts := []string{"controller", "node", "mounter"}
+	containers, rules := map[string]bool{}, 0
+	for _, u := range kustomized(t, "snapshots") {
+		list, _, err := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			container := c.(map[string]any)
+			name := container["name"].(string)
+			containers[name] = true
+			has, err := json.Marshal(container["securityContext"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(has) != hard && !slices.Contains(mounts, name) {
+				t.Errorf("%s %s: container %s has %s", u.GetKind(), u.GetName(), name, has)
+			}
+			if _, asked, err := unstructured.NestedMap(container, "resources", "requests"); err != nil || !asked {
+				t.Errorf("%s %s: container %s asks for no resources (%v)", u.GetKind(), u.GetName(), name, err)
+			}
+		}
+		granted, _, err := unstructured.NestedSlice(u.Object, "rules")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range granted {
+			rules++
+			if text, err := json.Marshal(rule); err != nil || strings.Contains(string(text), "*") {
+				t.Errorf("%s %s grants %s (%v)", u.GetKind(), u.GetName(), text, err)
+			}
+		}
+	}
+	for _, want := range []string{"reconciler", "provisioner", "attacher", "resizer", "snapshotter", "catalog"} {
+		if !containers[want] {
+			t.Errorf("there is no container %s", want)
+		}
+	}
+	if rules < 10 {
+		t.Errorf("%d rules", rules)
+	}
+}
+
 // TestMonitoring holds that alerts and dashboard ask for what is measured.
 func TestMonitoring(t *testing.T) {
 	measured := regexp.MustCompile(`"(atoll_[a-z_]+)"`)
