@@ -28,6 +28,8 @@ func TestBlock(t *testing.T) {
 		{"one node at a time", oneNode},
 		{"raw", raw},
 		{"fsGroup", blockGroup},
+		{"snapshots and clones", copies},
+		{"no snapshots of folders", folderSnapshot},
 		{"its node dies", nodeDies},
 		{"folders beside it", func(e *env) { e.lifecycle("atoll.blocks") }},
 	} {

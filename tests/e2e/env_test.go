@@ -27,8 +27,12 @@ type env struct {
 // when three nodes share two cores.
 const limit = 3 * time.Minute
 
-// install applies the shipped base, as the README says, and waits until all of it runs.
+// install applies the shipped base and components, as the README says, and waits until all
+// of it runs.
 func install(ctx context.Context, c *cluster.Cluster) error {
+	if err := installSnapshots(ctx, c); err != nil {
+		return err
+	}
 	base, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "testdata/install")
 	if err != nil {
 		return err
@@ -38,6 +42,9 @@ func install(ctx context.Context, c *cluster.Cluster) error {
 		return err
 	}
 	if _, err := kubectl(ctx, c, string(text), "apply", "--server-side", "-f", "-"); err != nil {
+		return err
+	}
+	if _, err := kubectl(ctx, c, "", "-n", "kube-system", "rollout", "status", "--timeout=2m", "deployment/snapshot-controller"); err != nil {
 		return err
 	}
 	for _, what := range []string{"deployment/atoll-reconciler", "deployment/atoll-csi-controller", "daemonset/atoll-csi-node"} {
@@ -138,7 +145,7 @@ func keepState(c *cluster.Cluster) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for name, args := range map[string][]string{
-		"objects.txt": {"get", "pods,pvc,pv,storagepools,storageclasses", "-A", "-o", "wide"},
+		"objects.txt": {"get", "pods,pvc,pv,volumesnapshots,volumesnapshotcontents,storagepools,storageclasses", "-A", "-o", "wide"},
 		"events.txt":  {"get", "events", "-A", "--sort-by=.lastTimestamp"},
 		"pools.yaml":  {"get", "storagepools", "-A", "-o", "yaml"},
 	} {

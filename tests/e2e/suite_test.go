@@ -18,7 +18,7 @@ import (
 // suite is set by make e2e-k8s.
 var suite = flag.Bool("suite", false, "only Kubernetes' own external storage suite")
 
-// groups of the suite that are run: those of what the driver serves.
+// groups of the suite that are run: those of what the driver serves, of every class.
 var groups = []string{
 	"provisioning", "volumes", "volumeMode", "subPath", "multiVolume", "volume-expand",
 	"fsgroupchangepolicy", "volume-stress", "read-write-once-pod", "volumeIO",
@@ -31,9 +31,18 @@ const without = "any volume data source"
 // suiteLimit is for all groups, one spec after the other.
 const suiteLimit = 80 * time.Minute
 
+// driver is a class of volumes as the suite sees it, and the groups of what it serves.
+type driver struct {
+	name, file string
+	groups     []string
+}
+
 // drivers are what the suite runs with, one after the other: the classes of files and of
 // blocks of one pool.
-var drivers = []struct{ name, file string }{{"files", "storage-driver.yaml"}, {"blocks", "storage-driver-block.yaml"}}
+var drivers = []driver{
+	{"files", "storage-driver.yaml", groups},
+	{"blocks", "storage-driver-block.yaml", append(slices.Clone(groups), "snapshottable", "snapshottable-stress")},
+}
 
 // TestKubernetesSuite runs Kubernetes' own tests of storage drivers, and makes the tables of
 // docs/conformance.md.
@@ -58,18 +67,18 @@ func TestKubernetesSuite(t *testing.T) {
 		if only := os.Getenv("ATOLL_SUITE_DRIVER"); only != "" && only != d.name {
 			continue
 		}
-		t.Run(d.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).suite(program, d.name, d.file) })
+		t.Run(d.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).suite(program, d) })
 	}
 	e.leftovers("suite")
 }
 
 // suite runs the suite with what a driver may be expected to do.
-func (t *env) suite(program, name, file string) {
-	driver, err := filepath.Abs("testdata/" + file)
+func (t *env) suite(program string, d driver) {
+	file, err := filepath.Abs("testdata/" + d.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, log := filepath.Join(t.Dir, "log/suite-"+name+".xml"), filepath.Join(t.Dir, "log/suite-"+name+".log")
+	result, log := filepath.Join(t.Dir, "log/suite-"+d.name+".xml"), filepath.Join(t.Dir, "log/suite-"+d.name+".log")
 	out, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)
@@ -77,9 +86,9 @@ func (t *env) suite(program, name, file string) {
 	defer out.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), suiteLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-kubeconfig", t.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+driver,
+	cmd := exec.CommandContext(ctx, program, "-kubeconfig", t.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+file,
 		"-kubectl-path="+filepath.Join(t.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
-		"--ginkgo.junit-report="+result, `--ginkgo.focus=External.Storage.*\] (`+strings.Join(groups, "|")+`) `, "--ginkgo.skip="+skipPattern())
+		"--ginkgo.junit-report="+result, `--ginkgo.focus=External.Storage.*\] (`+strings.Join(d.groups, "|")+`) `, "--ginkgo.skip="+skipPattern())
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
 	if failed != nil {
@@ -89,10 +98,10 @@ func (t *env) suite(program, name, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := conformance(specs)
+	table := conformance(d.groups, specs)
 	t.Log("\n" + table)
 	if *reportFile != "" {
-		if err := os.WriteFile(*reportFile+"."+name, []byte(table), 0o644); err != nil {
+		if err := os.WriteFile(*reportFile+"."+d.name, []byte(table), 0o644); err != nil {
 			t.Error(err)
 		}
 	}
@@ -138,7 +147,7 @@ var groupOf = regexp.MustCompile(`\[Testpattern: ([^\]]*)\] ([A-Za-z-]+)`)
 
 // conformance is a table of groups with counts, and one of why specs were skipped. Specs
 // that were not asked for have no message.
-func conformance(specs []spec) string {
+func conformance(groups []string, specs []spec) string {
 	type counts struct{ passed, failed, skipped int }
 	per, reasons := map[string]*counts{}, map[string]int{}
 	for _, g := range groups {

@@ -22,10 +22,10 @@ type workload struct {
 
 // report is what tests/e2e/ledger tells of a volume.
 type report struct {
-	Writes, Missing int
-	Lost            []string
-	Longest         int64
-	Errors          map[string]int
+	Writes, Whole, Missing int
+	Lost                   []string
+	Longest                int64
+	Errors                 map[string]int
 }
 
 // load starts a workload on a new volume of a class, and waits until it writes.
@@ -74,18 +74,7 @@ func (w *workload) progress(more int) {
 func (w *workload) check() report {
 	w.Helper()
 	w.kubectl("delete", "pod", w.name)
-	text, err := os.ReadFile(w.ledger())
-	if err != nil {
-		w.Fatal(err)
-	}
-	out, err := w.tryKubectl(string(text), "exec", "-i", w.name+"-reader", "--", "ledger", "check", "/data")
-	if err != nil {
-		w.Fatal(err)
-	}
-	var r report
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		w.Fatalf("%v in %q", err, out)
-	}
+	r := w.readBy(w.name + "-reader")
 	if r.Missing > 0 {
 		w.Errorf("%s: %d of %d writes are lost: %s", w.name, r.Missing, r.Writes, strings.Join(r.Lost, "; "))
 	}
@@ -93,6 +82,24 @@ func (w *workload) check() report {
 		w.Errorf("%s has written nothing", w.name)
 	}
 	w.finish(w.name, w.name+"-reader")
+	return r
+}
+
+// readBy has a pod look for every byte of the ledger on its volume.
+func (w *workload) readBy(pod string) report {
+	w.Helper()
+	text, err := os.ReadFile(w.ledger())
+	if err != nil {
+		w.Fatal(err)
+	}
+	out, err := w.tryKubectl(string(text), "exec", "-i", pod, "--", "ledger", "check", "/data")
+	if err != nil {
+		w.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		w.Fatalf("%v in %q", err, out)
+	}
 	return r
 }
 

@@ -148,7 +148,7 @@ func (w *writer) try(n int) error {
 	return w.blocks.Sync()
 }
 
-// newFile writes beside its name, syncs and renames, as careful programs do.
+// newFile writes beside its name, syncs, renames and syncs the folder, as careful programs do.
 func newFile(dir string, n int) error {
 	name := filepath.Join(dir, strconv.Itoa(n))
 	f, err := os.Create(name + ".part")
@@ -159,7 +159,14 @@ func newFile(dir string, n int) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(name+".part", name)
+	if err := os.Rename(name+".part", name); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // pattern is what write n writes: no two are alike, and none is like what was there before.
@@ -173,6 +180,7 @@ func pattern(n int) []byte {
 // report is what check tells.
 type report struct {
 	Writes  int
+	Whole   int            // how many there are before the first that is lost
 	Lost    []string       `json:",omitempty"` // the first of them
 	Missing int            // how many
 	Longest int64          // milliseconds
@@ -202,6 +210,8 @@ func check(dir string, ledger io.Reader, out io.Writer) error {
 			if r.Missing++; len(r.Lost) < enough {
 				r.Lost = append(r.Lost, err.Error())
 			}
+		} else if r.Missing == 0 {
+			r.Whole++
 		}
 	})
 	if err != nil {
