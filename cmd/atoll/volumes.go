@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -135,7 +136,10 @@ type volumeLine struct {
 	Created time.Time      `json:"created"`
 	// Of block volumes: the node that has it, since when, and how often it was attached; its
 	// file system, and whether that was made.
+	// Nodes are of one that several may have: those that took it and have not given it back.
 	Node       string    `json:"node,omitempty"`
+	Shared     bool      `json:"shared,omitempty"`
+	Nodes      []string  `json:"nodes,omitempty"`
 	Since      time.Time `json:"since,omitzero"`
 	Epoch      int64     `json:"epoch,omitempty"`
 	FileSystem string    `json:"fileSystem,omitempty"`
@@ -192,8 +196,12 @@ func (l *volumeList) blocks(ctx context.Context, root *beneath.Dir) error {
 		if err != nil && !errors.Is(err, backend.ErrNotFound) {
 			return err
 		}
+		holders, err := b.Holders(v.Name)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
 		l.Volumes = append(l.Volumes, volumeLine{
-			Name: v.Name, Layout: schema.Block, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created,
+			Name: v.Name, Layout: schema.Block, Shared: v.Shared, Nodes: holders.Nodes(), Size: v.Size, Reclaim: v.Reclaim, Created: v.Created,
 			Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
 		})
 	}
@@ -207,7 +215,7 @@ func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "VOLUME\tLAYOUT\tBYTES\tON DELETION\tCREATED\tNODE")
 	for _, v := range all.Volumes {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339), v.Node)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339), strings.Join(append(v.Nodes, v.Node), " "))
 	}
 	for _, a := range all.Archived {
 		fmt.Fprintf(w, "%s\t\t%d\tarchived\t\t\n", a.Place, a.Size)

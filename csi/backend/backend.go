@@ -58,6 +58,8 @@ type Claim struct {
 	FormatOptions string
 	// Source is what a block volume's first content is a copy of, by its Key; "" is nothing.
 	Source string
+	// Shared lets several nodes have a block volume at once.
+	Shared bool
 }
 
 // Volume is what a record says.
@@ -70,6 +72,7 @@ type Volume struct {
 	// Overcommit is that of the claim, and so are these.
 	Overcommit                        float64
 	FileSystem, FormatOptions, Source string
+	Shared                            bool
 }
 
 // Errors. Their text is for people; what is wrapped decides the code of the answer.
@@ -103,5 +106,5 @@ func (r record) aside(layout schema.Layout, name string, now time.Time) (folder,
 
 // fits holds an existing volume to a claim.
 func (v Volume) fits(c Claim) bool {
-	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Source == c.Source && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
+	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Source == c.Source && v.Shared == c.Shared && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
 }

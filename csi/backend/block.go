@@ -79,14 +79,17 @@ func (v Volume) fitsBlock(c Claim) error {
 	if v.fits(c) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s has %d bytes for %s, made of %s, and was asked for as %q", ErrExists, v.Name, v.Size, kindOf(v.FileSystem), cmp.Or(v.Source, "nothing"), v.Request)
+	return fmt.Errorf("%w: %s has %d bytes for %s, made of %s, and was asked for as %q", ErrExists, v.Name, v.Size, kindOf(v), cmp.Or(v.Source, "nothing"), v.Request)
 }
 
-func kindOf(fileSystem string) string {
-	if fileSystem == "" {
+func kindOf(v Volume) string {
+	switch {
+	case v.Shared:
+		return "raw use by several nodes"
+	case v.FileSystem == "":
 		return "raw use"
 	}
-	return fileSystem
+	return v.FileSystem
 }
 
 // extend makes the file as large as its record says. It never shrinks: what is larger was
@@ -231,7 +234,8 @@ func (b Block) Delete(_ context.Context, name string) error {
 	return err
 }
 
-// Free tells whether a volume can go to a node: ErrInUse while another one has its lock.
+// Free tells whether a volume can go to a node: ErrInUse while another one has its lock. A
+// shared one can go to any, and has no attachment.
 func (b Block) Free(name, node string) error {
 	f, err := b.Root.Write(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -254,6 +258,9 @@ func (b Block) Free(name, node string) error {
 
 // who tells people which node has a volume.
 func (b Block) who(f *os.File, name string) string {
+	if all, err := holders(beneath.Of(f)); err == nil && len(all) > 0 {
+		return fmt.Sprintf("%s was taken by %s", name, all)
+	}
 	a, err := attachment(beneath.Of(f))
 	if err != nil || a.Node == "" {
 		return name
@@ -265,7 +272,7 @@ func (b Block) who(f *os.File, name string) string {
 func (b Block) List(ctx context.Context) ([]Volume, error) { return list(ctx, b.Root, blockVolumes) }
 
 // Taken is a volume's file with its lock held: no other node can write to it, and none
-// that had it before can any more.
+// that had it before can any more. Shared ones have locks that other nodes may have too.
 type Taken struct {
 	File   *os.File
 	Volume Volume
@@ -274,7 +281,8 @@ type Taken struct {
 	now volume.Attachment
 }
 
-// Take opens a volume's file and takes its lock. ErrInUse while another one has it.
+// Take opens a volume's file and takes its lock. ErrInUse while another one has it. Whether
+// it is shared stands in its record.
 func (b Block) Take(name string) (*Taken, error) {
 	f, err := b.Root.Write(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -295,6 +303,9 @@ func (b Block) take(f *os.File, name string) (*Taken, error) {
 	r, err := read(beneath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
+	}
+	if r.Shared {
+		return b.share(f, r, name)
 	}
 	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
 		return nil, fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
@@ -321,8 +332,11 @@ func (t *Taken) Formatted(fileSystem string) error {
 	return t.note()
 }
 
-// Detach notes that nobody has it.
+// Detach notes that nobody has it; of a shared one, that this node does not.
 func (t *Taken) Detach() error {
+	if t.Volume.Shared {
+		return t.leave()
+	}
 	t.now.Node, t.now.Boot, t.now.Since = "", "", time.Time{}
 	return t.note()
 }
@@ -333,7 +347,7 @@ func (t *Taken) Attachment() volume.Attachment { return t.now }
 func (t *Taken) note() error {
 	text, err := t.now.Encode()
 	if err == nil {
-		err = beneath.Of(t.File).SetAttribute(volume.AttachmentAttribute, text)
+		err = beneath.Of(t.File).SetAttribute(t.attribute(), text)
 	}
 	if err != nil {
 		return fmt.Errorf("noting who has volume %s: %w", t.Volume.Name, err)

@@ -97,7 +97,7 @@ func (c *Copy) begin() (again bool, err error) {
 	if err == nil {
 		c.note, err = volume.DecodeCopy(text)
 		want.Version, want.Done = c.note.Version, c.note.Done
-		if c.Done = c.note.Done; err == nil && !c.source.Held && c.note == want {
+		if c.Done = c.note.Done; err == nil && want.Epoch != neverAgain && c.note == want {
 			return false, nil
 		}
 		return true, c.b.Root.Unlink(c.Place)

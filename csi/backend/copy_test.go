@@ -138,12 +138,12 @@ func TestCopyGoesOn(t *testing.T) {
 			t.Fatalf("it was not cut off: %v", err)
 		}
 	}
-	begin := func(held bool) (done int64) {
+	begin := func(held bool, shared ...bool) (done int64) {
 		t.Helper()
 		source, err := b.VolumeSource("a")
 		must(t, err)
 		defer source.Close()
-		source.Held = source.Held || held
+		source.Held, source.Shared = source.Held || held, len(shared) > 0
 		c, err := b.BeginCopy(SnapshotKey("s"), 0, source)
 		must(t, err)
 		defer c.Close()
@@ -163,6 +163,10 @@ func TestCopyGoesOn(t *testing.T) {
 	}
 	if done := begin(false); done != 0 {
 		t.Errorf("after it was copied while somebody had it, it goes on at %d", done)
+	}
+	cutOff()
+	if done := begin(false, true); done != 0 {
+		t.Errorf("of a volume that several nodes may have had, it goes on at %d", done)
 	}
 	cutOff()
 	source, err := b.VolumeSource("a")

@@ -61,6 +61,12 @@ func operate(operation, dir string) error {
 		err = Block{Root: root}.Delete(ctx, "a")
 	case "block sweep":
 		err = Sweep(ctx, root, schema.Block, logr.Discard())
+	case "shared create":
+		c := claim("a", 100)
+		c.Shared = true
+		_, err = Block{Root: root}.Create(ctx, c)
+	case "shared attach":
+		err = attach(Block{Root: root})
 	case "block attach":
 		err = attach(Block{Root: root})
 	case "snapshot":
@@ -89,7 +95,7 @@ func attach(b Block) error {
 }
 
 // calls are the system calls that change or read a pool.
-var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "fstat", "ftruncate", "fcntl", "lseek", "pread64", "pwrite64", "fsync"}
+var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "listxattr", "fstat", "ftruncate", "fcntl", "lseek", "pread64", "pwrite64", "fsync"}
 
 // TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
 // system calls in turn, and repeats it: there is never a half-made volume that
@@ -120,6 +126,7 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 		{"block create", nothing, blockHas(100)},
 		{"block expand", blockMade, blockHas(200)},
 		{"block attach", blockMade, blockFormatted},
+		{"shared attach", func(t *testing.T, dir string) { must(t, operate("shared create", dir)) }, sharedLeft},
 		{"block delete", blockMade, blockGone(1)},
 		{"block sweep", func(t *testing.T, dir string) { blockMade(t, dir); must(t, operate("block delete", dir)) }, blockGone(0)},
 		{"snapshot", blockWritten, snapshots("a")},
@@ -344,5 +351,14 @@ func blockGone(trashed int) func(*testing.T, string) {
 		if err != nil || len(all) > 0 || len(aside) != trashed {
 			t.Errorf("volumes %+v, aside %v, %v", all, aside, err)
 		}
+	}
+}
+
+// sharedLeft holds that no node has the volume, or has left a note.
+func sharedLeft(t *testing.T, dir string) {
+	t.Helper()
+	all, err := Block{Root: open(t, dir)}.Holders("a")
+	if err != nil || len(all) > 0 {
+		t.Errorf("holders %v, %v", all, err)
 	}
 }

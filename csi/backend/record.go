@@ -17,7 +17,7 @@ var ErrRecord = volume.ErrRecord
 
 func (c Claim) record(now time.Time) record {
 	r := record{volume.Record{Version: volume.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
-	r.FileSystem, r.FormatOptions, r.Source = c.FileSystem, c.FormatOptions, c.Source
+	r.FileSystem, r.FormatOptions, r.Source, r.Shared = c.FileSystem, c.FormatOptions, c.Source, c.Shared
 	if c.Overcommit > 1 {
 		r.Overcommit = c.Overcommit
 	}
@@ -29,7 +29,7 @@ func (r record) reclaim() schema.Reclaim { return schema.Reclaim(r.Reclaim) }
 func (r record) volume(name string) Volume {
 	return Volume{
 		Name: name, Request: r.Request, Size: r.Size, Reclaim: r.reclaim(), Created: r.Created, Overcommit: max(1, r.Overcommit),
-		FileSystem: r.FileSystem, FormatOptions: r.FormatOptions, Source: r.Source,
+		FileSystem: r.FileSystem, FormatOptions: r.FormatOptions, Source: r.Source, Shared: r.Shared,
 	}
 }
 

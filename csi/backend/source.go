@@ -30,6 +30,8 @@ type Source struct {
 	// it as long as the source is open.
 	Held bool
 	Node string // that had it last
+	// Shared says that several nodes may have it.
+	Shared bool
 
 	file  *os.File // of a volume: with its lock, unless it is held
 	inode uint64
@@ -99,7 +101,7 @@ func (b Block) volumeSource(f *os.File, name string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
-	s.Size, s.FileSystem, s.Formatted, s.Epoch, s.Node = r.Size, r.FileSystem, a.Formatted, a.Epoch, a.Node
+	s.Size, s.FileSystem, s.Formatted, s.Epoch, s.Node, s.Shared = r.Size, r.FileSystem, a.Formatted, a.Epoch, a.Node, r.Shared
 	if !s.Held {
 		if err := extend(f, r); err != nil {
 			return nil, err
@@ -160,12 +162,13 @@ func (b Block) content(s *Source) (*os.File, error) {
 // note is that of a copy of this source as it is now, of which nothing is done.
 func (s *Source) note() volume.Copy {
 	n := volume.Copy{From: s.Place, Inode: s.inode, Epoch: s.Epoch}
-	if s.Held {
+	if s.Held || s.Shared {
 		n.Epoch = neverAgain
 	}
 	return n
 }
 
-// neverAgain is the epoch of what is copied while a node has it: when that was cut off, the
-// volume was written since.
+// neverAgain is the epoch of what is copied while a node has it, and of what several nodes may
+// have, of which nobody counts who had it: when such a copy was cut off, its source may have
+// been written since.
 const neverAgain = -1

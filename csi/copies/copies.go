@@ -23,6 +23,8 @@ var (
 	ErrMoving = errors.New("the volume was written while it was copied")
 	// ErrPause says that a volume in use would have to stand still for too long.
 	ErrPause = errors.New("the volume is in use, and its content cannot be copied in the time that it may stand still")
+	// ErrShared says that several nodes may have the volume, and some have.
+	ErrShared = errors.New("the volume is shared, and in use: a copy can be made when no node has it")
 	// ErrSilent says that the node that has the volume does not answer.
 	ErrSilent = errors.New("the node that has the volume does not answer")
 )
@@ -82,6 +84,9 @@ func (c Copier) once(ctx context.Context, o Order, finish func(*backend.Copy, *b
 	defer source.Close()
 	at := time.Now()
 	var p *pause
+	if source.Held && source.Shared {
+		return fmt.Errorf("%w: %s", ErrShared, source.Key)
+	}
 	if source.Held {
 		if p, err = begin(ctx, o, source); err != nil {
 			return err

@@ -44,6 +44,8 @@ type Device struct {
 	FileSystem    string `json:"fileSystem,omitempty"`
 	FormatOptions string `json:"formatOptions,omitempty"`
 	Formatted     string `json:"formatted,omitempty"`
+	// Shared says that other nodes may have the volume too, as its record has it.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Errors.
@@ -248,7 +250,7 @@ func (o *held) describe() (Device, error) {
 	}
 	return Device{
 		Path: o.device.Name(), Label: o.label, Size: info.Size(), Epoch: a.Epoch,
-		FileSystem: v.FileSystem, FormatOptions: v.FormatOptions, Formatted: a.Formatted,
+		FileSystem: v.FileSystem, FormatOptions: v.FormatOptions, Formatted: a.Formatted, Shared: v.Shared,
 	}, nil
 }
 
@@ -326,12 +328,14 @@ func (h *Holder) release(ctx context.Context, one *held) error {
 	}
 	taken := one.taken
 	lost := one.lost
+	note := taken.Detach
+	if lost != nil {
+		note = taken.Leave
+	}
 	one.device, one.taken, one.lost = nil, nil, nil
 	one.attached.Store(false)
-	if lost == nil {
-		if err := taken.Detach(); err != nil {
-			h.Log.Info("a volume was given back without a note", "volume", one.name, "error", err.Error())
-		}
+	if err := note(); err != nil {
+		h.Log.Info("a volume was given back without a note", "volume", one.name, "error", err.Error())
 	}
 	h.Log.Info("detached a volume", "pool", one.pool, "volume", one.name, "device", path)
 	if err := taken.Close(); err != nil && lost == nil {

@@ -91,6 +91,7 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	if !back && !changed {
 		return nil
 	}
+	asked := time.Now()
 	alive := h.answering(mine)
 	if len(alive) == 0 {
 		return nil
@@ -102,7 +103,7 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 		}
 	}
 	for _, one := range alive {
-		if err := relock(one); err != nil {
+		if err := errors.Join(relock(one), one.known(asked)); err != nil {
 			h.lose(one, err)
 		}
 	}
@@ -253,7 +254,7 @@ func (h *Holder) answering(volumes []*held) []*held {
 func relock(one *held) error {
 	end := time.Now().Add(collideLimit)
 	for {
-		err := ofd.Lock(one.taken.File)
+		err := one.taken.Lock()
 		if err == nil || !errors.Is(err, ofd.ErrHeld) || time.Now().After(end) {
 			return err
 		}

@@ -21,7 +21,9 @@ var modes = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER,
 }
 
-// blockModes are those that block volumes serve: of one node at a time.
+// blockModes are those that block volumes serve: of one node at a time. Raw ones that are
+// shared serve MULTI_NODE_MULTI_WRITER too. Of the other modes of several nodes, nothing
+// could be kept: who has a device can write to it, also where its node is mounted read-only.
 var blockModes = modes[:4]
 
 // check holds a capability to what volumes of a layout can do.
@@ -45,11 +47,14 @@ func check(c *csi.VolumeCapability, layout schema.Layout) error {
 }
 
 func checkBlock(c *csi.VolumeCapability) error {
-	kind := c.GetMount().GetFsType()
+	kind, ofOne := c.GetMount().GetFsType(), slices.Contains(blockModes, c.GetAccessMode().GetMode())
 	switch {
-	case !slices.Contains(blockModes, c.GetAccessMode().GetMode()):
-		return invalid("the access mode %s is not for block volumes: one node has them at a time; use ReadWriteOnce or ReadWriteOncePod, or a class of files",
+	case c.GetMount() != nil && !ofOne:
+		return invalid("the access mode %s is not for file systems on block volumes: one node has them at a time; use ReadWriteOnce or ReadWriteOncePod, or a class of files",
 			c.GetAccessMode().GetMode())
+	case !ofOne && !isShared(c):
+		return invalid("the access mode %s is not for block volumes: nothing would keep the others from writing; use ReadWriteOnce, ReadWriteOncePod, or ReadWriteMany of a class with %s",
+			c.GetAccessMode().GetMode(), parameterRawShared)
 	case c.GetMount() != nil && kind != "" && kind != filesystem.XFS && kind != filesystem.Ext4:
 		return invalid("the file system %q cannot be had on a block volume: use xfs or ext4", kind)
 	}
@@ -57,6 +62,33 @@ func checkBlock(c *csi.VolumeCapability) error {
 		return invalid("the mount option %q cannot be honoured; allowed are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, discard, nodiscard, lazytime", unknown)
 	}
 	return nil
+}
+
+// checkFor is check for volumes of which it is known whether they are shared: when one is
+// made, from its class, and from then on from its record.
+func checkFor(c *csi.VolumeCapability, layout schema.Layout, shared bool) error {
+	if err := check(c, layout); err != nil || layout != schema.Block {
+		return err
+	}
+	return checkShared(c, shared)
+}
+
+// checkShared holds a capability to whether several nodes may have a block volume.
+func checkShared(c *csi.VolumeCapability, shared bool) error {
+	switch {
+	case !shared && isShared(c):
+		return invalid("the volume is for one node at a time: ReadWriteMany is for volumeMode Block of a class with the parameter %s: \"true\"", parameterRawShared)
+	case shared && c.GetMount() != nil:
+		return invalid("several nodes may have the volume, and would destroy a file system of one: use volumeMode Block, or ReadWriteOnce alone")
+	case shared && c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER:
+		return invalid("several nodes may have the volume, which ReadWriteOncePod would forbid: use ReadWriteMany")
+	}
+	return nil
+}
+
+// isShared reports whether a capability is of several nodes that write to a device.
+func isShared(c *csi.VolumeCapability) bool {
+	return c.GetBlock() != nil && c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 }
 
 // wellFormed holds capabilities to what no layout can do without.
@@ -77,12 +109,12 @@ func wellFormed(all []*csi.VolumeCapability) error {
 	return nil
 }
 
-func checkAll(all []*csi.VolumeCapability, layout schema.Layout) error {
+func checkAll(all []*csi.VolumeCapability, layout schema.Layout, shared bool) error {
 	if len(all) == 0 {
 		return invalid("volume capabilities are needed")
 	}
 	for _, c := range all {
-		if err := check(c, layout); err != nil {
+		if err := checkFor(c, layout, shared); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 const (
 	parameterOvercommit    = "overcommit"
 	parameterFormatOptions = "mkfsOptions"
+	parameterRawShared     = "rawReadWriteMany"
 	// sidecars add parameters of their own under this prefix.
 	prefixSidecar = "csi.storage.k8s.io/"
 )
@@ -31,6 +32,7 @@ type class struct {
 	reclaim    schema.Reclaim    // "" is the pool's
 	overcommit float64
 	mkfs       string // words for the program that makes the file system of a block volume
+	rawShared  bool   // raw block volumes may be asked for by several nodes at once
 	// capabilities are what the volume is asked for with; they are of the request.
 	capabilities []*csi.VolumeCapability
 	source       source // and so is this
@@ -59,9 +61,13 @@ func readClass(parameters map[string]string) (class, error) {
 			}
 		case name == parameterFormatOptions:
 			c.mkfs = value
+		case name == parameterRawShared:
+			if c.rawShared = value == "true"; !c.rawShared && value != "false" {
+				err = invalid("the parameter %s is %q; it is \"true\" or \"false\"", parameterRawShared, value)
+			}
 		case strings.HasPrefix(name, prefixSidecar):
 		default:
-			err = invalid("the parameter %q is not known; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, overcommit, mkfsOptions", name)
+			err = invalid("the parameter %q is not known; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, overcommit, mkfsOptions, rawReadWriteMany", name)
 		}
 		if err != nil {
 			return class{}, err
@@ -109,17 +115,21 @@ func (c class) takes(p catalog.Pool) bool {
 // serves reports whether the pool's volumes of the class can do what they are asked for.
 func (c class) serves(p catalog.Pool) error {
 	for _, one := range c.capabilities {
-		if err := check(one, c.layoutIn(p)); err != nil {
+		if err := checkFor(one, c.layoutIn(p), c.shares()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// shares reports whether several nodes are to have the volume: its class allows that, and
+// it is asked for.
+func (c class) shares() bool { return c.rawShared && slices.ContainsFunc(c.capabilities, isShared) }
+
 // onBlocks adds to a claim what block volumes need: what is to be on them, xfs unless
 // something else is usual, and room for it.
 func (c class) onBlocks(claim backend.Claim, usual string) (backend.Claim, error) {
-	claim.FileSystem, claim.FormatOptions = "", ""
+	claim.FileSystem, claim.FormatOptions, claim.Shared = "", "", c.shares()
 	for _, one := range c.capabilities {
 		if one.GetMount() != nil {
 			claim.FileSystem, claim.FormatOptions = cmp.Or(one.GetMount().GetFsType(), usual, filesystem.XFS), c.mkfs

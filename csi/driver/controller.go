@@ -115,12 +115,12 @@ func (c *controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	if len(r.GetVolumeCapabilities()) == 0 {
 		return nil, invalid("volume capabilities are needed")
 	}
-	id, o, _, err := c.volume(ctx, r.GetVolumeId())
+	id, o, v, err := c.volume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
 	defer o.Close()
-	if err := checkAll(r.GetVolumeCapabilities(), id.Layout); err != nil {
+	if err := checkAll(r.GetVolumeCapabilities(), id.Layout, v.Shared); err != nil {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{

@@ -64,6 +64,7 @@ func codeOf(err error) codes.Code {
 		{backend.ErrCopying, codes.Aborted},
 		{copies.ErrMoving, codes.Aborted},
 		{copies.ErrPause, codes.FailedPrecondition},
+		{copies.ErrShared, codes.FailedPrecondition},
 		{copies.ErrSilent, codes.Unavailable},
 		{devices.ErrOpen, codes.Unavailable},
 		{devices.ErrLost, codes.Unavailable},

@@ -23,14 +23,18 @@ import (
 )
 
 // device attaches a volume to this node, or finds it attached, and opens its device. As long
-// as it is open, it is the volume's.
-func (n *node) device(ctx context.Context, id volumeid.ID) (devices.Device, *os.File, error) {
+// as it is open, it is the volume's. Whether it is shared stands in the volume's record, and
+// not in what is asked for.
+func (n *node) device(ctx context.Context, id volumeid.ID, c *csi.VolumeCapability) (devices.Device, *os.File, error) {
 	if n.d.Blocks == nil {
 		return devices.Device{}, nil, invalid("this node has no block volumes")
 	}
 	d, err := n.d.Blocks.Attach(ctx, id.Pool, id.Name)
 	if err != nil {
 		return d, nil, err
+	}
+	if err := checkShared(c, d.Shared); err != nil {
+		return d, nil, n.refuse(ctx, id, err)
 	}
 	f, err := loop.Open(d.Path, d.Label)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,10 +43,19 @@ func (n *node) device(ctx context.Context, id volumeid.ID) (devices.Device, *os.
 	return d, f, err
 }
 
+// refuse gives back a volume that cannot be had as it is asked for. One that is in use, as it
+// may be had, stays.
+func (n *node) refuse(ctx context.Context, id volumeid.ID, why error) error {
+	if err := n.d.Blocks.Detach(ctx, id.Pool, id.Name); err != nil && !errors.Is(err, devices.ErrOpen) {
+		n.d.Log.Info("a volume was not given back", "volume", id.String(), "error", err.Error())
+	}
+	return why
+}
+
 // stageBlock attaches a volume and, unless it is for raw use, mounts it at its staging path,
 // with a file system made on it if it is new.
 func (n *node) stageBlock(ctx context.Context, id volumeid.ID, path string, c *csi.VolumeCapability) error {
-	d, f, err := n.device(ctx, id)
+	d, f, err := n.device(ctx, id, c)
 	if err != nil {
 		return err
 	}
@@ -199,7 +212,7 @@ func (n *node) unstageBlock(ctx context.Context, id volumeid.ID, path string) er
 
 // publishDevice puts the node of a volume's device at a pod's path.
 func (n *node) publishDevice(ctx context.Context, id volumeid.ID, r *csi.NodePublishVolumeRequest) error {
-	d, f, err := n.device(ctx, id)
+	d, f, err := n.device(ctx, id, r.GetVolumeCapability())
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ var errNoNode = errors.New("there is no such node with this driver")
 
 // ControllerPublishVolume lets a volume go to a node. Of files there is nothing to hold back;
 // a block volume goes nowhere while its lock is held on another node, whatever its record
-// says. The node takes it for itself when it is staged there.
+// says, unless that says that it is shared. The node takes it for itself when it is staged there.
 func (c *controller) ControllerPublishVolume(ctx context.Context, r *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
 	if err := given("volume ID", r.GetVolumeId(), "node ID", r.GetNodeId()); err != nil {
 		return nil, err
@@ -24,12 +24,12 @@ func (c *controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	if err := wellFormed([]*csi.VolumeCapability{r.GetVolumeCapability()}); err != nil {
 		return nil, err
 	}
-	id, o, _, err := c.volume(ctx, r.GetVolumeId())
+	id, o, v, err := c.volume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
 	defer o.Close()
-	if err := check(r.GetVolumeCapability(), id.Layout); err != nil {
+	if err := checkFor(r.GetVolumeCapability(), id.Layout, v.Shared); err != nil {
 		return nil, err
 	}
 	if err := c.isNode(ctx, r.GetNodeId()); err != nil {

@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"time"
 )
@@ -8,6 +10,17 @@ import (
 // AttachmentAttribute is on the file of a block volume: who has it. Only who holds the
 // file's lock writes it.
 const AttachmentAttribute = "trusted.atoll.attachment"
+
+// HolderPrefix begins the names of attributes on the file of a block volume that several
+// nodes may have: there is one for each that has it, and none is AttachmentAttribute.
+const HolderPrefix = AttachmentAttribute + "."
+
+// HolderAttribute is the one of a node, which this node alone writes: nobody reads it to
+// change it, so nobody's change is lost. Names of nodes may be longer than an attribute's.
+func HolderAttribute(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return HolderPrefix + hex.EncodeToString(sum[:8])
+}
 
 // Attachment is what is written there, in JSON.
 type Attachment struct {

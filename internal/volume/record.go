@@ -69,6 +69,8 @@ type Record struct {
 	FormatOptions string `json:"mkfs,omitempty"`
 	// Source is what its first content is a copy of: snapshot/NAME or volume/NAME.
 	Source string `json:"source,omitempty"`
+	// Shared lets several nodes have a block volume at once. It never changes.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // ErrRecord says that a record cannot be read: nothing is done with the volume.

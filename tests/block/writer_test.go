@@ -20,6 +20,7 @@ const page = 4096
 // acknowledged. Every page says who wrote it, where, and when.
 type writer struct {
 	who   string
+	first int64 // page
 	pages int64
 	// dense writes the pages one after another, else they are spread.
 	stop chan struct{}
@@ -39,7 +40,12 @@ var table = crc64.MakeTable(crc64.ECMA)
 
 // startWriter writes to a device until finish, on through errors.
 func startWriter(who, device string, size int64) *writer {
-	w := &writer{who: who, pages: size / page, stop: make(chan struct{}), done: make(chan struct{}), acked: map[int64]uint64{}, tried: map[int64]uint64{}}
+	return startWriterAt(who, device, 0, size)
+}
+
+// startWriterAt is startWriter for a part of a device, in bytes.
+func startWriterAt(who, device string, first, size int64) *writer {
+	w := &writer{who: who, first: first / page, pages: size / page, stop: make(chan struct{}), done: make(chan struct{}), acked: map[int64]uint64{}, tried: map[int64]uint64{}}
 	go w.run(device)
 	return w
 }
@@ -66,6 +72,7 @@ func (w *writer) run(device string) {
 		if at < 0 {
 			at = -at
 		}
+		at += w.first
 		w.mu.Lock()
 		w.tried[at] = n
 		w.mu.Unlock()

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +54,25 @@ func (e *Entry) Attribute(name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading the attribute %s: %w", name, err)
 	}
 	return value[:n], nil
+}
+
+// Attributes lists the names of the attributes that begin with a prefix, in no order.
+func (e *Entry) Attributes(prefix string) ([]string, error) {
+	for {
+		size, err := unix.Listxattr(e.Path(), nil)
+		list := make([]byte, size)
+		if err == nil && size > 0 {
+			size, err = unix.Listxattr(e.Path(), list)
+		}
+		if errors.Is(err, unix.ERANGE) {
+			continue // there are more by now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listing the attributes: %w", err)
+		}
+		all := strings.Split(string(list[:size]), "\x00")
+		return slices.DeleteFunc(all, func(name string) bool { return name == "" || !strings.HasPrefix(name, prefix) }), nil
+	}
 }
 
 // NewAttribute sets an attribute that must not be there: fs.ErrExist.

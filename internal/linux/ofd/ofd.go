@@ -16,6 +16,10 @@ var ErrHeld = errors.New("somebody else has the lock")
 // Lock takes the lock for writing of a whole file, or takes it again, without waiting.
 func Lock(f *os.File) error { return set(f, unix.F_WRLCK) }
 
+// LockShared takes a lock of a whole file that others may have too, or takes it again, without
+// waiting. Nobody gets the one of Lock meanwhile.
+func LockShared(f *os.File) error { return set(f, unix.F_RDLCK) }
+
 // Held tells whether somebody else has the lock.
 func Held(f *os.File) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}

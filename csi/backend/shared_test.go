@@ -1,0 +1,80 @@
+package backend
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/volume"
+)
+
+// TestShared has three nodes take a volume that is shared, and one of them go without
+// giving it back.
+func TestShared(t *testing.T) {
+	root, dir := pool(t)
+	b := Block{Root: root}
+	c := claim("a", 1<<20)
+	c.Shared = true
+	_, err := b.Create(ctx, c)
+	must(t, err)
+	has := func(want ...string) {
+		t.Helper()
+		all, err := b.Holders("a")
+		if got := all.Nodes(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v have it, %v; they should be %v", got, err, want)
+		}
+	}
+	nodes := map[string]*Taken{}
+	for _, name := range []string{"one", "two", "three"} {
+		taken, err := b.Take("a")
+		must(t, err)
+		must(t, taken.Attach(name, "boot", nil))
+		must(t, taken.Lock()) // as after a brick's restart
+		flags, err := unix.FcntlInt(taken.File.Fd(), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_DSYNC == 0 {
+			t.Errorf("it is not written through: %o, %v", flags, err)
+		}
+		nodes[name] = taken
+	}
+	has("one", "three", "two")
+	if err := b.Delete(ctx, "a"); !errors.Is(err, ErrInUse) {
+		t.Errorf("deleting what three nodes have: %v", err)
+	}
+	must(t, b.Free("a", "four"))
+	must(t, nodes["three"].Close()) // it died, and left its note
+	must(t, errors.Join(nodes["one"].Detach(), nodes["one"].Close()))
+	has("three", "two")
+	if err := b.Delete(ctx, "a"); !errors.Is(err, ErrInUse) {
+		t.Errorf("deleting what a node has: %v", err)
+	}
+	must(t, errors.Join(nodes["two"].Detach(), nodes["two"].Close()))
+	has() // the last one has tidied up
+	if n, err := unix.Getxattr(filepath.Join(dir, b.Place("a")), volume.AttachmentAttribute, nil); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("a shared volume has an attachment of %d bytes, %v", n, err)
+	}
+	must(t, b.Delete(ctx, "a"))
+}
+
+// TestNotShared holds that a volume of one node is locked for one, and has one attachment.
+func TestNotShared(t *testing.T) {
+	root, _ := pool(t)
+	b := Block{Root: root}
+	_, err := b.Create(ctx, claim("a", 1<<20))
+	must(t, err)
+	taken, err := b.Take("a")
+	must(t, err)
+	must(t, taken.Attach("one", "boot", nil))
+	if _, err := b.Take("a"); !errors.Is(err, ErrInUse) {
+		t.Errorf("taken twice: %v", err)
+	}
+	must(t, taken.Leave()) // is for shared ones
+	all, err := b.Holders("a")
+	a, attachedErr := b.Attachment("a")
+	if err = errors.Join(err, attachedErr); err != nil || len(all) > 0 || a.Node != "one" {
+		t.Errorf("holders %v, attachment %+v, %v", all, a, err)
+	}
+	must(t, errors.Join(taken.Detach(), taken.Close()))
+}
