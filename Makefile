@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster test-csi test-apiserver test-cluster e2e e2e-k8s \
+.PHONY: help deps build generate lint test test-fast test-gluster test-block test-csi test-apiserver test-cluster e2e e2e-k8s \
   image-programs images cluster-up cluster-down demo bench fuzz clean
 .DEFAULT_GOAL := help
 
@@ -29,17 +29,22 @@ lint: ## gofumpt, vet, staticcheck
 	cd tests/apiserver && $(GO) vet -tags bench ./...
 	cd tests/sanity && $(GO) vet ./...
 
-test: deps lint test-fast test-gluster test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
+test: deps lint test-fast test-gluster test-block test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
-REAL := /tests/(gluster|podrun|demo|csi|uml|block)$$
-# The cluster's has a target of its own.
+REAL := /tests/(gluster|podrun|demo|csi|uml)$$
+# The cluster's has a target of its own, and so have the fences: they hang on time, and have
+# the machine for themselves.
+OWN := /tests/(e2e|block)$$
 
 test-fast: ## all that starts no daemons
-	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)|/tests/e2e$$')
+	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)|$(OWN)')
 
 test-gluster: ## real bricks, mounts and self-heal (root)
 	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
+
+test-block: ## fences, faults, snapshots and databases of block volumes (root)
+	@tests/run.sh block -count=1 -timeout 30m ./tests/block
 
 test-csi: ## csi-sanity on every kind of pool (root)
 	@IN=tests/sanity tests/run.sh csi -count=1 ./...
