@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	agents "github.com/atoll-storage/atoll/brick/agent"
+	brickagent "github.com/atoll-storage/atoll/brick/agent"
 	brickquota "github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -39,7 +39,7 @@ var key = bytes.Repeat([]byte("k"), 32)
 // startAgent runs the agent of a brick, and gives its port.
 func startAgent(t *testing.T, c *bricks.Cluster, index int, parts int64) int {
 	t.Helper()
-	a, err := agents.New(agents.Brick{
+	a, err := brickagent.New(brickagent.Brick{
 		Namespace: "atoll-system", Pool: "p", Position: strconv.Itoa(index), Directory: c.Pool.Bricks[index].Directory, Parts: parts,
 	}, logr.Discard())
 	if err != nil {
@@ -50,7 +50,7 @@ func startAgent(t *testing.T, c *bricks.Cluster, index int, parts int64) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &agents.Server{Agent: a, Keys: func() (agent.Keys, error) { return agent.Keys{key}, nil }}
+	s := &brickagent.Server{Agent: a, Keys: func() (agent.Keys, error) { return agent.Keys{key}, nil }}
 	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
 	go func() { _ = h.Serve(l) }() // until it is closed
 	t.Cleanup(func() { h.Close() })
@@ -190,7 +190,7 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 	t.Helper()
 	c.Replace(2)
 	brick := c.Pool.Bricks[2].Directory
-	a, err := agents.New(agents.Brick{Namespace: "atoll-system", Pool: "p", Position: "2", Directory: brick, Parts: parts}, logr.Discard())
+	a, err := brickagent.New(brickagent.Brick{Namespace: "atoll-system", Pool: "p", Position: "2", Directory: brick, Parts: parts}, logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
