@@ -202,7 +202,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 		return Device{}, fmt.Errorf("opening pool %s: %w", p.Pool, err)
 	}
 	defer root.Close()
-	if err := h.begin(p); err != nil {
+	if err := h.begin(p, one); err != nil {
 		return Device{}, err
 	}
 	taken, err := backend.Block{Root: root}.Take(name)

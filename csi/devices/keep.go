@@ -91,6 +91,13 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	if !back && !changed {
 		return nil
 	}
+	if p.Type == schema.Disperse {
+		h.keepDispersed(mine, changed)
+		if h.others(pool, mine) == 0 {
+			h.noteGraph(pool, graph)
+		}
+		return nil
+	}
 	asked := time.Now()
 	alive := h.answering(mine)
 	if len(alive) == 0 {
@@ -107,25 +114,54 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 			h.lose(one, err)
 		}
 	}
-	if graph, _, err = h.Pools.Connections(p, schema.Block); err != nil {
+	graph, now, err := h.Pools.Connections(p, schema.Block)
+	if err != nil {
 		return err
 	}
-	left := h.passedOver(pool, mine)
+	connections = both(connections, now)
+	left := h.others(pool, mine)
 	if left > 0 {
 		graph = "" // as if it had changed: those are locked at the next look
 	}
-	h.note(pool, graph, connections)
+	h.note(p, graph, connections)
 	h.measures().relocked.WithLabelValues(pool).Inc()
 	h.Log.Info("locked the volumes of a pool on all bricks again", "pool", pool, "volumes", len(alive), "left", left, "took", time.Since(begin).String())
 	return nil
 }
 
-// passedOver counts the volumes of a pool that may be held and were not looked at: somebody
-// worked on them, or has taken them since.
-func (h *Holder) passedOver(pool string, looked []*held) int {
+// errMoved is why a volume is given up when the client of a Disperse pool has another graph.
+var errMoved = errors.New("the graph of its pool has changed, and a Disperse pool does not take locks along")
+
+// keepDispersed looks after volumes of a Disperse pool. Their client must not begin anew:
+// cluster/disperse takes the lock of one brick along, and says that it has locked the file again
+// where it has not (GlusterFS 10.3). So a brick that is back stays without them, until they are
+// attached anew, and those are given up whose client has another graph for whatever reason. A
+// node that takes one over then leaves this one takeoverGrace to find out.
+func (h *Holder) keepDispersed(volumes []*held, changed bool) {
+	if !changed {
+		h.answering(volumes) // on too few bricks, they are lost
+		return
+	}
+	for _, one := range volumes {
+		h.lose(one, errMoved)
+	}
+}
+
+// noteGraph remembers which graph the volumes of a pool were taken by.
+func (h *Holder) noteGraph(pool, graph string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := h.seen[pool]
+	seen.graph = graph
+	h.seen[pool] = seen
+}
+
+// others counts the volumes of a pool, beside these, that are held or may be: somebody works on
+// them.
+func (h *Holder) others(pool string, these []*held) int {
 	n := 0
 	for _, one := range h.byPool()[pool] {
-		if slices.Contains(looked, one) {
+		if slices.Contains(these, one) {
 			continue
 		}
 		if !one.mu.TryLock() {
@@ -172,19 +208,19 @@ type locked struct {
 	bricks map[int]bool // by index: all are there
 }
 
-// begin notes how a pool is connected before its first volume is taken.
-func (h *Holder) begin(p catalog.Pool) error {
+// begin notes how a pool is connected before a volume is taken when it has no others.
+func (h *Holder) begin(p catalog.Pool, one *held) error {
 	h.mu.Lock()
 	_, known := h.seen[p.Pool]
 	h.mu.Unlock()
-	if known {
+	if known && h.others(p.Pool, []*held{one}) > 0 {
 		return nil
 	}
 	graph, connections, err := h.Pools.Connections(p, schema.Block)
 	if err != nil {
 		return err
 	}
-	h.note(p.Pool, graph, connections)
+	h.note(p, graph, connections)
 	return nil
 }
 
@@ -207,18 +243,38 @@ func (h *Holder) news(pool, graph string, connections []gluster.Connection) (bac
 	return back, graph != seen.graph
 }
 
-// note remembers which bricks have all locks.
-func (h *Holder) note(pool, graph string, connections []gluster.Connection) {
+// both are connections of now, to the bricks that were connected before as well.
+func both(before, now []gluster.Connection) []gluster.Connection {
+	was := map[int]bool{}
+	for _, c := range before {
+		was[c.Brick] = c.Connected
+	}
+	now = slices.Clone(now)
+	for i := range now {
+		now[i].Connected = now[i].Connected && was[now[i].Brick]
+	}
+	return now
+}
+
+// note remembers which bricks have all locks: those on which as many files are open as on
+// others of their set. A client that begins anew may take its files along before it is
+// connected to all bricks, and then opens them on no other.
+func (h *Holder) note(p catalog.Pool, graph string, connections []gluster.Connection) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.seen == nil {
 		h.seen = map[string]locked{}
 	}
+	set := func(c gluster.Connection) int { return c.Brick / max(1, p.SetSize) }
+	most := map[int]int{}
+	for _, c := range connections {
+		most[set(c)] = max(most[set(c)], c.Open)
+	}
 	bricks := map[int]bool{}
 	for _, c := range connections {
-		bricks[c.Brick] = c.Connected
+		bricks[c.Brick] = c.Connected && c.Open == most[set(c)]
 	}
-	h.seen[pool] = locked{graph, bricks}
+	h.seen[p.Pool] = locked{graph, bricks}
 }
 
 // answering asks volumes whether enough bricks still know them, and gives up those that are

@@ -17,6 +17,9 @@ type Connection struct {
 	// Lost counts the files that are open in the mount and are not on the brick any more: it
 	// has restarted, or was cut off, and they had locks there.
 	Lost int
+	// Open counts those that are: fewer than on another brick of the set when the client was not
+	// connected to this one when they were opened.
+	Open int
 }
 
 // Connections reads the clients of a mount's active graph, and the graph's name, by its meta
@@ -57,8 +60,11 @@ func connection(brick int, text []byte) Connection {
 		switch {
 		case name == "connected":
 			c.Connected = strings.TrimSpace(value) == "1"
-		case strings.HasPrefix(name, "fd.") && strings.HasSuffix(name, ".remote_fd") && strings.TrimSpace(value) == "-1":
+		case !strings.HasPrefix(name, "fd.") || !strings.HasSuffix(name, ".remote_fd"):
+		case strings.TrimSpace(value) == "-1":
 			c.Lost++
+		default:
+			c.Open++
 		}
 	}
 	return c

@@ -14,7 +14,7 @@ fd.2.remote_fd = -1
 connected = 1
 total_bytes_read = 1
 `))
-	if c != (Connection{Brick: 2, Connected: true, Lost: 2}) {
+	if c != (Connection{Brick: 2, Connected: true, Lost: 2, Open: 1}) {
 		t.Errorf("%+v", c)
 	}
 	if c := connection(0, []byte("connected = 0\n")); c.Connected || c.Lost != 0 {
