@@ -138,3 +138,49 @@ func TestTellsHowTheBrickIs(t *testing.T) {
 		t.Errorf("ready: %d %s", code, text)
 	}
 }
+
+// TestCalm: an agent tells for how long nothing was to be healed from its brick.
+func TestCalm(t *testing.T) {
+	h, s := server(t)
+	calm := func() *int64 {
+		t.Helper()
+		var c agent.Client
+		st, err := c.Status(t.Context(), strings.TrimPrefix(h.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Calm
+	}
+	if c := calm(); c != nil {
+		t.Errorf("an agent that does not look tells of %d seconds", *c)
+	}
+	s.Healer = &Healer{Agent: s.Agent, Volfile: filepath.Join(t.TempDir(), "none")}
+	want := func(what string, seconds int64) {
+		t.Helper()
+		if c := calm(); c == nil || *c != seconds {
+			t.Errorf("%s: %v, want %d seconds", what, c, seconds)
+		}
+	}
+	_ = s.Healer.look(t.Context()) // it has no volfile
+	want("with something to heal", 0)
+	index := filepath.Join(s.Directory, ".glusterfs/indices/xattrop")
+	for _, name := range []string{"one", "two"} {
+		if err := os.Remove(filepath.Join(index, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.Healer.look(t.Context())
+	s.Healer.calm = s.Healer.calm.Add(-40 * time.Second)
+	_ = s.Healer.look(t.Context())
+	want("after 40 seconds", 40)
+	if err := os.WriteFile(filepath.Join(index, "three"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want("with something new", 0)
+	_ = s.Healer.look(t.Context())
+	if err := os.Remove(filepath.Join(index, "three")); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Healer.look(t.Context())
+	want("just healed", 0)
+}

@@ -61,6 +61,7 @@ type Healer struct {
 	peers  map[string]bool   // by host: whether the brick answered last
 	lacks  map[string]string // by name: bricks that join and have been accused, as which
 	splits int               // entries about which this brick and others hold each other to be wrong
+	calm   time.Time         // since when nothing was to be healed from this brick, 0 while something is
 }
 
 // Run looks until the context ends.
@@ -98,6 +99,11 @@ func (a *Agent) ownName() string { return a.clients() + a.Position }
 
 // look asks the other bricks how they are, and for a heal when that tells to.
 func (h *Healer) look(ctx context.Context) error {
+	own, err := backlog(h.Directory, "xattrop")
+	h.noteCalm(err == nil && own == 0)
+	if err != nil {
+		return fmt.Errorf("reading what is to be healed: %w", err)
+	}
 	sets, others, err := h.set()
 	if err != nil {
 		return err
@@ -117,10 +123,6 @@ func (h *Healer) look(ctx context.Context) error {
 	h.note(others, states)
 	if err := h.noteLacking(ctx, sets, others, states); err != nil {
 		return err
-	}
-	own, err := backlog(h.Directory, "xattrop")
-	if err != nil {
-		return fmt.Errorf("reading what is to be healed: %w", err)
 	}
 	h.compare(ctx, others, own)
 	switch {
@@ -157,6 +159,27 @@ func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.peers = peers
+}
+
+// noteCalm keeps since when nothing is to be healed from this brick.
+func (h *Healer) noteCalm(calm bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !calm {
+		h.calm = time.Time{}
+	} else if h.calm.IsZero() {
+		h.calm = time.Now()
+	}
+}
+
+// calmSeconds is for how long nothing was, as of the last look.
+func (h *Healer) calmSeconds() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.calm.IsZero() {
+		return 0
+	}
+	return int64(time.Since(h.calm).Seconds())
 }
 
 // settle takes the mark off this brick when it is new no longer: the others have seen

@@ -121,6 +121,11 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.reached(), s.Healer.lacking(), s.Healer.Splits()
+		calm := s.Healer.calmSeconds()
+		if st.Backlog > 0 {
+			calm = 0
+		}
+		st.Calm = &calm
 	}
 	st.Layout, st.Spread = s.mark(volume.LayoutAttribute), attribute(s.Directory, volume.SpreadAttribute)
 	st.Empty, st.Promised = s.empty(ctx), s.hasPromised()

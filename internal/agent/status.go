@@ -30,6 +30,9 @@ type Status struct {
 	Lacking []string `json:"lacking,omitempty"`
 	// Backlog counts what others are to be healed from this brick.
 	Backlog int `json:"backlog"`
+	// Calm is for how many seconds the agent has found nothing to be healed from this brick,
+	// 0 while there is something; nil when it is not known.
+	Calm *int64 `json:"calmSeconds,omitempty"`
 	// SplitBrain counts entries that nobody can read: this brick and another hold each
 	// other to be wrong about them.
 	SplitBrain int `json:"splitBrain"`

@@ -34,6 +34,9 @@ type Brick struct {
 	Set int
 	// Back is when its pod became ready.
 	Back time.Time
+	// Calm is since when nothing was to be healed from it, as its agent has seen it, in a pool
+	// with a tiebreaker; zero in others, and when that is not known.
+	Calm time.Time
 	// Known tells that its agent has answered; what follows is from that.
 	Known    bool
 	Fresh    bool
@@ -156,6 +159,9 @@ func ask(ctx context.Context, all []Brick, pool *schema.Pool) {
 		b.Known, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
 		b.Backlog, b.SplitBrain, b.Size, b.Free = int64(s.Backlog), int64(s.SplitBrain), s.Size, s.Free
 		b.Promised = s.Promised
+		if s.Calm != nil && pool.Spec.Tiebreaker != nil { // how long, as clocks need not agree
+			b.Calm = time.Now().Add(-time.Duration(*s.Calm) * time.Second)
+		}
 		switch {
 		case !s.Online && b.Phase == v1alpha1.PhaseOffline:
 			b.Message = "its agent answers, the brick does not"

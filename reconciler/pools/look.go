@@ -99,18 +99,10 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, document *
 	return r.again(document, len(report.Troubles) == 0), nil
 }
 
-// settle is how long a brick has been back before the next one of its set is restarted, where
-// nodes have block volumes: they look every second at where they have their locks.
-const settle = 15 * time.Second
-
 // roll restarts one brick whose pod runs what was rendered before, if none speaks against it.
 func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, document *schema.Pool, bricks []health.Brick) (rolling bool, err error) {
 	force := o.GetAnnotations()[v1alpha1.SkipRollAnnotation] == o.Base().Status.LastAppliedRevision
-	settled := time.Now()
-	if document.Spec.Serves(schema.Block) {
-		settled = settled.Add(-settle)
-	}
-	d := roll.Next(bricks, force, settled)
+	d := roll.Next(bricks, force, roll.SettledBefore(&document.Spec, time.Now()))
 	status := &o.Base().Status
 	switch {
 	case d.Left == 0:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/health"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // pool is one of two sets of three good bricks.
@@ -42,6 +43,11 @@ func TestNext(t *testing.T) {
 		"that, forced":                     {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled.Add(1) }, true, -1, "brick 3"},
 		"that, of another set":             {func(b []health.Brick) { b[4].Outdated, b[0].Back = true, settled.Add(1) }, false, 4, ""},
 		"another is back for a while":      {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled }, false, 4, ""},
+		"another is healed just now":       {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled.Add(1) }, false, -1, "brick 3"},
+		"it is itself":                     {func(b []health.Brick) { b[4].Outdated, b[4].Calm = true, settled.Add(1) }, false, -1, "brick 4"},
+		"that, of another set, was healed": {func(b []health.Brick) { b[4].Outdated, b[0].Calm = true, settled.Add(1) }, false, 4, ""},
+		"that, healed, forced":             {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled.Add(1) }, true, 4, ""},
+		"another is healed for a while":    {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled }, false, 4, ""},
 		"an agent is silent":               {func(b []health.Brick) { b[4].Outdated, b[0].Known = true, false }, false, -1, "agent of brick 0"},
 		"one without a pod comes back new": {func(b []health.Brick) { b[4].Outdated, b[4].Online, b[4].Pod = true, false, "" }, false, -1, "brick 4"},
 	} {
@@ -51,6 +57,23 @@ func TestNext(t *testing.T) {
 		}
 		if (d.Waits == "") != (test.waits == "") || !strings.Contains(d.Waits, test.waits) {
 			t.Errorf("%s: waits for %q, want %q", name, d.Waits, test.waits)
+		}
+	}
+}
+
+func TestSettledBefore(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		spec schema.Spec
+		want time.Duration
+	}{
+		"folders":                    {schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory}}, 0},
+		"block volumes":              {schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory, schema.Block}}, 15 * time.Second},
+		"a tiebreaker":               {schema.Spec{Type: schema.Replica2, Tiebreaker: &schema.Tiebreaker{}, Volumes: []schema.Layout{schema.Subdirectory}}, 30 * time.Second},
+		"a tiebreaker and block too": {schema.Spec{Type: schema.Replica2, Tiebreaker: &schema.Tiebreaker{}, Volumes: []schema.Layout{schema.Block}}, 30 * time.Second},
+	} {
+		if got := now.Sub(SettledBefore(&test.spec, now)); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}
 }
