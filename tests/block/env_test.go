@@ -55,16 +55,18 @@ func TestMain(m *testing.M) {
 type kind struct {
 	name   string
 	is     schema.Type
-	bricks int // without a tiebreaker
+	bricks int   // without a tiebreaker
+	size   int64 // of a volume, in bytes
 	shape  func(*volfile.Pool)
 }
 
-// kinds are those whose volumes outlive the restart of a brick.
+// kinds are those whose volumes outlive the restart of a brick. Bricks compare whole files: one
+// that is large is enough.
 var kinds = []kind{
-	{"Replica3", schema.Replica3, 3, nil},
-	{"Arbiter", schema.Arbiter, 3, nil},
-	{"Disperse 2+1", schema.Disperse, 3, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
-	{"Replica2 with a tiebreaker", schema.Replica2, 2, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
+	{"Replica3", schema.Replica3, 3, size, nil},
+	{"Arbiter", schema.Arbiter, 3, size / 8, nil},
+	{"Disperse 2+1", schema.Disperse, 3, size / 8, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
+	{"Replica2 with a tiebreaker", schema.Replica2, 2, size / 8, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
 }
 
 // onKinds runs a test on all kinds, beside each other.
@@ -87,7 +89,7 @@ func start(t *testing.T, names ...string) *cluster {
 // startOn is start with bricks that are shaped before they start.
 func startOn(t *testing.T, shape func(*volfile.Pool), names ...string) *cluster {
 	t.Helper()
-	return startKind(t, kind{"", schema.Replica3, 3, shape}, names...)
+	return startKind(t, kind{"", schema.Replica3, 3, size, shape}, names...)
 }
 
 // startKind is start with a pool of another kind.

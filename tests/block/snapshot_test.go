@@ -245,7 +245,7 @@ func (c *copying) bare() {
 // all that was synced before is there, nothing that was begun after, on every kind of pool,
 // whether bricks share content or it is copied.
 func TestSnapshots(t *testing.T) {
-	three := kind{"three sets of one brick", schema.Replica1, 3, nil}
+	three := kind{"three sets of one brick", schema.Replica1, 3, copySize, nil}
 	for _, shared := range []bool{true, false} {
 		for _, k := range append(kinds, three) {
 			if !shared && k.is != schema.Replica3 && k.is != schema.Disperse {
@@ -334,7 +334,7 @@ func (c *copying) alike(patterns ...string) {
 
 // TestSnapshotOfDisperse holds that every part of a copy is right: read with each brick away.
 func TestSnapshotOfDisperse(t *testing.T) {
-	c := startCopies(t, kind{"", schema.Disperse, 3, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }}, true, "a")
+	c := startCopies(t, kind{"", schema.Disperse, 3, copySize, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }}, true, "a")
 	a := c.nodes[0]
 	id := c.create("pvc-1", "", 64<<20)
 	must(t, a.take(t.Context(), id, ""))
