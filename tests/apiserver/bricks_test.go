@@ -259,11 +259,11 @@ func (s *served) deleted(ctx context.Context) {
 // told runs the command line against the cluster.
 func (s *served) told(args ...string) string {
 	s.t.Helper()
+	if s.atoll == "" {
+		s.atoll = build(s.t, s.t.TempDir(), "atoll") // which takes what it takes
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if s.atoll == "" {
-		s.atoll = build(s.t, s.t.TempDir(), "atoll")
-	}
 	out, err := exec.CommandContext(ctx, s.atoll, append(args, "--kubeconfig", s.kubeconfig)...).CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("%v: %v\n%s", args, err, out)
