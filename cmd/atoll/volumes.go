@@ -124,8 +124,19 @@ func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, wo
 
 // volumeList is what list prints.
 type volumeList struct {
-	Volumes  []volumeLine       `json:"volumes"`
-	Archived []backend.Archived `json:"archived"`
+	Volumes   []volumeLine       `json:"volumes"`
+	Snapshots []snapshotLine     `json:"snapshots"`
+	Archived  []backend.Archived `json:"archived"`
+}
+
+// snapshotLine is a snapshot of a block volume.
+type snapshotLine struct {
+	Name    string    `json:"name"`
+	Request string    `json:"request"` // as its VolumeSnapshotContent has it
+	Volume  string    `json:"volume"`
+	Size    int64     `json:"sizeBytes"`
+	Used    int64     `json:"usedBytes"` // what its content took when it was made
+	Created time.Time `json:"created"`
 }
 
 type volumeLine struct {
@@ -134,6 +145,8 @@ type volumeLine struct {
 	Size    int64          `json:"sizeBytes"`
 	Reclaim schema.Reclaim `json:"reclaim"`
 	Created time.Time      `json:"created"`
+	// Source is what its first content is a copy of: snapshot/NAME or volume/NAME.
+	Source string `json:"source,omitempty"`
 	// Of block volumes: the node that has it, since when, and how often it was attached; its
 	// file system, and whether that was made.
 	// Nodes are of one that several may have: those that took it and have not given it back.
@@ -152,7 +165,7 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 	if err != nil {
 		return err
 	}
-	all := volumeList{Volumes: []volumeLine{}}
+	all := volumeList{Volumes: []volumeLine{}, Snapshots: []snapshotLine{}}
 	for _, layout := range p.Layouts {
 		work := func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error { return all.folders(ctx, root) }
 		if layout == schema.Block {
@@ -164,6 +177,7 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 			return err
 		}
 	}
+	slices.SortFunc(all.Snapshots, func(a, b snapshotLine) int { return a.Created.Compare(b.Created) })
 	slices.SortFunc(all.Volumes, func(a, b volumeLine) int { return a.Created.Compare(b.Created) })
 	return printVolumes(cmd, all, output)
 }
@@ -202,8 +216,15 @@ func (l *volumeList) blocks(ctx context.Context, root *beneath.Dir) error {
 		}
 		l.Volumes = append(l.Volumes, volumeLine{
 			Name: v.Name, Layout: schema.Block, Shared: v.Shared, Nodes: holders.Nodes(), Size: v.Size, Reclaim: v.Reclaim, Created: v.Created,
-			Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
+			Source: v.Source, Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
 		})
+	}
+	snapshots, err := b.Snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range snapshots {
+		l.Snapshots = append(l.Snapshots, snapshotLine{s.Name, s.Request, s.Volume, s.Size, s.Used, s.Created})
 	}
 	return l.archived(ctx, root, schema.Block)
 }
@@ -216,6 +237,9 @@ func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	fmt.Fprintln(w, "VOLUME\tLAYOUT\tBYTES\tON DELETION\tCREATED\tNODE")
 	for _, v := range all.Volumes {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339), strings.Join(append(v.Nodes, v.Node), " "))
+	}
+	for _, s := range all.Snapshots {
+		fmt.Fprintf(w, "%s\tsnapshot of %s\t%d\t\t%s\t\n", s.Name, s.Volume, s.Used, s.Created.Format(time.RFC3339))
 	}
 	for _, a := range all.Archived {
 		fmt.Fprintf(w, "%s\t\t%d\tarchived\t\t\n", a.Place, a.Size)

@@ -108,7 +108,11 @@ func (c Copier) once(ctx context.Context, o Order, finish func(*backend.Copy, *b
 			return errors.Join(err, made.Discard())
 		}
 	}
-	return finish(made, source, at)
+	err = finish(made, source, at)
+	if errors.Is(err, backend.ErrExists) {
+		err = errors.Join(err, made.Discard()) // nobody needs it
+	}
+	return err
 }
 
 // fill gives a copy that has the whole content.

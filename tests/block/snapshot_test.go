@@ -3,6 +3,7 @@ package block
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -281,6 +282,7 @@ func snapshots(t *testing.T, c *copying, shared bool) {
 	if said := strings.Count(c.h.Logs(), "bricks share a copy's content"); shared != (said > 0) {
 		t.Errorf("bricks have shared content %d times", said)
 	}
+	c.listed()
 	c.alike("blocks/snapshots/*/*/snap-1", "blocks/volumes/*/*/pvc-3")
 	restored := c.copied("pvc-2", "xfs", 2*copySize, ofSnapshot(s))
 	holds := func() {
@@ -303,6 +305,22 @@ func snapshots(t *testing.T, c *copying, shared bool) {
 	holds()
 	c.remove([]string{restored, clone, last})
 	c.bare()
+}
+
+// listed holds that people are shown the snapshot, and what a clone is of.
+func (c *copying) listed() {
+	c.t.Helper()
+	out, err := exec.Command("nsenter", "--net="+c.h.Network, c.h.Build("atoll"), "volumes", "--catalog", c.h.Path("catalog"), "list", "p", "-o", "json").Output()
+	var all struct {
+		Volumes   []struct{ Name, Source string }
+		Snapshots []struct{ Name, Volume string }
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &all)
+	}
+	if err != nil || len(all.Snapshots) != 1 || all.Snapshots[0].Name != "snap-1" || all.Snapshots[0].Volume != "pvc-1" || len(all.Volumes) != 2 || all.Volumes[1].Source != "volume/pvc-1" {
+		c.t.Errorf("listed %s, %v", out, err)
+	}
 }
 
 // alike holds that all bricks that have the content of a file have the same.
