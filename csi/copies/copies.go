@@ -60,9 +60,13 @@ type Order struct {
 	Said func(done, size int64)
 }
 
-// Copy makes a copy, and has finish give it its record and name. It can be cut off anywhere,
-// and repeated: what nobody wrote to meanwhile is gone on with.
-func (c Copier) Copy(ctx context.Context, o Order, finish func(*backend.Copy, *backend.Source, time.Time) error) error {
+// Finish gives a copy, which has the content that its source had at this moment, its record and
+// its name.
+type Finish func(made *backend.Copy, of *backend.Source, at time.Time) error
+
+// Copy makes a copy and has it finished. It can be cut off anywhere, and repeated: what nobody
+// wrote to meanwhile is gone on with.
+func (c Copier) Copy(ctx context.Context, o Order, finish Finish) error {
 	for n := 1; ; n++ {
 		err := c.once(ctx, o, finish)
 		if !errors.Is(err, ErrMoving) || n == attempts {
@@ -76,39 +80,38 @@ func (c Copier) Copy(ctx context.Context, o Order, finish func(*backend.Copy, *b
 	}
 }
 
-func (c Copier) once(ctx context.Context, o Order, finish func(*backend.Copy, *backend.Source, time.Time) error) (err error) {
+func (c Copier) once(ctx context.Context, o Order, finish Finish) error {
 	source, err := o.Open()
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	at := time.Now()
-	var p *pause
-	if source.Held && source.Shared {
+	switch {
+	case !source.Held:
+		return c.copyStill(ctx, o, source, finish, func() error { return nil })
+	case source.Shared:
 		return fmt.Errorf("%w: %s", ErrShared, source.Key)
 	}
-	if source.Held {
-		if p, err = begin(ctx, o, source); err != nil {
-			return err
-		}
-		defer p.end()
-		at = time.Now()
+	p, err := begin(ctx, o, source)
+	if err != nil {
+		return err
 	}
-	filling := ctx
-	if p != nil {
-		filling = p.still
-	}
-	made, err := c.fill(filling, o, source)
+	defer p.end()
+	return c.copyStill(p.still, o, source, finish, func() error { return p.confirm(ctx) })
+}
+
+// copyStill copies what nobody writes to now, as still says in the end.
+func (c Copier) copyStill(ctx context.Context, o Order, s *backend.Source, finish Finish, still func() error) (err error) {
+	at := time.Now()
+	made, err := c.fill(ctx, o, s)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, made.Close()) }()
-	if p != nil {
-		if err := p.confirm(ctx); err != nil {
-			return errors.Join(err, made.Discard())
-		}
+	if err := still(); err != nil {
+		return errors.Join(err, made.Discard())
 	}
-	err = finish(made, source, at)
+	err = finish(made, s, at)
 	if errors.Is(err, backend.ErrExists) {
 		err = errors.Join(err, made.Discard()) // nobody needs it
 	}
