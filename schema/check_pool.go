@@ -146,6 +146,10 @@ func (c *checker) layouts(s *Spec) {
 		if l == Block && s.Type == External {
 			c.fail(path, "layout-external", "an External volume cannot serve Block: its bricks are not ours to fence with", "Subdirectory or Single")
 		}
+		if l == Block && s.Type == Disperse {
+			c.warn(path, "layout-disperse", "block volumes of a Disperse pool are lost to their nodes when a second brick restarts, and when the pool's graph changes: Disperse does not take locks along",
+				"Replica3 or Arbiter for block volumes, or pods that bear to be started anew (docs/block-volumes.md)")
+		}
 	}
 }
 

@@ -135,6 +135,11 @@ func copies(e *env) {
 			e.finish(c, c)
 		}
 	}
+	for _, c := range []string{"provisioner", "snapshotter"} {
+		if log := e.kubectl("logs", "-n", "atoll-system", "deployment/atoll-csi-controller", "-c", c); strings.Contains(log, "forbidden") {
+			e.Errorf("the role lacks what the %s asks for: %s", c, log)
+		}
+	}
 }
 
 // folderSnapshot is one that cannot be had, and says why.
