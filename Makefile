@@ -85,7 +85,7 @@ $(PROGRAMS)/agnhost: tests/cluster/binaries/kubernetes/go.mod
 
 $(PROGRAMS)/e2e.test: tests/cluster/binaries/kubernetes/go.mod
 	@mkdir -p $(PROGRAMS) && echo "building Kubernetes' end to end tests, which takes minutes the first time"
-	@cd tests/cluster/binaries/kubernetes && $(GO) test -c -ldflags='-s -w' -o $@ k8s.io/kubernetes/test/e2e
+	@cd tests/cluster/binaries/kubernetes && $(GO) test -c -vet=off -ldflags='-s -w' -o $@ k8s.io/kubernetes/test/e2e
 
 CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-attacher csi-resizer csi-snapshotter snapshot-controller coredns)
 
