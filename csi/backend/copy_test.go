@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/ofd"
 	"github.com/atoll-storage/atoll/internal/volume"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -175,6 +176,26 @@ func TestCopyGoesOn(t *testing.T) {
 	must(t, c.BecomeSnapshot(Snapshot{Name: "s", Volume: "a", Size: large, Created: time.Now()}))
 	must(t, errors.Join(c.Close(), source.Close()))
 	same(t, filepath.Join(dir, snapshotPlace("s")), want)
+}
+
+// TestUntaken: a volume that was taken while it was copied, because its lock did not hold, is
+// known to be.
+func TestUntaken(t *testing.T) {
+	root, _ := pool(t)
+	b := Block{Root: root}
+	_, err := b.Create(ctx, claim("a", 100))
+	must(t, err)
+	source, err := b.VolumeSource("a")
+	must(t, err)
+	defer source.Close()
+	if is, err := source.Untaken(); err != nil || !is {
+		t.Errorf("before: %t, %v", is, err)
+	}
+	must(t, ofd.Unlock(source.file)) // as a pool does that loses it
+	must(t, attach(b))
+	if is, err := source.Untaken(); err != nil || is {
+		t.Errorf("after somebody had it: %t, %v", is, err)
+	}
 }
 
 // TestSweepLeft: what was cut off and is not gone on with does not stay for ever, and what

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,8 @@ type Source struct {
 
 	file  *os.File // of a volume: with its lock, unless it is held
 	inode uint64
+	taken volume.Attachment // as it was when the source was opened
+	nodes []string          // that have, or had, a shared volume then
 }
 
 // Keys of sources in records.
@@ -97,10 +100,10 @@ func (b Block) volumeSource(f *os.File, name string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
-	a, err := attachment(beneath.Of(f))
-	if err != nil {
+	if s.taken, s.nodes, err = takers(f); err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
+	a := s.taken
 	s.Size, s.FileSystem, s.Formatted, s.Epoch, s.Node, s.Shared = r.Size, r.FileSystem, a.Formatted, a.Epoch, a.Node, r.Shared
 	if !s.Held {
 		if err := extend(f, r); err != nil {
@@ -117,6 +120,26 @@ func stat(f *os.File) (st unix.Stat_t, err error) {
 		err = fmt.Errorf("asking what %s is: %w", f.Name(), err)
 	}
 	return st, err
+}
+
+// takers tells who has a volume, or had it last.
+func takers(f *os.File) (volume.Attachment, []string, error) {
+	a, err := attachment(beneath.Of(f))
+	if err != nil {
+		return a, nil, err
+	}
+	all, err := holders(beneath.Of(f))
+	return a, all.Nodes(), err
+}
+
+// Untaken tells whether nobody has taken the source since it was opened. Its lock says so as
+// long as the pool keeps it; this is for those that do not (ADR 0016, Disperse).
+func (s *Source) Untaken() (bool, error) {
+	if s.file == nil {
+		return true, nil // nobody ever writes to a snapshot
+	}
+	a, nodes, err := takers(s.file)
+	return err == nil && a == s.taken && slices.Equal(nodes, s.nodes), err
 }
 
 // Used is what the content of a volume takes, in bytes, counted once; ErrNotFound.

@@ -88,7 +88,7 @@ func (c Copier) once(ctx context.Context, o Order, finish Finish) error {
 	defer source.Close()
 	switch {
 	case !source.Held:
-		return c.copyStill(ctx, o, source, finish, func() error { return nil })
+		return c.copyStill(ctx, o, source, finish, func() error { return untaken(source) })
 	case source.Shared:
 		return fmt.Errorf("%w: %s", ErrShared, source.Key)
 	}
@@ -98,6 +98,15 @@ func (c Copier) once(ctx context.Context, o Order, finish Finish) error {
 	}
 	defer p.end()
 	return c.copyStill(p.still, o, source, finish, func() error { return p.confirm(ctx) })
+}
+
+// untaken is an error when somebody has taken a volume while it was copied.
+func untaken(s *backend.Source) error {
+	is, err := s.Untaken()
+	if err == nil && !is {
+		err = fmt.Errorf("%w: a node has taken %s", ErrMoving, s.Key)
+	}
+	return err
 }
 
 // copyStill copies what nobody writes to now, as still says in the end.
