@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/linux/filesystem"
-	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/tests/bricks"
 )
 
 // onXFS puts the server's brick on a file system whose files can share blocks.
@@ -26,36 +25,7 @@ func onXFS(t *testing.T, s *Server) {
 	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
 		t.Skip("mkfs.xfs is not installed: run make deps")
 	}
-	disk, err := os.Create(filepath.Join(t.TempDir(), "disk"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer disk.Close()
-	if err := disk.Truncate(400 << 20); err != nil {
-		t.Fatal(err)
-	}
-	device, err := loop.Attach(disk, loop.AutoClear)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer device.Close()
-	if err := filesystem.Make(t.Context(), device, filesystem.XFS, ""); err != nil {
-		t.Fatal(err)
-	}
-	place, err := os.Open(s.Directory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer place.Close()
-	if err := filesystem.Mount(device.Name(), filesystem.XFS, nil, place, 0); err != nil {
-		t.Fatal(err)
-	}
-	at := s.Directory
-	t.Cleanup(func() {
-		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	bricks.MountXFS(t, s.Directory)
 }
 
 // signed is a request of somebody who has the key.

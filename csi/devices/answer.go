@@ -28,30 +28,15 @@ const (
 
 // Answer answers questions until the context ends.
 func (h *Holder) Answer(ctx context.Context) error {
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	return h.eachPool(ctx, askEvery, func(pool string, volumes []*held) {
+		here := attachedOf(volumes)
+		if len(here) == 0 {
+			return
 		}
-		for pool, volumes := range h.byPool() {
-			here := attachedOf(volumes)
-			if len(here) == 0 {
-				continue
-			}
-			if _, busy := h.asking.LoadOrStore(pool, true); busy {
-				continue
-			}
-			go func() {
-				defer h.asking.Delete(pool)
-				if err := h.look(ctx, pool, here); err != nil {
-					h.Log.V(1).Info("cannot look for questions", "pool", pool, "error", err.Error())
-				}
-			}()
+		if err := h.look(ctx, pool, here); err != nil {
+			h.Log.V(1).Info("cannot look for questions", "pool", pool, "error", err.Error())
 		}
-	}
+	})
 }
 
 // attachedOf gives the volumes that this node has, by name.

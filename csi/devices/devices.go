@@ -75,10 +75,7 @@ type Holder struct {
 	mu   sync.Mutex
 	held map[string]*held
 	seen map[string]locked // by pool
-	kept sync.Map          // pools that are looked after at the moment
-
-	asking sync.Map // pools that are looked at for questions at the moment
-	asks   sync.Map // questions that are known, by askKey
+	asks sync.Map          // questions that are known, by askKey
 }
 
 // held is one volume. Its lock is held while it is worked on.

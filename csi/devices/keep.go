@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -35,7 +36,18 @@ const (
 
 // Keep looks after the volumes that are held until the context ends.
 func (h *Holder) Keep(ctx context.Context) error {
-	tick := time.NewTicker(keepEvery)
+	return h.eachPool(ctx, keepEvery, func(pool string, volumes []*held) {
+		if err := h.keep(ctx, pool, volumes); err != nil {
+			h.Log.Info("cannot look after the volumes of a pool", "pool", pool, "error", err.Error())
+		}
+	})
+}
+
+// eachPool does work with the volumes of each pool again and again until the context ends. One
+// that takes long keeps others waiting no longer, and is not done twice at once.
+func (h *Holder) eachPool(ctx context.Context, every time.Duration, work func(pool string, volumes []*held)) error {
+	var busy sync.Map // by pool
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -44,14 +56,12 @@ func (h *Holder) Keep(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for pool, volumes := range h.byPool() {
-			if _, busy := h.kept.LoadOrStore(pool, true); busy {
+			if _, is := busy.LoadOrStore(pool, true); is {
 				continue
 			}
 			go func() {
-				defer h.kept.Delete(pool)
-				if err := h.keep(ctx, pool, volumes); err != nil {
-					h.Log.Info("cannot look after the volumes of a pool", "pool", pool, "error", err.Error())
-				}
+				defer busy.Delete(pool)
+				work(pool, volumes)
 			}()
 		}
 	}

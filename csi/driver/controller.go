@@ -68,29 +68,47 @@ func (c *controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 		c.d.Log.Info("asked to delete what is no volume", "id", r.GetVolumeId())
 		return &csi.DeleteVolumeResponse{}, nil
 	}
-	release, err := c.locks.take(id.Name)
-	if err != nil {
+	d := deletion{pool: id.Pool, layout: id.Layout, lock: id.Name, key: backend.VolumeKey(id.Name), promise: promise(id.Layout, id.Name)}
+	if err := c.delete(ctx, d, func(o *opened) error { return o.backend.Delete(ctx, id.Name) }); err != nil {
 		return nil, err
+	}
+	return &csi.DeleteVolumeResponse{}, nil
+}
+
+// deletion is of a volume or a snapshot.
+type deletion struct {
+	pool    string
+	layout  schema.Layout
+	lock    string // of calls
+	key     string // of a copy that may be becoming it
+	promise string // in the ledger
+}
+
+// delete deletes something that no other call works on, and takes its promise back.
+func (c *controller) delete(ctx context.Context, d deletion, from func(*opened) error) error {
+	release, err := c.locks.take(d.lock)
+	if err != nil {
+		return err
 	}
 	defer release()
-	if c.jobs.run(backend.VolumeKey(id.Name)) {
-		return nil, errBusy
+	if c.jobs.run(d.key) {
+		return errBusy
 	}
-	o, err := c.d.open(ctx, id.Pool, id.Layout)
+	o, err := c.d.open(ctx, d.pool, d.layout)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer o.Close()
 	l, err := c.ledgers.of(ctx, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := o.backend.Delete(ctx, id.Name); err != nil {
-		return nil, err
+	if err := from(o); err != nil {
+		return err
 	}
-	l.Forget(promise(id.Layout, id.Name))
-	c.sweeper.wake(id.Pool, id.Layout)
-	return &csi.DeleteVolumeResponse{}, nil
+	l.Forget(d.promise)
+	c.sweeper.wake(d.pool, d.layout)
+	return nil
 }
 
 // volume opens the pool of an ID and reads the volume.

@@ -157,28 +157,10 @@ func (c *controller) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRe
 		return &csi.DeleteSnapshotResponse{}, nil
 	}
 	key := backend.SnapshotKey(id.Name)
-	release, err := c.locks.take(key)
-	if err != nil {
+	d := deletion{pool: id.Pool, layout: schema.Block, lock: key, key: key, promise: key}
+	if err := c.delete(ctx, d, func(o *opened) error { return o.blocks().DeleteSnapshot(id.Name) }); err != nil {
 		return nil, err
 	}
-	defer release()
-	if c.jobs.run(key) {
-		return nil, errBusy
-	}
-	o, err := c.d.open(ctx, id.Pool, schema.Block)
-	if err != nil {
-		return nil, err
-	}
-	defer o.Close()
-	l, err := c.ledgers.of(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.blocks().DeleteSnapshot(id.Name); err != nil {
-		return nil, err
-	}
-	l.Forget(key)
-	c.sweeper.wake(id.Pool, schema.Block)
 	return &csi.DeleteSnapshotResponse{}, nil
 }
 

@@ -50,14 +50,26 @@ func Keys(t testing.TB) string {
 	return dir
 }
 
-// xfsSize is that of the file system that OnXFS makes, in bytes; it takes what is written.
+// xfsSize is that of the file system that MountXFS makes, in bytes; it takes what is written.
 const xfsSize = 20 << 30
 
 // OnXFS has the bricks of a pool on a file system whose files can share their content.
 func OnXFS(t testing.TB, p *volfile.Pool) {
 	t.Helper()
-	dir := t.TempDir()
-	disk, err := os.Create(filepath.Join(dir, "disk"))
+	at := filepath.Join(t.TempDir(), "mounted")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	MountXFS(t, at)
+	for i := range p.Bricks {
+		p.Bricks[i].Directory = filepath.Join(at, fmt.Sprintf("brick-%d", i))
+	}
+}
+
+// MountXFS mounts a new file system over a folder until the test ends.
+func MountXFS(t testing.TB, at string) {
+	t.Helper()
+	disk, err := os.Create(filepath.Join(t.TempDir(), "disk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +85,6 @@ func OnXFS(t testing.TB, p *volfile.Pool) {
 	if err := filesystem.Make(t.Context(), device, filesystem.XFS, ""); err != nil {
 		t.Fatal(err)
 	}
-	at := filepath.Join(dir, "mounted")
-	if err := os.Mkdir(at, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	place, err := os.Open(at)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +98,4 @@ func OnXFS(t testing.TB, p *volfile.Pool) {
 			t.Error(err)
 		}
 	})
-	for i := range p.Bricks {
-		p.Bricks[i].Directory = filepath.Join(at, fmt.Sprintf("brick-%d", i))
-	}
 }
