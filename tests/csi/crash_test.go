@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,16 +97,18 @@ func TestTwoControllersKilled(t *testing.T) {
 		processes[i] = h.Start("controller", arguments(i)...)
 		clients = append(clients, csi.NewControllerClient(h.Dial(fmt.Sprintf("c%d.sock", i))))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	const tenants, names, operations = 8, 5, 40
 	all := make([]*tenant, tenants)
 	var wait sync.WaitGroup
+	var worked atomic.Int64 // operations
 	for i := range all {
 		all[i] = &tenant{t: t, controllers: clients, random: rand.New(rand.NewPCG(7, uint64(i))), sizes: map[string]int64{}}
 		wait.Go(func() {
 			for range operations {
 				all[i].work(ctx, fmt.Sprintf("t%d-%d", i, all[i].random.IntN(names)))
+				worked.Add(1)
 			}
 		})
 	}
@@ -114,12 +117,18 @@ func TestTwoControllersKilled(t *testing.T) {
 		wait.Wait()
 		close(finished)
 	}()
-	kills := 0
-	for done := false; !done; {
+	kills, before := 0, int64(0)
+	for done, quiet := false, 0; !done; quiet++ {
 		select {
 		case <-finished:
 			done = true
 		case <-time.After(150 * time.Millisecond):
+			// On a busy machine a controller takes longer to start than that: without some
+			// work between the kills, there is nothing to be cut off.
+			if now := worked.Load(); now == before && quiet < 20 {
+				continue
+			}
+			before, quiet = worked.Load(), 0
 			i := kills % 2
 			bricks.Stop(processes[i]) // SIGKILL
 			processes[i] = h.Start("controller", arguments(i)...)
