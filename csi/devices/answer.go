@@ -56,7 +56,7 @@ func (h *Holder) look(ctx context.Context, pool string, here map[string]*held) e
 	if err != nil {
 		return err
 	}
-	path, err := h.Pools.Root(ctx, p, schema.Block)
+	path, err := h.Pools.Running(p, schema.Block)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ import (
 // Pools are the mounts of a node.
 type Pools interface {
 	Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error)
+	Running(p catalog.Pool, layout schema.Layout) (string, error)
 	Connections(p catalog.Pool, layout schema.Layout) (graph string, all []gluster.Connection, err error)
 	Renew(ctx context.Context, p catalog.Pool, layout schema.Layout) error
 }

@@ -119,15 +119,15 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 			return err
 		}
 	}
-	for _, one := range alive {
-		if err := errors.Join(relock(one), one.known(asked)); err != nil {
-			h.lose(one, err)
-		}
-	}
+	h.relockAll(alive, asked)
 	graph, now, err := h.Pools.Connections(p, schema.Block)
 	if err != nil {
 		return err
 	}
+	// A brick on which the client opens a file late, because it is asked for the lock there, has
+	// no lock then, and the others' answer is yes. So they are locked once more on what was
+	// looked at: where the file was open at that time, the lock is.
+	h.relockAll(alive, asked)
 	connections = both(connections, now)
 	left := h.others(pool, mine)
 	if left > 0 {
@@ -314,6 +314,18 @@ func (h *Holder) answering(volumes []*held) []*held {
 		}
 	}
 	return alive
+}
+
+// relockAll takes the locks of volumes again, and gives up those that cannot be had.
+func (h *Holder) relockAll(volumes []*held, asked time.Time) {
+	for _, one := range volumes {
+		if one.lost != nil {
+			continue
+		}
+		if err := errors.Join(relock(one), one.known(asked)); err != nil {
+			h.lose(one, err)
+		}
+	}
 }
 
 // relock takes the lock again, on all bricks where the file is open now.

@@ -30,6 +30,10 @@ func (b *back) Root(context.Context, catalog.Pool, schema.Layout) (string, error
 	return "", errors.New("no volume is taken here")
 }
 
+func (b *back) Running(catalog.Pool, schema.Layout) (string, error) {
+	return "", errors.New("it is not to be asked for")
+}
+
 func (b *back) Connections(catalog.Pool, schema.Layout) (string, []gluster.Connection, error) {
 	return b.graph, []gluster.Connection{{Brick: 0, Connected: true, Open: 2}, {Brick: 1, Connected: true, Lost: b.lost, Open: 2 + b.open}}, nil
 }

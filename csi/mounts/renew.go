@@ -49,11 +49,22 @@ func (c *Clients) Renew(ctx context.Context, p catalog.Pool, layout schema.Layou
 
 // Connections tells which graph the client of a pool has, and how it is connected to bricks.
 func (c *Clients) Connections(p catalog.Pool, layout schema.Layout) (graph string, all []gluster.Connection, err error) {
+	root, err := c.Running(p, layout)
+	if err != nil {
+		return "", nil, err
+	}
+	return gluster.Connections(root)
+}
+
+// Running gives the folder of a pool whose client runs. Other than Root, it neither asks whether
+// that answers nor starts another one: a client that is held up must not be ended under what
+// is locked by it.
+func (c *Clients) Running(p catalog.Pool, layout schema.Layout) (string, error) {
 	c.mu.Lock()
 	one := c.clients[keyOf(p, layout)]
 	c.mu.Unlock()
 	if one == nil || !one.runs.Load() {
-		return "", nil, fmt.Errorf("%w: pool %s has no client", ErrUnreachable, p.Pool)
+		return "", fmt.Errorf("%w: pool %s has no client", ErrUnreachable, p.Pool)
 	}
-	return gluster.Connections(one.target)
+	return one.target, nil
 }

@@ -150,7 +150,7 @@ func testBricksRolled(t *testing.T, k kind) {
 		c.bricks.StartBrick(i)
 		time.Sleep(5 * time.Second) // until the locks are on it again
 		begin := time.Now()
-		c.bricks.Eventually(2*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
+		c.bricks.Eventually(5*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
 		ok, failed := w.counts()
 		t.Logf("brick %d: healed after %s, %d writes, %d refused", i, time.Since(begin).Round(time.Second), ok, failed)
 		c.settle()

@@ -124,7 +124,7 @@ func TestShared(t *testing.T) {
 		c.bricks.StartBrick(i)
 		time.Sleep(5 * time.Second) // until the locks are on it again
 		begin := time.Now()
-		c.bricks.Eventually(2*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
+		c.bricks.Eventually(5*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
 		t.Logf("brick %d: healed after %s", i, time.Since(begin).Round(time.Second))
 	}
 	for i, w := range writers {
