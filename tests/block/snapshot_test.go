@@ -168,18 +168,19 @@ const copySize = 320 << 20
 const copyLimit = 2 * time.Minute
 
 // snapshot makes a snapshot, and gives its ID. As sidecars do, it asks again when nobody was
-// there to answer.
+// there to answer, or somebody who was killed has not gone yet.
 func (c *copying) snapshot(name, of string) (id string) {
 	c.t.Helper()
-	for range 5 {
+	for range 10 {
 		id, err := c.trySnapshot(name, of, nil)
 		if err == nil {
 			return id
 		}
-		if status.Code(err) != codes.Unavailable {
+		if code := status.Code(err); code != codes.Unavailable && code != codes.Aborted {
 			c.t.Fatal(err)
 		}
 		c.t.Log(err)
+		time.Sleep(time.Second)
 	}
 	c.t.Fatal("there is no snapshot")
 	return ""
@@ -352,6 +353,7 @@ func (c *copying) alike(patterns ...string) {
 
 // TestSnapshotOfDisperse holds that every part of a copy is right: read with each brick away.
 func TestSnapshotOfDisperse(t *testing.T) {
+	t.Parallel()
 	c := startCopies(t, kind{"", schema.Disperse, 3, copySize, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }}, true, "a")
 	a := c.nodes[0]
 	id := c.create("pvc-1", "", 64<<20)
@@ -379,6 +381,7 @@ func TestSnapshotOfDisperse(t *testing.T) {
 // TestSnapshotKilled kills who makes a copy, and who stopped the volume for it: the volume
 // goes on, or its writers get an error, and the copy is made in the end.
 func TestSnapshotKilled(t *testing.T) {
+	t.Parallel()
 	c := startCopies(t, kinds[0], false, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
 	id := c.create("pvc-1", "xfs", copySize)
@@ -440,6 +443,7 @@ func (c *copying) whenStopped(w *filer) {
 // TestSnapshotGoesOn kills the controller while it copies a volume that nobody has: it goes
 // on where it was.
 func TestSnapshotGoesOn(t *testing.T) {
+	t.Parallel()
 	c := startCopies(t, kinds[0], false, "a")
 	a := c.nodes[0]
 	id := c.create("pvc-1", "", copySize)
@@ -472,6 +476,7 @@ func TestSnapshotGoesOn(t *testing.T) {
 // TestSnapshotRaw: of a volume that is used raw, a copy is made when nothing is written for a
 // moment, and refused while something is all the time.
 func TestSnapshotRaw(t *testing.T) {
+	t.Parallel()
 	c := startCopies(t, kinds[0], true, "a")
 	a := c.nodes[0]
 	id := c.create("pvc-1", "", copySize)
