@@ -44,7 +44,7 @@ test-gluster: ## real bricks, mounts and self-heal (root)
 	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
 
 test-block: ## fences, faults, snapshots and databases of block volumes (root)
-	@tests/run.sh block -count=1 -timeout 30m ./tests/block
+	@tests/run.sh block -count=1 -timeout 40m ./tests/block
 
 test-csi: ## csi-sanity on every kind of pool (root)
 	@IN=tests/sanity tests/run.sh csi -count=1 ./...
