@@ -19,8 +19,9 @@ func main() {
 	}
 }
 
-// bootLimit is for a machine that is busy otherwise; a free one takes a tenth of it.
-const bootLimit = 5 * time.Minute
+// limit is for a machine that is busy otherwise and has compiled nothing yet; a free one takes a
+// tenth of it.
+const limit = 20 * time.Minute
 
 func run(args []string) error {
 	if len(args) != 1 {
@@ -31,7 +32,7 @@ func run(args []string) error {
 		return err
 	}
 	say := func(s string) { fmt.Println(s) }
-	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	switch args[0] {
 	case "images":
