@@ -257,7 +257,7 @@ func testDatabase(t *testing.T, fileSystem string, db database) {
 		must(t, os.Chmod(n.h.Path("."), 0o755))
 		must(t, os.MkdirAll(n.h.Path("kubelet/pods"), 0o755))
 	}
-	id := c.create("pvc-1", fileSystem, size)
+	id := c.create("pvc-1", fileSystem, copySize) // a brick that was away compares all of it
 	must(t, a.take(t.Context(), id, fileSystem))
 	must(t, unix.Chmod(a.h.Path("kubelet/pods"), 0o755))
 	db.start(t, a.target(id))
@@ -278,7 +278,7 @@ func testDatabase(t *testing.T, fileSystem string, db database) {
 		work(2 * time.Second)
 		c.bricks.StartBrick(i)
 		work(4 * time.Second)
-		for end := time.Now().Add(2 * time.Minute); c.lacking(i) > 0; {
+		for end := time.Now().Add(5 * time.Minute); c.lacking(i) > 0; {
 			if time.Now().After(end) {
 				t.Fatal("the brick is not healed")
 			}
