@@ -63,7 +63,7 @@ type kind struct {
 // kinds are those whose volumes outlive the restart of a brick. Bricks compare whole files: one
 // that is large is enough.
 var kinds = []kind{
-	{"Replica3", schema.Replica3, 3, size / 2, nil},
+	{"Replica3", schema.Replica3, 3, size / 4, nil},
 	{"Arbiter", schema.Arbiter, 3, size / 8, nil},
 	{"Disperse 2+1", schema.Disperse, 3, size / 8, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
 	{"Replica2 with a tiebreaker", schema.Replica2, 2, size / 8, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
