@@ -101,10 +101,11 @@ func blockGroup(e *env) {
 }
 
 // nodeDies cuts the node off whose pod has a volume, and gives the pod to another one, as an
-// operator does with the taint out-of-service.
+// operator does with the taint out-of-service. The writer syncs by fsync(2), which tells of
+// errors; sync(2) would acknowledge what was lost with the node.
 func nodeDies(e *env) {
 	e.apply(claim("dies", "atoll.blocks.block", "300Mi", "ReadWriteOnce") +
-		pod("dies-1", "dies", podOptions{node: "n2", command: `[sh, -c, "i=0; while true; do i=$((i+1)); echo $i > /data/n.new && sync && mv /data/n.new /data/n && sync && echo $i > /ledger/dies; done"]`}))
+		pod("dies-1", "dies", podOptions{node: "n2", command: `[sh, -c, "i=0; while true; do i=$((i+1)); echo $i > /data/n.new && sync /data/n.new && mv /data/n.new /data/n && sync /data && echo $i > /ledger/dies; done"]`}))
 	e.running("dies-1")
 	time.Sleep(5 * time.Second)
 	e.order("unplug", "n2")
