@@ -101,6 +101,18 @@ func TestAttributes(t *testing.T) {
 	must(t, d.RemoveAttribute("user.a"))
 }
 
+// TestAttributesOfNothing: what does not answer is an error.
+func TestAttributesOfNothing(t *testing.T) {
+	d, _ := root(t)
+	must(t, d.Mkdir("a", 0o700))
+	e, err := d.Look("a")
+	must(t, err)
+	must(t, e.Close())
+	if names, err := e.Attributes("trusted."); err == nil {
+		t.Errorf("attributes %v", names)
+	}
+}
+
 func TestRemoveCanBeCutOff(t *testing.T) {
 	d, _ := root(t)
 	must(t, d.MkdirAll("a/b/c", 0o700))

@@ -56,23 +56,19 @@ func (e *Entry) Attribute(name string) ([]byte, error) {
 	return value[:n], nil
 }
 
+// maxList is the most that the names of all attributes can have, in bytes: XATTR_LIST_MAX of
+// <linux/limits.h>.
+const maxList = 64 << 10
+
 // Attributes lists the names of the attributes that begin with a prefix, in no order.
 func (e *Entry) Attributes(prefix string) ([]string, error) {
-	for {
-		size, err := unix.Listxattr(e.Path(), nil)
-		list := make([]byte, size)
-		if err == nil && size > 0 {
-			size, err = unix.Listxattr(e.Path(), list)
-		}
-		if errors.Is(err, unix.ERANGE) {
-			continue // there are more by now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("listing the attributes: %w", err)
-		}
-		all := strings.Split(string(list[:size]), "\x00")
-		return slices.DeleteFunc(all, func(name string) bool { return name == "" || !strings.HasPrefix(name, prefix) }), nil
+	list := make([]byte, maxList)
+	n, err := unix.Listxattr(e.Path(), list)
+	if err != nil {
+		return nil, fmt.Errorf("listing the attributes: %w", err)
 	}
+	all := strings.Split(string(list[:n]), "\x00")
+	return slices.DeleteFunc(all, func(name string) bool { return name == "" || !strings.HasPrefix(name, prefix) }), nil
 }
 
 // NewAttribute sets an attribute that must not be there: fs.ErrExist.
