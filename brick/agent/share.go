@@ -110,12 +110,11 @@ const (
 
 // accuses tells whether bricks may have different contents of a file.
 func accuses(f *os.File) (bool, error) {
-	list := make([]byte, 64<<10) // XATTR_LIST_MAX of linux/limits.h
-	n, err := unix.Flistxattr(int(f.Fd()), list)
+	names, err := beneath.Of(f).Attributes("trusted.")
 	if err != nil {
-		return false, fmt.Errorf("listing the attributes of %s: %w", f.Name(), err)
+		return false, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	for name := range strings.SplitSeq(string(list[:n]), "\x00") {
+	for _, name := range names {
 		if !strings.HasPrefix(name, replicaPrefix) && name != disperseDirty {
 			continue
 		}

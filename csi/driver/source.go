@@ -38,10 +38,18 @@ func readSource(from *csi.VolumeContentSource) (source, error) {
 	return source{}, invalid("the source of the volume's content is neither a snapshot nor a volume")
 }
 
+// named gives the name of what a key names, and whether that is a snapshot, or a volume.
+func named(key string) (name string, isSnapshot bool) {
+	if name, isSnapshot = strings.CutPrefix(key, backend.SnapshotKey("")); isSnapshot {
+		return name, true
+	}
+	return strings.TrimPrefix(key, backend.VolumeKey("")), false
+}
+
 // open opens it.
 func (s source) open(b backend.Block) (*backend.Source, error) {
-	kind, name, _ := strings.Cut(s.key, "/")
-	if kind+"/" == backend.SnapshotKey("") {
+	name, isSnapshot := named(s.key)
+	if isSnapshot {
 		return b.SnapshotSource(name)
 	}
 	return b.VolumeSource(name)
@@ -49,8 +57,8 @@ func (s source) open(b backend.Block) (*backend.Source, error) {
 
 // describe reads what the source is, without keeping it.
 func (s source) describe(b backend.Block) (size int64, fileSystem string, err error) {
-	kind, name, _ := strings.Cut(s.key, "/")
-	if kind+"/" == backend.SnapshotKey("") {
+	name, isSnapshot := named(s.key)
+	if isSnapshot {
 		snapshot, err := b.Snapshot(name)
 		return snapshot.Size, snapshot.FileSystem, err
 	}
@@ -60,8 +68,8 @@ func (s source) describe(b backend.Block) (size int64, fileSystem string, err er
 
 // content is the source as an answer has it.
 func content(pool, key string) *csi.VolumeContentSource {
-	kind, name, _ := strings.Cut(key, "/")
-	if kind+"/" == backend.SnapshotKey("") {
+	name, isSnapshot := named(key)
+	if isSnapshot {
 		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{
 			SnapshotId: volumeid.Snapshot{Pool: pool, Name: name}.String(),
 		}}}
