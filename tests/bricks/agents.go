@@ -2,13 +2,11 @@ package bricks
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,15 +25,7 @@ func (c *Cluster) StartAgents(program, keys string) {
 			"--port="+strconv.Itoa(b.Port), fmt.Sprintf("--listen=%s:%d", at.Host, at.Port), "--keys="+keys)
 		c.Run(agent[0], agent[1:]...)
 		ports = append(ports, at.Port)
-		c.Eventually(20*time.Second, "the agent listens", func() bool {
-			return c.inside(func() error {
-				conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
-				if err == nil {
-					conn.Close()
-				}
-				return err
-			}) == nil
-		})
+		c.listens("the agent", at)
 	}
 	c.Agents(ports)
 }

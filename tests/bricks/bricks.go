@@ -149,6 +149,12 @@ func (c *Cluster) StartBrick(i int) {
 	brick := append(c.command("glusterfsd"), "-N", "-f", c.write(name, build), "--volfile-id", "p."+name,
 		"--brick-name", at.Directory, "--process-name", "brick", "-l", c.log(name), "-S", filepath.Join(c.dir, name+".sock"))
 	c.Bricks[i] = c.Run(brick[0], brick[1:]...)
+	c.listens(name, at)
+}
+
+// listens waits until a process that was started does.
+func (c *Cluster) listens(name string, at volfile.Endpoint) {
+	c.t.Helper()
 	c.Eventually(20*time.Second, name+" listens", func() bool {
 		return c.inside(func() error {
 			conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
