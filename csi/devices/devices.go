@@ -230,7 +230,7 @@ func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) er
 	if err := taken.Attach(h.Node, bootID(), nil); err != nil {
 		return err
 	}
-	device, err := loop.AttachAs(taken.File, one.label, deviceFlags)
+	device, err := loop.AttachAs(taken.File, one.label, deviceFlags, usable)
 	if err != nil {
 		return err
 	}
@@ -311,10 +311,10 @@ const releaseLimit = 5 * time.Second
 // has it, which is the device.
 func (h *Holder) release(ctx context.Context, one *held) error {
 	path := one.device.Name()
-	if open, err := openers(path); err != nil {
+	if at, err := mountedAt(path); err != nil {
 		return err
-	} else if open {
-		return fmt.Errorf("%w: %s of volume %s", ErrOpen, path, one.name)
+	} else if at != "" {
+		return fmt.Errorf("%w: %s of volume %s is mounted at %s", ErrOpen, path, one.name, at)
 	}
 	if one.lost == nil {
 		if err := errors.Join(one.device.Sync(), one.taken.File.Sync()); err != nil {

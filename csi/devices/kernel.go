@@ -21,24 +21,31 @@ var bootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(text))
 })
 
-// openers tells whether a device is mounted or is used by others than this process: it
-// cannot be had for them alone.
-func openers(device string) (bool, error) {
+// mountedAt tells where a device is mounted, or where a pod has it that uses it raw; "" when it
+// can be had by this process alone.
+func mountedAt(device string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(device, &st); err != nil {
-		return false, fmt.Errorf("looking at %s: %w", device, err)
+		return "", fmt.Errorf("looking at %s: %w", device, err)
 	}
 	number := mountinfo.Number(st.Rdev)
 	all, err := mountinfo.All()
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	for _, m := range all {
 		if m.Device == number || m.Root != "/" && strings.HasSuffix(m.Root, "/"+filepath.Base(device)) && isNode(m.Target, st.Rdev) {
-			return true, nil
+			return m.Target, nil
 		}
 	}
-	return false, nil
+	return "", nil
+}
+
+// usable tells whether a device that has no file can get one. Where somebody still has the node
+// of it, from a volume that it was of before, they would get at the new one.
+func usable(device string) (bool, error) {
+	at, err := mountedAt(device)
+	return at == "", err
 }
 
 // isNode tells whether a path is the node of a device, as pods have it that use it raw.

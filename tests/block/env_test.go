@@ -239,8 +239,12 @@ func (n *node) give(id string) error {
 	}
 	for {
 		_, err := n.csi.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id)})
-		if status.Code(err) == codes.Unavailable {
-			continue // still open, such as in a mount namespace that a test beside this one has made
+		if status.Code(err) == codes.Unavailable { // still open, such as in a mount namespace that a test beside this one has made
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("unstaging: %w", err)

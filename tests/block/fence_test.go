@@ -1,6 +1,7 @@
 package block
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -306,6 +307,30 @@ func TestFileSystemLost(t *testing.T) {
 		}
 	}
 	must(t, a.give(id))
+}
+
+// TestNodeLeft: a pod that uses a volume raw has the node of its device. When the volume is lost
+// while the pod has it closed, the device is free, and another volume must not be under that
+// node: the pod would open it and have the other volume.
+func TestNodeLeft(t *testing.T) {
+	c := start(t, "a")
+	a := c.nodes[0]
+	lost, other := c.create("lost", "", size), c.create("other", "", size)
+	must(t, a.take(t.Context(), lost, ""))
+	bricks.Stop(a.mounter)
+	a.startMounter()
+	left := a.target(lost)
+	c.bricks.Eventually(10*time.Second, "the device has no file any more", func() bool {
+		_, err := readStart(left, page)
+		return err != nil
+	})
+	a.takeWithin(10*time.Second, other, "")
+	must(t, writeSynced(a.target(other), bytes.Repeat([]byte("other"), page)))
+	if data, err := readStart(left, page); err == nil {
+		t.Errorf("who had the lost volume has %q of the other one", data[:10])
+	}
+	must(t, a.give(other))
+	must(t, a.give(lost))
 }
 
 // TestStopped stops the client of a node as a machine does that is overloaded. Its lock

@@ -27,10 +27,13 @@ const (
 // Attach makes a device of an open file and gives it open: with AutoClear the file is
 // detached when it and all mounts of it are closed. The device uses the very description
 // of the file that it was given, with the locks that are on it.
-func Attach(file *os.File, flags uint32) (*os.File, error) { return AttachAs(file, "", flags) }
+func Attach(file *os.File, flags uint32) (*os.File, error) {
+	return AttachAs(file, "", flags, func(string) (bool, error) { return true, nil })
+}
 
 // AttachAs is Attach with a label, of at most MaxLabel bytes, by which the device is known.
-func AttachAs(file *os.File, label string, flags uint32) (*os.File, error) {
+// Devices, by path, that are not usable are passed over.
+func AttachAs(file *os.File, label string, flags uint32, usable func(device string) (bool, error)) (*os.File, error) {
 	info := unix.LoopInfo64{Flags: flags}
 	if copy(info.File_name[:MaxLabel], label) < len(label) {
 		return nil, fmt.Errorf("making a device of %s: the label %q is longer than %d bytes", file.Name(), label, MaxLabel)
@@ -41,12 +44,20 @@ func AttachAs(file *os.File, label string, flags uint32) (*os.File, error) {
 		return nil, fmt.Errorf("asking for a loop device: %w", err)
 	}
 	defer c.Close()
+	least := 0 // those below are not usable
 	for range attempts {
-		n, err := unix.IoctlRetInt(int(c.Fd()), unix.LOOP_CTL_GET_FREE)
+		n, err := free(c, least)
 		if err != nil {
-			return nil, fmt.Errorf("asking for a loop device: %w", os.NewSyscallError("ioctl", err))
+			return nil, err
 		}
-		d, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), os.O_RDWR, 0)
+		path := fmt.Sprintf("/dev/loop%d", n)
+		if ok, err := usable(path); err != nil {
+			return nil, err
+		} else if !ok {
+			least = n + 1
+			continue
+		}
+		d, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			return nil, fmt.Errorf("opening a loop device: %w", err)
 		}
@@ -58,8 +69,27 @@ func AttachAs(file *os.File, label string, flags uint32) (*os.File, error) {
 		if !errors.Is(err, unix.EBUSY) {
 			return nil, fmt.Errorf("making a device of %s: %w", file.Name(), os.NewSyscallError("ioctl", err))
 		}
+		if least > 0 {
+			least = n + 1
+		}
 	}
-	return nil, fmt.Errorf("making a device of %s: all loop devices were taken by others", file.Name())
+	return nil, fmt.Errorf("making a device of %s: %d loop devices were taken by others, or are not usable", file.Name(), attempts)
+}
+
+// free gives the number of a device that had no file just now, or of the least one that may be
+// used, which is made if it is not there.
+func free(control *os.File, least int) (int, error) {
+	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err == nil && n < least {
+		n = least
+		if err = unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_ADD, n); errors.Is(err, unix.EEXIST) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asking for a loop device: %w", os.NewSyscallError("ioctl", err))
+	}
+	return n, nil
 }
 
 // Find gives the device that a file is attached to, by the file's inode and not by its

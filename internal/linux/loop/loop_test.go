@@ -1,11 +1,48 @@
 package loop
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
+
+// TestAttachPassesOver: a device that is not usable is passed over, though it is free.
+func TestAttachPassesOver(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var passed []string
+	d, err := AttachAs(f, "label", AutoClear, func(device string) (bool, error) {
+		if len(passed) < 3 {
+			passed = append(passed, device)
+			return false, nil
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if slices.Contains(passed, d.Name()) {
+		t.Errorf("%s was not usable", d.Name())
+	}
+	slices.Sort(passed)
+	if len(slices.Compact(passed)) != 3 {
+		t.Errorf("it asked for %v: one of them twice", passed)
+	}
+	other := errors.New("other")
+	if _, err := AttachAs(f, "label", AutoClear, func(string) (bool, error) { return false, other }); !errors.Is(err, other) {
+		t.Error(err)
+	}
+}
 
 func TestAttach(t *testing.T) {
 	if os.Getuid() != 0 {
