@@ -199,8 +199,7 @@ func (b Block) Rewrite(name string) error {
 // Delete moves the file aside in one step, with its lock held: nobody has it then, and
 // nobody gets it. ErrInUse while a node has it.
 func (b Block) Delete(_ context.Context, name string) error {
-	place := b.Place(name)
-	f, err := b.Root.Write(place)
+	f, err := b.Root.Write(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -208,10 +207,18 @@ func (b Block) Delete(_ context.Context, name string) error {
 		return fmt.Errorf("opening volume %s: %w", name, err)
 	}
 	defer f.Close()
+	return b.delete(f, name)
+}
+
+func (b Block) delete(f *os.File, name string) error {
 	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
 		return fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
 	} else if err != nil {
 		return err
+	}
+	place := b.Place(name)
+	if there, err := b.isAt(f, place); err != nil || !there {
+		return err // another controller was faster: what is there now, if anything, is another volume
 	}
 	r, err := read(beneath.Of(f))
 	if errors.Is(err, ErrNotFound) { // never finished, and nobody's
@@ -312,11 +319,24 @@ func (b Block) take(f *os.File, name string) (*Taken, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	if err := b.stillThere(f, name); err != nil {
+		return nil, err
+	}
 	before, err := attachment(beneath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
 	return &Taken{File: f, Volume: r.volume(name), Before: before, now: before}, extend(f, r)
+}
+
+// stillThere holds that a file, by now locked, is the volume's: whoever deletes one locks it
+// too, and may have done so since it was opened. ErrNotFound.
+func (b Block) stillThere(f *os.File, name string) error {
+	there, err := b.isAt(f, b.Place(name))
+	if err == nil && !there {
+		err = fmt.Errorf("%w: %s was deleted at this moment", ErrNotFound, name)
+	}
+	return err
 }
 
 // Attach notes who has the volume from now on.

@@ -29,6 +29,9 @@ func (b Block) share(f *os.File, r record, name string) (*Taken, error) {
 		err = fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
 	}
 	if err == nil {
+		err = b.stillThere(through, name)
+	}
+	if err == nil {
 		err = extend(through, r)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -77,4 +78,39 @@ func TestNotShared(t *testing.T) {
 		t.Errorf("holders %v, attachment %+v, %v", all, a, err)
 	}
 	must(t, errors.Join(taken.Detach(), taken.Close()))
+}
+
+// TestDeletedMeanwhile opens volumes, deletes them, and makes others of the same name, before
+// it takes their locks: what was deleted is nobody's, and what came after it stays.
+func TestDeletedMeanwhile(t *testing.T) {
+	root, _ := pool(t)
+	b := Block{Root: root}
+	for name, shared := range map[string]bool{"one": false, "several": true} {
+		c := claim(name, 1<<20)
+		c.Shared = shared
+		_, err := b.Create(ctx, c)
+		must(t, err)
+		open := func() *os.File {
+			f, err := root.Write(b.Place(name))
+			must(t, err)
+			t.Cleanup(func() { f.Close() })
+			return f
+		}
+		taking, source, deleting := open(), open(), open()
+		must(t, b.Delete(ctx, name))
+		if _, err := b.take(taking, name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: taken when it was deleted: %v", name, err)
+		}
+		if _, err := b.volumeSource(source, name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: copied when it was deleted: %v", name, err)
+		}
+		must(t, errors.Join(taking.Close(), source.Close()))
+		must(t, b.delete(deleting, name)) // nothing is there
+		_, err = b.Create(ctx, c)
+		must(t, err)
+		must(t, b.delete(deleting, name))
+		if _, err := b.Get(ctx, name); err != nil {
+			t.Errorf("%s: the volume of the same name is gone: %v", name, err)
+		}
+	}
 }

@@ -34,22 +34,30 @@ func snapshotPlace(name string) string { return hashedIn(volume.Snapshots, name)
 
 // Snapshot reads a snapshot; ErrNoSnapshot.
 func (b Block) Snapshot(name string) (Snapshot, error) {
+	e, s, err := b.lookSnapshot(name)
+	if err != nil {
+		return s, err
+	}
+	return s, e.Close()
+}
+
+// lookSnapshot finds a snapshot and reads it; ErrNoSnapshot.
+func (b Block) lookSnapshot(name string) (*beneath.Entry, Snapshot, error) {
 	e, err := b.Root.Look(snapshotPlace(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
+		return nil, Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
 	}
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("opening snapshot %s: %w", name, err)
+		return nil, Snapshot{}, fmt.Errorf("opening snapshot %s: %w", name, err)
 	}
-	defer e.Close()
 	s, err := readSnapshot(e, name)
 	if errors.Is(err, ErrNotFound) {
 		err = ErrNoSnapshot
 	}
 	if err != nil {
-		return s, fmt.Errorf("snapshot %s: %w", name, err)
+		return nil, s, errors.Join(fmt.Errorf("snapshot %s: %w", name, err), e.Close())
 	}
-	return s, nil
+	return e, s, nil
 }
 
 // Snapshots reads all snapshots, in no order.

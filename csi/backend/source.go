@@ -54,13 +54,9 @@ func SnapshotKey(name string) string { return snapshotKey + name }
 
 // SnapshotSource opens a snapshot to be copied; ErrNoSnapshot.
 func (b Block) SnapshotSource(name string) (*Source, error) {
-	s, err := b.Snapshot(name)
+	e, s, err := b.lookSnapshot(name)
 	if err != nil {
 		return nil, err
-	}
-	e, err := b.Root.Look(snapshotPlace(name))
-	if err != nil {
-		return nil, fmt.Errorf("opening snapshot %s: %w", name, err)
 	}
 	defer e.Close()
 	st, err := stat(e.File())
@@ -93,6 +89,9 @@ func (b Block) volumeSource(f *os.File, name string) (*Source, error) {
 	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
 		s.Held = true
 	} else if err != nil {
+		return nil, err
+	}
+	if err := b.stillThere(f, name); err != nil {
 		return nil, err
 	}
 	// Read with the lock held: nobody changes it any more.
