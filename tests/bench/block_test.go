@@ -38,13 +38,18 @@ type variant struct {
 	name, fileSystem string
 	options          map[string]string
 	flags            uint32
+	shard            string // size of the parts of the file, which pools do not have: ADR 0015
 }
 
 var variants = []variant{
-	{"block, xfs", filesystem.XFS, nil, loop.DirectIO},
-	{"block, ext4", filesystem.Ext4, nil, loop.DirectIO},
-	{"block, xfs, write-behind off", filesystem.XFS, map[string]string{"performance.write-behind": "off"}, loop.DirectIO},
-	{"block, xfs, through the page cache", filesystem.XFS, nil, 0},
+	{"block, xfs", filesystem.XFS, nil, loop.DirectIO, ""},
+	{"block, ext4", filesystem.Ext4, nil, loop.DirectIO, ""},
+	{"block, xfs, write-behind off", filesystem.XFS, map[string]string{"performance.write-behind": "off"}, loop.DirectIO, ""},
+	{"block, xfs, through the page cache", filesystem.XFS, nil, 0, ""},
+	{"block, xfs, parts of 4 MB", filesystem.XFS, nil, loop.DirectIO, "4MB"},
+	{"block, xfs, parts of 16 MB", filesystem.XFS, nil, loop.DirectIO, "16MB"},
+	{"block, xfs, parts of 64 MB", filesystem.XFS, nil, loop.DirectIO, "64MB"},
+	{"block, xfs, parts of 256 MB", filesystem.XFS, nil, loop.DirectIO, "256MB"},
 }
 
 const blockSize = 2 << 30 // of the volumes, in bytes
@@ -144,6 +149,7 @@ func attach(t *testing.T, c *bricks.Cluster, i int, v variant) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Blocks = sharded(t, p.Blocks, v.shard)
 	root, err := clients.Root(context.Background(), p, schema.Block)
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +192,21 @@ func attach(t *testing.T, c *bricks.Cluster, i int, v variant) string {
 		clients.Close()
 	})
 	return target
+}
+
+// sharded puts features/shard over the distribution of a graph, where glusterd has it.
+func sharded(t *testing.T, graph, size string) string {
+	t.Helper()
+	if size == "" {
+		return graph
+	}
+	const above = "volume p-utime\n"
+	before, after, found := strings.Cut(graph, above)
+	if !found || !strings.Contains(after, "subvolumes p-dht") {
+		t.Fatalf("the graph of blocks is another one:\n%s", graph)
+	}
+	shard := "volume p-shard\n    type features/shard\n    option shard-block-size " + size + "\n    subvolumes p-dht\nend-volume\n\n"
+	return before + shard + above + strings.Replace(after, "subvolumes p-dht", "subvolumes p-shard", 1)
 }
 
 // workloads give a rate: more is better. Those that take long are for the first places alone.

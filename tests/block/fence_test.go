@@ -91,9 +91,9 @@ func testPartition(t *testing.T, k kind) {
 // takeoverGrace is that of package devices.
 const takeoverGrace = 3 * time.Second
 
-// TestBricksRolled restarts all bricks, one after another, each when the one before is
-// healed, and the first once more, under a writer. It has no error, and no other node ever
-// gets the volume.
+// TestBricksRolled restarts all bricks, and the tiebreaker, one after another, each when the
+// one before is healed, and the first once more, under a writer. It has no error, and no
+// other node ever gets the volume.
 func TestBricksRolled(t *testing.T) {
 	onKinds(t, func(t *testing.T, k kind) {
 		if k.is == schema.Disperse {
@@ -146,8 +146,12 @@ func testBricksRolled(t *testing.T, k kind) {
 			b.refused(id)
 		}
 	}()
-	for i := range k.bricks + 1 {
-		i %= k.bricks
+	all := len(c.bricks.Bricks)
+	for n := range all + 1 {
+		i := n % all
+		if n > 0 {
+			c.settle()
+		}
 		bricks.Stop(c.bricks.Bricks[i])
 		time.Sleep(time.Second)
 		c.bricks.StartBrick(i)
@@ -156,7 +160,6 @@ func testBricksRolled(t *testing.T, k kind) {
 		c.bricks.Eventually(5*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
 		ok, failed := w.counts()
 		t.Logf("brick %d: healed after %s, %d writes, %d refused", i, time.Since(begin).Round(time.Second), ok, failed)
-		c.settle()
 	}
 	close(stop)
 	t.Logf("node b tried %d times", <-tries)
