@@ -2,11 +2,13 @@ package block
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +17,12 @@ import (
 	"github.com/atoll-storage/atoll/render/volfile"
 )
 
-// smallDisks gives each brick a disk of its own, of so many bytes.
-func smallDisks(t *testing.T, bytes int64) func(*volfile.Pool) {
+// smallDisks gives each brick a disk of its own, of so many bytes, of which so many per cent
+// are for GlusterFS itself.
+func smallDisks(t *testing.T, bytes int64, reserve string) func(*volfile.Pool) {
 	return func(p *volfile.Pool) {
+		// Bricks that end themselves because they cannot write would be seen.
+		p.Options = map[string]string{"storage.health-check-interval": "1", "storage.reserve": reserve}
 		for _, b := range p.Bricks {
 			image := b.Directory + ".img"
 			f, err := os.Create(image)
@@ -38,11 +43,45 @@ func smallDisks(t *testing.T, bytes int64) func(*volfile.Pool) {
 	}
 }
 
+// diskSize is that of a brick that is soon full, in bytes.
+const diskSize = 600 << 20
+
+// grow makes the disks of all bricks twice as large, while they are used.
+func (c *cluster) grow() {
+	c.t.Helper()
+	for _, b := range c.bricks.Pool.Bricks {
+		must(c.t, os.Truncate(b.Directory+".img", 2*diskSize))
+		device, err := exec.Command("findmnt", "-no", "SOURCE", b.Directory).Output()
+		must(c.t, err)
+		for _, command := range [][]string{{"losetup", "-c", strings.TrimSpace(string(device))}, {"xfs_growfs", b.Directory}} {
+			if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+				c.t.Fatalf("%s: %v: %s", command, err, out)
+			}
+		}
+	}
+}
+
 // TestPoolFull promises more than the disks have, and writes until they are full. It is an
 // error of the writer, and no more: what was synced is there, and when there is room again
 // the volume can be written, as it is or after it was staged anew.
 func TestPoolFull(t *testing.T) {
-	c := startOn(t, smallDisks(t, 600<<20), "a")
+	for name, p := range map[string]struct {
+		reserve  string
+		makeRoom func(c *cluster, filler string)
+	}{
+		"a volume is deleted": {"1", func(c *cluster, filler string) {
+			must(c.t, c.nodes[0].give(filler))
+			_, err := c.controller.DeleteVolume(c.t.Context(), deletion(filler))
+			must(c.t, err)
+		}},
+		"the disks grow, full to the last block": {"0", func(c *cluster, _ string) { c.grow() }},
+	} {
+		t.Run(name, func(t *testing.T) { testPoolFull(t, p.reserve, p.makeRoom) })
+	}
+}
+
+func testPoolFull(t *testing.T, reserve string, makeRoom func(c *cluster, filler string)) {
+	c := startOn(t, smallDisks(t, diskSize, reserve), "a")
 	a := c.nodes[0]
 	filler := c.create("filler", "", 2<<30)
 	raw := c.create("raw", "", 500<<20)
@@ -95,10 +134,7 @@ func TestPoolFull(t *testing.T) {
 		t.Errorf("on a full pool: a file %v, %d pages refused", refusedFile, failed)
 	}
 	t.Logf("a file is refused with %v, %d pages of the raw volume", refusedFile, failed)
-	// Room again.
-	must(t, a.give(filler))
-	_, err = c.controller.DeleteVolume(t.Context(), deletion(filler))
-	must(t, err)
+	makeRoom(c, filler)
 	c.bricks.Eventually(30*time.Second, "there is room", func() bool {
 		var st unix.Statfs_t
 		return unix.Statfs(c.bricks.Pool.Bricks[0].Directory, &st) == nil && st.Bavail*uint64(st.Bsize) > 100<<20
@@ -122,7 +158,7 @@ func TestPoolFull(t *testing.T) {
 		}
 	}
 	must(t, add(100))
-	must(t, a.give(files))
+	must(t, errors.Join(a.give(files), a.give(filler)))
 }
 
 func writeSynced(path string, data []byte) error {
