@@ -121,7 +121,7 @@ demo: deps ## from a pool document to data on a mounted volume (root)
 
 bench: $(APISERVER) ## documents a second beside kubeconform, volumes, blocks beside folders, and pools beside Flux's applier
 	cd tests/bench && $(GO) test -run '^$$' -bench . -benchmem ./...
-	cd tests/bench && $(GO) test -tags bench -count=1 -timeout 60m -run TestBlocks -v .
+	cd tests/bench && $(GO) test -tags bench -count=1 -timeout 60m -run TestBlocks -v . -plot $(CURDIR)/.cache/block-volumes.svg
 	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -tags bench -count=1 -timeout 30m -run TestConverge -v .
 
 fuzz: ## each fuzz target for half a minute

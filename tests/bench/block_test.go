@@ -57,6 +57,7 @@ const blockSize = 2 << 30 // of the volumes, in bytes
 // For a short run: 'go test -tags bench -run TestBlocks -v . -rounds 1 -workloads pgbench'.
 var (
 	rounds    = flag.Int("rounds", 3, "how often all places of TestBlocks take turns")
+	plotFile  = flag.String("plot", "", "file that TestBlocks draws its ratios into, as SVG")
 	measuring = flag.String("workloads", "", "expression for the names of the workloads that TestBlocks measures")
 )
 
@@ -74,58 +75,73 @@ func TestBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results := map[string]map[string][]float64{}
-	var names []string
+	r := &results{rates: map[string]map[string][]float64{}}
 	for _, w := range workloads {
-		if !chosen.MatchString(w.name) {
-			continue
-		}
-		names = append(names, w.name)
-		results[w.name] = map[string][]float64{}
-		for round := range *rounds {
-			for i, p := range places {
-				if w.first > 0 && i >= w.first {
-					break
-				}
-				dir := filepath.Join(p.dir, fmt.Sprintf("%d", round))
-				if err := os.MkdirAll(dir, 0o777); err != nil {
-					t.Fatal(err)
-				}
-				got, err := w.run(dir)
-				if err != nil {
-					t.Fatalf("%s on %s: %v", w.name, p.name, err)
-				}
-				results[w.name][p.name] = append(results[w.name][p.name], got)
-				if err := os.RemoveAll(dir); err != nil {
-					t.Fatal(err)
-				}
-			}
+		if chosen.MatchString(w.name) {
+			takeTurns(t, r, w, places)
 		}
 	}
-	table(t, places, names, results)
+	t.Log("\n" + r.table(places))
+	if *plotFile != "" {
+		plot(t, *plotFile, r)
+	}
 }
 
-func table(t *testing.T, places []place, names []string, results map[string]map[string][]float64) {
-	var b strings.Builder
-	b.WriteString("\n| |")
-	for _, n := range names {
-		fmt.Fprintf(&b, " %s |", n)
+// takeTurns has all places take turns.
+func takeTurns(t *testing.T, r *results, w workload, places []place) {
+	t.Helper()
+	r.names = append(r.names, w.name)
+	r.rates[w.name] = map[string][]float64{}
+	for round := range *rounds {
+		for i, p := range places {
+			if w.first > 0 && i >= w.first {
+				break
+			}
+			dir := filepath.Join(p.dir, fmt.Sprintf("%d", round))
+			if err := os.MkdirAll(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			got, err := w.run(dir)
+			if err != nil {
+				t.Fatalf("%s on %s: %v", w.name, p.name, err)
+			}
+			r.rates[w.name][p.name] = append(r.rates[w.name][p.name], got)
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(names)) + "\n")
+}
+
+// results are rates by workload and place.
+type results struct {
+	names []string // of workloads, in order
+	rates map[string]map[string][]float64
+}
+
+// ratio is what a place has beside a subdirectory, by medians.
+func (r *results) ratio(workload, place string) (ratio float64, known bool) {
+	rates := r.rates[workload][place]
+	if rates == nil {
+		return 0, false
+	}
+	return median(rates) / median(r.rates[workload]["subdirectory"]), true
+}
+
+func (r *results) table(places []place) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(r.names, " | "), strings.Repeat("---|", len(r.names)))
 	for _, p := range places {
 		fmt.Fprintf(&b, "| %s |", p.name)
-		for _, n := range names {
-			if results[n][p.name] == nil {
-				b.WriteString(" |")
-				continue
+		for _, n := range r.names {
+			if ratio, known := r.ratio(n, p.name); known {
+				fmt.Fprintf(&b, " %.4g (%.2f)", median(r.rates[n][p.name]), ratio)
 			}
-			base := median(results[n]["subdirectory"])
-			got := median(results[n][p.name])
-			fmt.Fprintf(&b, " %.4g (%.2f) |", got, got/base)
+			b.WriteString(" |")
 		}
 		b.WriteString("\n")
 	}
-	t.Log(b.String())
+	return b.String()
 }
 
 func median(all []float64) float64 {
@@ -209,12 +225,14 @@ func sharded(t *testing.T, graph, size string) string {
 	return before + shard + above + strings.Replace(after, "subvolumes p-dht", "subvolumes p-shard", 1)
 }
 
-// workloads give a rate: more is better. Those that take long are for the first places alone.
-var workloads = []struct {
+// workload gives a rate: more is better. Those that take long are for the first places alone.
+type workload struct {
 	name  string
 	run   func(dir string) (float64, error)
 	first int // how many places; 0 is all
-}{
+}
+
+var workloads = []workload{
 	{"untar and sync, files/s", untar, 0},
 	{"create and fsync, files/s", func(dir string) (float64, error) {
 		const files = 300
