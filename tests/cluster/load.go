@@ -74,10 +74,15 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 	for _, ref := range []string{"busybox:1.37.0-1", "nginx:1.15-4"} { // of nginx, only the shell
 		list["registry.k8s.io/e2e-test-images/"+ref] = list[Busybox]
 	}
-	// Of this, the shell and Debian's dd, which knows oflag=nocache.
-	if list["registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"], err = list[Busybox].WithHost(cache, "/bin/dd"); err != nil {
-		return err
+	// Of this, Debian's dd, which knows oflag=nocache, and its shell: busybox' runs its own dd,
+	// whatever the path has.
+	glibc := list[Busybox]
+	for _, program := range []string{"/bin/dd", "/bin/sh"} {
+		if glibc, err = glibc.WithHost(cache, program); err != nil {
+			return err
+		}
 	}
+	list["registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"] = glibc
 	agnhost := filepath.Join(project, cacheDir, "bin", "agnhost")
 	if _, err := os.Stat(agnhost); err == nil {
 		with, err := list[Busybox].With(cache, agnhost, "/agnhost")

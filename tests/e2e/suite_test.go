@@ -88,7 +88,7 @@ func (t *env) suite(program string, d driver) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "-kubeconfig", t.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+file,
 		"-kubectl-path="+filepath.Join(t.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
-		"--ginkgo.junit-report="+result, `--ginkgo.focus=External.Storage.*\] (`+strings.Join(d.groups, "|")+`) `, "--ginkgo.skip="+skipPattern())
+		"--ginkgo.junit-report="+result, "--ginkgo.focus="+focusPattern(d.groups), "--ginkgo.skip="+skipPattern())
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
 	if failed != nil {
@@ -105,6 +105,12 @@ func (t *env) suite(program string, d driver) {
 			t.Error(err)
 		}
 	}
+}
+
+// focusPattern is for all specs of groups, or those of which the names have a pattern:
+// 'ATOLL_SUITE_DRIVER=blocks ATOLL_SUITE_FOCUS="on the same node" make e2e-k8s'.
+func focusPattern(groups []string) string {
+	return `External.Storage.*\] (` + strings.Join(groups, "|") + `) .*` + os.Getenv("ATOLL_SUITE_FOCUS")
 }
 
 func skipPattern() string {
