@@ -12,7 +12,7 @@ import (
 
 // Measures of the plot, in pixels, and its scale: powers of two of a subdirectory's rate.
 const (
-	left, right, top = 170, 700, 30
+	left, right, top = 270, 740, 30
 	rowHeight        = 41
 	barHeight        = 12
 	least, most      = -2, 7
@@ -44,9 +44,8 @@ func plot(t *testing.T, file string, r *results) {
 	}
 	for i, name := range r.names {
 		y := top + rowHeight*i + 6
-		label, _, _ := strings.Cut(name, ", /s")
-		label, _, _ = strings.Cut(label, " and sync, files")
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"11\">%s</text>\n", left-8, y+17, label)
+		label := name[:max(0, strings.LastIndex(name, ", "))] // without its unit
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-size=\"12\">%s</text>\n", left-8, y+17, label)
 		for j, p := range plotted {
 			ratio, known := r.ratio(name, p.place)
 			if !known {
@@ -60,7 +59,7 @@ func plot(t *testing.T, file string, r *results) {
 	for i, p := range plotted {
 		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"8\" width=\"12\" height=\"12\" fill=%q/><text x=\"%d\" y=\"19\">%s</text>", left+110*i, p.colour, left+110*i+18, p.place)
 	}
-	fmt.Fprintf(&b, "<text x=\"%d\" y=\"19\" fill=\"#444\">rate beside a subdirectory of the same pool (1×)</text></svg>\n", left+230)
+	fmt.Fprintf(&b, "<text x=\"%d\" y=\"19\" fill=\"#444\">rate beside a subdirectory (1×)</text></svg>\n", left+230)
 	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
