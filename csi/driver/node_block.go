@@ -220,28 +220,27 @@ func (n *node) publishDevice(ctx context.Context, id volumeid.ID, r *csi.NodePub
 	if err := n.onlyHere(r, d); err != nil {
 		return err
 	}
-	at, err := n.target(filepath.Dir(r.GetTargetPath()), true)
+	folder, err := n.target(filepath.Dir(r.GetTargetPath()), true)
 	if err != nil {
 		return err
 	}
-	defer at.Close()
-	folder, err := at.parent.Dir(at.name)
-	if err != nil {
-		return fmt.Errorf("opening the folder of %s: %w", r.GetTargetPath(), err)
-	}
 	defer folder.Close()
-	name := filepath.Base(r.GetTargetPath())
-	place, err := folder.Create(name, 0o600)
-	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EACCES) {
-		return nil // the device is there
+	at, err := n.target(r.GetTargetPath(), false)
+	if err != nil {
+		return err
 	}
+	if at == nil {
+		return fmt.Errorf("%w: the folder of %s was taken away at this moment", errConflict, r.GetTargetPath())
+	}
+	defer at.Close()
+	if shown, err := at.showsNode(f); err != nil || shown {
+		return err
+	}
+	place, err := at.parent.Create(at.name, 0o600)
 	if err != nil {
 		return fmt.Errorf("making %s: %w", r.GetTargetPath(), err)
 	}
 	defer place.Close()
-	if _, found, err := mountinfo.At(r.GetTargetPath()); err != nil || found {
-		return err
-	}
 	node, err := os.OpenFile(d.Path, unix.O_PATH, 0)
 	if err != nil {
 		return err
@@ -255,6 +254,23 @@ func (n *node) publishDevice(ctx context.Context, id volumeid.ID, r *csi.NodePub
 		return fmt.Errorf("mounting %s at %s: %w", d.Path, r.GetTargetPath(), err)
 	}
 	return nil
+}
+
+// showsNode tells whether the node of a device is what is mounted here. That of another one, which
+// the volume had before it was lost, is taken away.
+func (p *place) showsNode(device *os.File) (bool, error) {
+	_, found, err := mountinfo.At(p.path)
+	if err != nil || !found {
+		return false, err
+	}
+	var is, want unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(device.Fd()), &want), unix.Lstat(p.at(), &is)); err != nil {
+		return false, fmt.Errorf("comparing what is at %s with %s: %w", p.path, device.Name(), err)
+	}
+	if is.Mode&unix.S_IFMT == unix.S_IFBLK && is.Rdev == want.Rdev {
+		return true, nil
+	}
+	return false, p.unmountAll()
 }
 
 // onlyHere holds that a raw volume for one pod is at one path of the node.

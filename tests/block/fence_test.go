@@ -332,6 +332,12 @@ func TestNodeLeft(t *testing.T) {
 	if data, err := readStart(left, page); err == nil {
 		t.Errorf("who had the lost volume has %q of the other one", data[:10])
 	}
+	// Published again where it was, it is that volume's new device that is there.
+	must(t, a.take(t.Context(), lost, ""))
+	must(t, writeSynced(left, bytes.Repeat([]byte("again"), page)))
+	if data, err := readStart(a.target(other), page); err != nil || !bytes.HasPrefix(data, []byte("other")) {
+		t.Errorf("the other volume has %q, %v", data[:10], err)
+	}
 	must(t, a.give(other))
 	must(t, a.give(lost))
 }
