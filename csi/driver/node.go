@@ -5,6 +5,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/atoll-storage/atoll/internal/linux/beneath"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/schema"
@@ -55,18 +56,9 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 }
 
 // stage binds a volume that is there to its staging path, in place of a mount whose
-// client has gone.
+// client has gone. A whole pool is not mounted there (ADR 0018).
 func (n *node) stage(ctx context.Context, id volumeid.ID, path string) error {
-	o, err := n.d.open(ctx, id.Pool, id.Layout)
-	if err != nil {
-		return err
-	}
-	defer o.Close()
-	folders, err := o.folders()
-	if err != nil {
-		return err
-	}
-	folder, err := folders.Open(id.Name)
+	folder, err := n.folder(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -76,7 +68,24 @@ func (n *node) stage(ctx context.Context, id volumeid.ID, path string) error {
 		return err
 	}
 	defer at.Close()
+	if id.Layout == schema.Single {
+		return at.unmountAll()
+	}
 	return at.bind(folder, 0)
+}
+
+// folder opens a volume's folder.
+func (n *node) folder(ctx context.Context, id volumeid.ID) (*beneath.Dir, error) {
+	o, err := n.d.open(ctx, id.Pool, id.Layout)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	folders, err := o.folders()
+	if err != nil {
+		return nil, err
+	}
+	return folders.Open(id.Name)
 }
 
 // begin holds what stage and publish need of a request, and takes the volume for it.
@@ -154,14 +163,7 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 			return nil, err
 		}
 	}
-	staged, err := n.staged(r.GetStagingTargetPath())
-	if isDead(err) && id.Layout != schema.Block {
-		n.d.Log.Info("staging a volume anew, its client has gone", "volume", id.String())
-		if err := n.stage(ctx, id, r.GetStagingTargetPath()); err != nil {
-			return nil, err
-		}
-		staged, err = n.staged(r.GetStagingTargetPath())
-	}
+	staged, err := n.source(ctx, id, r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
 	}
@@ -179,4 +181,20 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		flags |= bind.ReadOnly
 	}
 	return &csi.NodePublishVolumeResponse{}, at.bind(staged, flags)
+}
+
+// source is what a pod's path shows: what is staged or, of a whole pool, the client's mount.
+func (n *node) source(ctx context.Context, id volumeid.ID, path string) (*beneath.Dir, error) {
+	if id.Layout == schema.Single {
+		return n.folder(ctx, id)
+	}
+	staged, err := n.staged(path)
+	if !isDead(err) || id.Layout == schema.Block {
+		return staged, err
+	}
+	n.d.Log.Info("staging a volume anew, its client has gone", "volume", id.String())
+	if err := n.stage(ctx, id, path); err != nil {
+		return nil, err
+	}
+	return n.staged(path)
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
@@ -100,6 +101,38 @@ func TestOnePod(t *testing.T) {
 	}
 	if _, code, message := b.publish(id, "two", c, false); code != codes.FailedPrecondition || !strings.Contains(message, "pods/one") {
 		t.Errorf("%s %s", code, message)
+	}
+}
+
+// TestWholePool: nothing is mounted where a whole pool is staged, or the kubelet would find that
+// the client has the same mounted, and never have it unstaged (ADR 0018).
+func TestWholePool(t *testing.T) {
+	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Single}})
+	id := b.create("v", 1<<20, map[string]string{"pool": "p"})
+	staging := b.stage(id)
+	c := capability(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	path := ""
+	for range 2 {
+		var code codes.Code
+		var message string
+		if path, code, message = b.publish(id, "one", c, false); code != codes.OK {
+			t.Fatal(message)
+		}
+	}
+	if at, in := stacked(t, staging), stacked(t, path); at != 0 || in != 1 {
+		t.Errorf("%d mounts where it is staged, %d where it is published", at, in)
+	}
+	if _, code, message := b.publish(id, "two", c, false); code != codes.FailedPrecondition || !strings.Contains(message, "pods/one") {
+		t.Errorf("%s %s", code, message)
+	}
+	health, _, _ := call(b, b.node.NodeGetVolumeHealth, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: path, StagingTargetPath: staging})
+	if s := health.GetVolumeHealth().GetHealthStatuses(); len(s) != 0 {
+		t.Errorf("health %v", health)
+	}
+	answered(b, b.node.NodeUnpublishVolume, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path})
+	answered(b, b.node.NodeUnstageVolume, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: staging})
+	if stacked(t, path) != 0 {
+		t.Error("it is still mounted")
 	}
 }
 

@@ -77,11 +77,16 @@ func (n *node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	if err := given("volume ID", r.GetVolumeId()); err != nil {
 		return nil, err
 	}
-	if _, err := volumeid.Parse(r.GetVolumeId()); err != nil {
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
 		return nil, err
 	}
+	paths := []string{r.GetVolumePublishPath(), r.GetStagingTargetPath()}
+	if id.Layout == schema.Single {
+		paths = paths[:1] // nothing is mounted where it is staged
+	}
 	healthy := &csi.VolumeHealth{VolumeId: r.GetVolumeId()}
-	for _, path := range []string{r.GetVolumePublishPath(), r.GetStagingTargetPath()} {
+	for _, path := range paths {
 		if path == "" {
 			continue
 		}

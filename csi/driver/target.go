@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -184,12 +185,15 @@ func exclusive(r *csi.NodePublishVolumeRequest, staged *beneath.Dir) error {
 	if err != nil {
 		return err
 	}
-	var from mountinfo.Mount
-	for _, m := range all {
-		if m.Target == r.GetStagingTargetPath() {
-			from = m
-		}
+	at, err := os.Readlink(staged.Path())
+	if err != nil {
+		return fmt.Errorf("asking where volume %s is staged: %w", r.GetVolumeId(), err)
 	}
+	from, err := mountinfo.Holding(at)
+	if err != nil {
+		return err
+	}
+	from.Root = filepath.Join(from.Root, strings.TrimPrefix(at, from.Target))
 	client := true // the first mount of a file system is its client's own
 	for _, m := range all {
 		if m.Device != from.Device {
