@@ -220,18 +220,16 @@ func (n *node) publishDevice(ctx context.Context, id volumeid.ID, r *csi.NodePub
 	if err := n.onlyHere(r, d); err != nil {
 		return err
 	}
-	folder, err := n.target(filepath.Dir(r.GetTargetPath()), true)
+	above, err := n.target(filepath.Dir(r.GetTargetPath()), true)
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	at, err := n.target(r.GetTargetPath(), false)
+	defer above.Close()
+	folder, err := above.parent.Dir(above.name)
 	if err != nil {
-		return err
+		return fmt.Errorf("opening the folder of %s: %w", r.GetTargetPath(), err)
 	}
-	if at == nil {
-		return fmt.Errorf("%w: the folder of %s was taken away at this moment", errConflict, r.GetTargetPath())
-	}
+	at := &place{folder, filepath.Base(r.GetTargetPath()), r.GetTargetPath()}
 	defer at.Close()
 	if shown, err := at.showsNode(f); err != nil || shown {
 		return err

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestAttachPassesOver: a device that is not usable is passed over, though it is free.
-func TestAttachPassesOver(t *testing.T) {
+// file is an empty one, that can be a device's.
+func file(t *testing.T) *os.File {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("loop devices need root")
 	}
@@ -18,7 +19,13 @@ func TestAttachPassesOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// TestAttachPassesOver: a device that is not usable is passed over, though it is free.
+func TestAttachPassesOver(t *testing.T) {
+	f := file(t)
 	var passed []string
 	d, err := AttachAs(f, "label", AutoClear, func(device string) (bool, error) {
 		if len(passed) < 3 {
@@ -45,14 +52,7 @@ func TestAttachPassesOver(t *testing.T) {
 }
 
 func TestAttach(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("loop devices need root")
-	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := file(t)
 	if err := f.Truncate(1 << 20); err != nil {
 		t.Fatal(err)
 	}
