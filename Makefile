@@ -32,7 +32,7 @@ lint: ## gofumpt, vet, staticcheck
 test: deps lint test-fast test-gluster test-block test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
 
 # Packages whose tests start real bricks and mounts.
-REAL := /tests/(gluster|podrun|demo|csi|uml)$$
+REAL := /tests/(gluster|pods|demo|csi|uml)$$
 # The cluster's has a target of its own, and so have the fences: they hang on time, and have
 # the machine for themselves.
 OWN := /tests/(e2e|block)$$

@@ -15,7 +15,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // pendingAttribute, with the name of another brick in the pool's graphs, is on what that
@@ -32,7 +32,7 @@ const rootID = "00000000-0000-0000-0000-000000000001"
 // client can write here that does not know of them: what such a one writes would be noted
 // nowhere, and the new brick be taken for good without it.
 func (h *Healer) noteLacking(ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status) error {
-	if h.has(volume.JoiningAttribute) {
+	if h.has(ondisk.JoiningAttribute) {
 		return nil // it may lack more itself
 	}
 	founders := h.founders()
@@ -145,7 +145,7 @@ func (h *Healer) list() error {
 	}
 	entries := []string{indices + "/xattrop/" + rootID}
 	for _, name := range names {
-		if name != volume.Own {
+		if name != ondisk.Own {
 			entries = append(entries, changed+"/"+name)
 		}
 	}

@@ -15,9 +15,9 @@ import (
 
 	"github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/linux/project"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/linux/prjquota"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Brick is the brick that an agent is for.
@@ -72,7 +72,7 @@ func New(b Brick, log logr.Logger) (*Agent, error) {
 	}
 	q, err := quota.Open(b.Directory)
 	switch {
-	case errors.Is(err, project.ErrUnsupported):
+	case errors.Is(err, prjquota.ErrUnsupported):
 		a.Log.Info("sizes of volumes are advisory on this brick", "reason", err.Error())
 	case err != nil:
 		return nil, err
@@ -118,7 +118,7 @@ func (a *Agent) Derive(ctx context.Context) error {
 	if a.quota == nil {
 		return nil
 	}
-	root, err := beneath.Open(a.Directory)
+	root, err := safepath.Open(a.Directory)
 	if err != nil {
 		return fmt.Errorf("opening the brick: %w", err)
 	}
@@ -126,7 +126,7 @@ func (a *Agent) Derive(ctx context.Context) error {
 	var all []usage
 	var errs []error
 	set := 0
-	err = eachFolder(ctx, root, func(folder, name string, d *beneath.Dir) {
+	err = eachFolder(ctx, root, func(folder, name string, d *safepath.Dir) {
 		u, changed, err := a.hold(ctx, folder, d)
 		if errors.Is(err, errNoVolume) {
 			return
@@ -155,7 +155,7 @@ var errNoVolume = errors.New("the folder is no volume")
 // hold sets a volume's limit where it differs from its size. The limit is read before
 // the record: a volume that is growing has its record changed first, so that what a
 // request has just set is never taken back.
-func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u project.Usage, changed bool, err error) {
+func (a *Agent) hold(ctx context.Context, folder string, d *safepath.Dir) (u prjquota.Usage, changed bool, err error) {
 	u, err = a.quota.Usage(folder)
 	size, isVolume := sizeOf(&d.Entry)
 	if !isVolume {
@@ -168,7 +168,7 @@ func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u proj
 			return u, false, err
 		}
 	}
-	if err != nil && !errors.Is(err, project.ErrNone) {
+	if err != nil && !errors.Is(err, prjquota.ErrNone) {
 		return u, false, err
 	}
 	if want == 0 {
@@ -182,12 +182,12 @@ func (a *Agent) hold(ctx context.Context, folder string, d *beneath.Dir) (u proj
 }
 
 // sizeOf reads the size in the record of a file or folder, if it has one that can be read.
-func sizeOf(e *beneath.Entry) (int64, bool) {
-	text, err := e.Attribute(volume.Attribute)
+func sizeOf(e *safepath.Entry) (int64, bool) {
+	text, err := e.Attribute(ondisk.Attribute)
 	if err != nil {
 		return 0, false
 	}
-	r, err := volume.Decode(text)
+	r, err := ondisk.Decode(text)
 	return r.Size, err == nil
 }
 
@@ -195,8 +195,8 @@ func sizeOf(e *beneath.Entry) (int64, bool) {
 func blocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
 // eachFolder calls f for all folders of the brick where volumes are.
-func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name string, d *beneath.Dir)) error {
-	return eachBelow(ctx, root, volume.Folder, func(folder, name string, parent *beneath.Dir) {
+func eachFolder(ctx context.Context, root *safepath.Dir, f func(folder, name string, d *safepath.Dir)) error {
+	return eachBelow(ctx, root, ondisk.Folder, func(folder, name string, parent *safepath.Dir) {
 		d, err := parent.Dir(name)
 		if err != nil {
 			return // no folder, or it has gone
@@ -207,9 +207,9 @@ func eachFolder(ctx context.Context, root *beneath.Dir, f func(folder, name stri
 }
 
 // eachBelow calls f for all that is two levels below a folder of the brick.
-func eachBelow(ctx context.Context, root *beneath.Dir, folder string, f func(path, name string, parent *beneath.Dir)) error {
-	var walk func(d *beneath.Dir, at string, depth int) error
-	walk = func(d *beneath.Dir, at string, depth int) error {
+func eachBelow(ctx context.Context, root *safepath.Dir, folder string, f func(path, name string, parent *safepath.Dir)) error {
+	var walk func(d *safepath.Dir, at string, depth int) error
+	walk = func(d *safepath.Dir, at string, depth int) error {
 		names, err := d.Names()
 		if err != nil {
 			return fmt.Errorf("listing %s: %w", at, err)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Times of healing.
@@ -186,7 +186,7 @@ func (h *Healer) calmSeconds() int64 {
 // it for a while and have nothing to heal. From its first folder on, what it lacks is
 // in their indices, so that an interruption loses nothing.
 func (h *Healer) settle(states []agent.Status) error {
-	if !h.has(volume.FreshAttribute) {
+	if !h.has(ondisk.FreshAttribute) {
 		return nil
 	}
 	for _, s := range states {
@@ -202,7 +202,7 @@ func (h *Healer) settle(states []agent.Status) error {
 		return nil
 	}
 	h.Log.Info("the new brick has what its set has")
-	if err := unix.Removexattr(filepath.Join(h.Directory, volume.Own), volume.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.Own), ondisk.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("taking the mark off a brick that was new: %w", err)
 	}
 	return nil
@@ -216,7 +216,7 @@ const maxMark = 4096
 
 // mark is the value of one of the brick's marks, "" when it has it not.
 func (a *Agent) mark(name string) string {
-	return attribute(filepath.Join(a.Directory, volume.Own), name)
+	return attribute(filepath.Join(a.Directory, ondisk.Own), name)
 }
 
 func attribute(path, name string) string {
@@ -229,7 +229,7 @@ func attribute(path, name string) string {
 }
 
 // founders are the bricks that were the first of the set with this one.
-func (a *Agent) founders() []string { return strings.Fields(a.mark(volume.FoundersAttribute)) }
+func (a *Agent) founders() []string { return strings.Fields(a.mark(ondisk.FoundersAttribute)) }
 
 // ask asks bricks, and their agents, all at once. Who does not answer is not online.
 func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.Status {

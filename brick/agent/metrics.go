@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // collector reads the brick when it is asked.
@@ -98,7 +98,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 }
 
 // indices is the folder of a brick that lists what is to be healed.
-const indices = volume.Own + "/indices"
+const indices = ondisk.Own + "/indices"
 
 // backlog counts an index of what is to be healed: its entries, but for the one that
 // they are all links to (features/index of GlusterFS).

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 const (
@@ -93,7 +93,7 @@ func (a *Agent) pending(ctx context.Context, limit int) (agent.Pending, error) {
 // link to the folder.
 func handle(id uuid.UUID) string {
 	text := id.String()
-	return path.Join(volume.Own, text[:2], text[2:4], text)
+	return path.Join(ondisk.Own, text[:2], text[2:4], text)
 }
 
 // open opens a file or folder by its GFID, and makes sure that it is that one: what a

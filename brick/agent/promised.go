@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 const (
@@ -54,22 +54,22 @@ func (a *Agent) hasPromised() *agent.Promised {
 func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 	ctx, cancel := context.WithTimeout(ctx, countLimit)
 	defer cancel()
-	root, err := beneath.Open(a.Directory)
+	root, err := safepath.Open(a.Directory)
 	if err != nil {
 		return nil, fmt.Errorf("opening the brick: %w", err)
 	}
 	defer root.Close()
 	var p agent.Promised
 	p.Folders, _ = sizeOf(&root.Entry) // of a pool that is one volume, the record is here
-	err = eachFolder(ctx, root, func(_, _ string, d *beneath.Dir) {
+	err = eachFolder(ctx, root, func(_, _ string, d *safepath.Dir) {
 		size, _ := sizeOf(&d.Entry)
 		p.Folders += size
 	})
 	if err != nil {
 		return nil, err
 	}
-	for folder, size := range map[string]func(*beneath.Entry) int64{volume.BlockVolumes: recorded, volume.Snapshots: usedBy} {
-		err = eachBelow(ctx, root, folder, func(_, name string, parent *beneath.Dir) {
+	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: recorded, ondisk.Snapshots: usedBy} {
+		err = eachBelow(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
 			e, err := parent.Look(name)
 			if err != nil {
 				return // it has gone
@@ -87,18 +87,18 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 }
 
 // recorded is the size of a volume, 0 of what is none.
-func recorded(e *beneath.Entry) int64 {
+func recorded(e *safepath.Entry) int64 {
 	size, _ := sizeOf(e)
 	return size
 }
 
 // usedBy is what a snapshot is counted with, in bytes.
-func usedBy(e *beneath.Entry) int64 {
-	text, err := e.Attribute(volume.SnapshotAttribute)
+func usedBy(e *safepath.Entry) int64 {
+	text, err := e.Attribute(ondisk.SnapshotAttribute)
 	if err != nil {
 		return 0
 	}
-	s, err := volume.DecodeSnapshot(text)
+	s, err := ondisk.DecodeSnapshot(text)
 	if err != nil {
 		return 0
 	}
@@ -107,7 +107,7 @@ func usedBy(e *beneath.Entry) int64 {
 
 // isPointer tells whether a file is another set's: a pointer to it, or a copy that is not
 // complete.
-func isPointer(e *beneath.Entry) bool {
+func isPointer(e *safepath.Entry) bool {
 	mode, err := e.Permissions()
 	if err != nil || mode != pointerMode {
 		return false

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // made is a file or folder of a brick with attributes; the record is of this size.
@@ -48,11 +48,11 @@ func (e made) make(t *testing.T, brick string) {
 		}
 	}
 	if e.size > 0 {
-		name := volume.Attribute
-		text, err := volume.Record{Version: volume.Version, Size: e.size}.Encode()
-		if strings.HasPrefix(e.path, volume.Snapshots) {
-			name = volume.SnapshotAttribute
-			text, err = volume.Snapshot{Size: 1 << 40, Used: e.size}.Encode()
+		name := ondisk.Attribute
+		text, err := ondisk.Record{Version: ondisk.Version, Size: e.size}.Encode()
+		if strings.HasPrefix(e.path, ondisk.Snapshots) {
+			name = ondisk.SnapshotAttribute
+			text, err = ondisk.Snapshot{Size: 1 << 40, Used: e.size}.Encode()
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // maxBody is the longest request that is read, in bytes.
@@ -112,7 +112,7 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
-	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(volume.FreshAttribute), Joining: s.mark(volume.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
+	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(ondisk.FreshAttribute), Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
 	st.Online = s.greet(ctx) == nil
 	// The other index of copies, dirty, lists what is just being written, all the time that
 	// it is: it says nothing about what a brick lacks.
@@ -127,7 +127,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		}
 		st.Calm = &calm
 	}
-	st.Layout, st.Spread = s.mark(volume.LayoutAttribute), attribute(s.Directory, volume.SpreadAttribute)
+	st.Layout, st.Spread = s.mark(ondisk.LayoutAttribute), attribute(s.Directory, ondisk.SpreadAttribute)
 	st.Empty, st.Promised = s.empty(ctx), s.hasPromised()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // share lets a copy have the content of a volume of blocks, on this brick.
@@ -23,7 +23,7 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var q agent.ShareRequest
-	if err := json.Unmarshal(body, &q); err != nil || !isSource(q.From) || !below(q.To, volume.Copies) {
+	if err := json.Unmarshal(body, &q); err != nil || !isSource(q.From) || !below(q.To, ondisk.Copies) {
 		http.Error(w, "the request names no source or no copy", http.StatusBadRequest)
 		return
 	}
@@ -38,7 +38,7 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 }
 
 func isSource(path string) bool {
-	return below(path, volume.BlockVolumes) || below(path, volume.Snapshots)
+	return below(path, ondisk.BlockVolumes) || below(path, ondisk.Snapshots)
 }
 
 func below(path, folder string) bool {
@@ -48,7 +48,7 @@ func below(path, folder string) bool {
 // share works on the brick's own files, below GlusterFS: who asks makes sure that neither
 // file is written meanwhile.
 func (a *Agent) share(from, to string) (agent.Shared, error) {
-	root, err := beneath.Open(a.Directory)
+	root, err := safepath.Open(a.Directory)
 	if err != nil {
 		return "", fmt.Errorf("opening the brick: %w", err)
 	}
@@ -79,7 +79,7 @@ func (a *Agent) share(from, to string) (agent.Shared, error) {
 
 // content opens a file that is on this brick, and not only a pointer to another set; else
 // fs.ErrNotExist.
-func content(root *beneath.Dir, path string) (*os.File, error) {
+func content(root *safepath.Dir, path string) (*os.File, error) {
 	mode, err := root.Mode(path)
 	if err != nil {
 		return nil, err
@@ -91,11 +91,11 @@ func content(root *beneath.Dir, path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = beneath.Of(f).Attribute(linkAttribute)
+	_, err = safepath.Of(f).Attribute(linkAttribute)
 	if err == nil {
 		err = fmt.Errorf("%s is on another set: %w", path, fs.ErrNotExist)
 	}
-	if errors.Is(err, beneath.ErrNoAttribute) {
+	if errors.Is(err, safepath.ErrNoAttribute) {
 		return f, nil
 	}
 	return nil, errors.Join(err, f.Close())
@@ -110,7 +110,7 @@ const (
 
 // accuses tells whether bricks may have different contents of a file.
 func accuses(f *os.File) (bool, error) {
-	names, err := beneath.Of(f).Attributes("trusted.")
+	names, err := safepath.Of(f).Attributes("trusted.")
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.Name(), err)
 	}
@@ -118,8 +118,8 @@ func accuses(f *os.File) (bool, error) {
 		if !strings.HasPrefix(name, replicaPrefix) && name != disperseDirty {
 			continue
 		}
-		value, err := beneath.Of(f).Attribute(name)
-		if err != nil && !errors.Is(err, beneath.ErrNoAttribute) {
+		value, err := safepath.Of(f).Attribute(name)
+		if err != nil && !errors.Is(err, safepath.ErrNoAttribute) {
 			return false, err
 		}
 		if strings.Trim(string(value), "\x00") != "" {
@@ -131,8 +131,8 @@ func accuses(f *os.File) (bool, error) {
 
 // clone shares the blocks. The content of a volume or a snapshot is never replaced.
 func clone(source, target *os.File) (agent.Shared, error) {
-	for _, name := range []string{volume.Attribute, volume.SnapshotAttribute} {
-		if _, err := beneath.Of(target).Attribute(name); !errors.Is(err, beneath.ErrNoAttribute) {
+	for _, name := range []string{ondisk.Attribute, ondisk.SnapshotAttribute} {
+		if _, err := safepath.Of(target).Attribute(name); !errors.Is(err, safepath.ErrNoAttribute) {
 			return "", errors.Join(err, fmt.Errorf("%s is no copy that is being made", target.Name()))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/internal/linux/filesystem/fstest"
 )
 
 // onXFS puts the server's brick on a file system whose files can share blocks.
@@ -25,7 +25,7 @@ func onXFS(t *testing.T, s *Server) {
 	if _, err := exec.LookPath("mkfs.xfs"); err != nil {
 		t.Skip("mkfs.xfs is not installed: run make deps")
 	}
-	bricks.MountXFS(t, s.Directory)
+	fstest.MountXFS(t, s.Directory)
 }
 
 // signed is a request of somebody who has the key.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Times.
@@ -45,7 +45,7 @@ func (b Brick) Run(ctx context.Context) error {
 		return fmt.Errorf("opening the brick: %w", err)
 	}
 	defer root.Close()
-	own, err := root.Open(volume.Own)
+	own, err := root.Open(ondisk.Own)
 	if err != nil {
 		return fmt.Errorf("opening the brick: %w", err)
 	}
@@ -59,13 +59,13 @@ func (b Brick) Run(ctx context.Context) error {
 		return err
 	}
 	if !lacks {
-		if err := unix.Fsetxattr(int(own.Fd()), volume.FoundersAttribute, []byte(strings.Join(founders, " ")), 0); err != nil {
-			return fmt.Errorf("setting %s: %w", volume.FoundersAttribute, err)
+		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(founders, " ")), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", ondisk.FoundersAttribute, err)
 		}
 	}
 	b.Log.Info("the brick has joined its set", "lacksWhatOthersHave", lacks)
-	if err := unix.Fremovexattr(int(own.Fd()), volume.JoiningAttribute); err != nil {
-		return fmt.Errorf("removing %s: %w", volume.JoiningAttribute, err)
+	if err := unix.Fremovexattr(int(own.Fd()), ondisk.JoiningAttribute); err != nil {
+		return fmt.Errorf("removing %s: %w", ondisk.JoiningAttribute, err)
 	}
 	return own.Sync()
 }
@@ -73,12 +73,12 @@ func (b Brick) Run(ctx context.Context) error {
 // joining is as which a brick joins, "" when it has joined.
 func joining(own *os.File) (string, error) {
 	value := make([]byte, 256)
-	n, err := unix.Fgetxattr(int(own.Fd()), volume.JoiningAttribute, value)
+	n, err := unix.Fgetxattr(int(own.Fd()), ondisk.JoiningAttribute, value)
 	if errors.Is(err, unix.ENODATA) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", volume.JoiningAttribute, err)
+		return "", fmt.Errorf("reading %s: %w", ondisk.JoiningAttribute, err)
 	}
 	return string(value[:n]), nil
 }

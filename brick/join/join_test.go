@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // volfile is that of a set of three bricks, on 127.0.0.1 to 127.0.0.3.
@@ -94,11 +94,11 @@ func TestJoin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			own := filepath.Join(dir, volume.Own)
+			own := filepath.Join(dir, ondisk.Own)
 			if err := os.Mkdir(own, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Setxattr(own, volume.JoiningAttribute, []byte(id), 0); err != nil {
+			if err := unix.Setxattr(own, ondisk.JoiningAttribute, []byte(id), 0); err != nil {
 				t.Skipf("the folder for temporary files takes no trusted attributes: %v", err)
 			}
 			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}
@@ -108,7 +108,7 @@ func TestJoin(t *testing.T) {
 			if joins := err == nil; joins != test.joins || err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("joins: %v, %v", joins, err)
 			}
-			_, err = unix.Getxattr(own, volume.JoiningAttribute, nil)
+			_, err = unix.Getxattr(own, ondisk.JoiningAttribute, nil)
 			if marked := err == nil; marked == test.joins {
 				t.Errorf("still marked as joining: %v", marked)
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // xattrVolumeID is GlusterFS' own mark of a brick's folder: the 16 bytes of the volume
@@ -28,7 +28,7 @@ const xattrVolumeID = "trusted.glusterfs.volume-id"
 // brick's folder are the volume's: healing takes what differs between bricks for damage,
 // and would give one brick the marks of another.
 const (
-	marked = volume.Own
+	marked = ondisk.Own
 	// xattrPosition is pool and position, such as fast/0.
 	xattrPosition = "trusted.atoll.brick"
 	// xattrGeneration is a number in decimal; none is 1.
@@ -132,7 +132,7 @@ func (b Brick) markNew(root *os.Root, name string) error {
 	if err := root.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making %s: %w", marked, err)
 	}
-	for attribute, value := range map[string]string{volume.FreshAttribute: "1", volume.JoiningAttribute: uuid.NewString()} {
+	for attribute, value := range map[string]string{ondisk.FreshAttribute: "1", ondisk.JoiningAttribute: uuid.NewString()} {
 		if err := setAttribute(root, own, attribute, []byte(value)); err != nil {
 			return err
 		}

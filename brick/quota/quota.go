@@ -13,15 +13,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/linux/project"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/linux/prjquota"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // joining has a folder for every folder whose files are not all in its project yet: it
 // had files when it got its limit, as on a brick that is healed. An attribute of the
 // folder itself would be healed onto other bricks.
-const joining = volume.Own + "/atoll/joining"
+const joining = ondisk.Own + "/atoll/joining"
 
 // joiningOf is that of a folder.
 func joiningOf(folder string) string {
@@ -31,16 +31,16 @@ func joiningOf(folder string) string {
 
 // Brick is a brick's folder on a file system that enforces project quotas.
 type Brick struct {
-	root *beneath.Dir
+	root *safepath.Dir
 	file *os.File
 	mu   sync.Mutex // projects are chosen by looking which are free
-	fs   *project.FileSystem
+	fs   *prjquota.FileSystem
 }
 
 // Open looks at a brick; project.ErrUnsupported if its file system enforces none.
 // Close it.
 func Open(directory string) (*Brick, error) {
-	root, err := beneath.Open(directory)
+	root, err := safepath.Open(directory)
 	if err != nil {
 		return nil, fmt.Errorf("opening the brick: %w", err)
 	}
@@ -50,7 +50,7 @@ func Open(directory string) (*Brick, error) {
 		return nil, fmt.Errorf("opening the brick: %w", err)
 	}
 	b := &Brick{root: root, file: file}
-	if b.fs, err = project.Open(file); err != nil {
+	if b.fs, err = prjquota.Open(file); err != nil {
 		b.Close()
 		return nil, err
 	}
@@ -96,11 +96,11 @@ func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
 
 // begin tells whether files of the folder are not in its project, and marks it before
 // that becomes so.
-func (b *Brick) begin(d *beneath.Dir, f *os.File, folder string) (half bool, err error) {
+func (b *Brick) begin(d *safepath.Dir, f *os.File, folder string) (half bool, err error) {
 	if complete, err := b.Complete(folder); !complete || err != nil {
 		return true, err
 	}
-	if _, err := b.fs.Usage(f); !errors.Is(err, project.ErrNone) {
+	if _, err := b.fs.Usage(f); !errors.Is(err, prjquota.ErrNone) {
 		return false, err
 	}
 	names, err := d.Names()
@@ -111,7 +111,7 @@ func (b *Brick) begin(d *beneath.Dir, f *os.File, folder string) (half bool, err
 }
 
 // join puts all below a folder into its project. Links and special files have no data.
-func (b *Brick) join(ctx context.Context, d *beneath.Dir, folder *os.File) error {
+func (b *Brick) join(ctx context.Context, d *safepath.Dir, folder *os.File) error {
 	names, err := d.Names()
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (b *Brick) join(ctx context.Context, d *beneath.Dir, folder *os.File) error
 	return nil
 }
 
-func (b *Brick) joinOne(ctx context.Context, d *beneath.Dir, name string, folder *os.File, isDir bool) error {
+func (b *Brick) joinOne(ctx context.Context, d *safepath.Dir, name string, folder *os.File, isDir bool) error {
 	f, err := d.ReadAny(name)
 	if err != nil {
 		return err
@@ -151,10 +151,10 @@ func (b *Brick) joinOne(ctx context.Context, d *beneath.Dir, name string, folder
 }
 
 // Usage tells what a volume has of its limit; project.ErrNone when it has none.
-func (b *Brick) Usage(folder string) (project.Usage, error) {
+func (b *Brick) Usage(folder string) (prjquota.Usage, error) {
 	f, err := b.root.Read(folder)
 	if err != nil {
-		return project.Usage{}, fmt.Errorf("opening the volume's folder on the brick: %w", err)
+		return prjquota.Usage{}, fmt.Errorf("opening the volume's folder on the brick: %w", err)
 	}
 	defer f.Close()
 	return b.fs.Usage(f)

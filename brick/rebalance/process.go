@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/gluster/specs"
+	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
 // volfileID is the name by which the process asks for its volfile.
@@ -31,10 +31,10 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 		return gluster.Progress{}, fmt.Errorf("serving the volfile of the rebalance: %w", err)
 	}
 	ended := make(chan gluster.Progress, 1)
-	server := specs.New(r.Log)
+	server := volfileserver.New(r.Log)
 	server.Set(volfileID, volfile)
 	server.Event = func(event uint32, values map[string]string) {
-		if event == specs.EventRebalance {
+		if event == volfileserver.EventRebalance {
 			select {
 			case ended <- gluster.ParseProgress(values):
 			default: // it tells once

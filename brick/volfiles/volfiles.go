@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/gluster/specs"
+	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
 // Every is how often files are looked at. A kubelet brings a changed ConfigMap to its
@@ -51,7 +51,7 @@ type refusal struct {
 // Run serves on a listener until the context ends. All files must be there when it
 // begins; later, one that cannot be read stays what it was.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	server := specs.New(s.Log)
+	server := volfileserver.New(s.Log)
 	if err := s.read(server); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -75,7 +75,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 }
 
 // read gives all files to the server, which tells who has one that has changed.
-func (s *Server) read(server *specs.Server) error {
+func (s *Server) read(server *volfileserver.Server) error {
 	var errs []error
 	for name, path := range s.Files {
 		text, err := readFile(path)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/atoll-storage/atoll/internal/gluster/specs"
+	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
 // TestFilesThatCannotBeServed: a server that begins without a file would have its
@@ -41,7 +41,7 @@ func TestFilesThatCannotBeServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := Server{Files: map[string]string{"p": good}, Log: logr.Discard()}
-	server := specs.New(logr.Discard())
+	server := volfileserver.New(logr.Discard())
 	if err := s.read(server); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestHold(t *testing.T) {
 	other, noise := brick("DEBUG", "b", "c"), brick("DEBUG", "a", "b", "c")
 	path := filepath.Join(t.TempDir(), "v")
 	s := Server{Files: map[string]string{"p": path}, Hold: time.Hour, Log: logr.Discard()}
-	server := specs.New(logr.Discard())
+	server := volfileserver.New(logr.Discard())
 	for i, step := range []struct {
 		file, served string
 		pass         time.Duration // before it is read

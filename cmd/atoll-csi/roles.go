@@ -19,7 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/catalog/follow"
 	"github.com/atoll-storage/atoll/csi/copies"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/csi/kubelet"
@@ -128,7 +128,7 @@ func newMounter(f *flags) *cobra.Command {
 			services := []func(context.Context) error{}
 			measures := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
-				h.Devices = &devices.Holder{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
+				h.Devices = &blockdev.Holder{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
 				if err := h.Devices.Start(); err != nil {
 					return err
 				}

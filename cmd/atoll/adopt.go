@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -36,7 +36,7 @@ volumeHandle of a PersistentVolume written by hand.`,
 				}
 				a.Size = q.Value()
 			}
-			return onPool(cmd, *folder, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *beneath.Dir) error {
+			return onPool(cmd, *folder, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
 				adopt := backend.Subdirectory{Root: root}.Adopt
 				if l == schema.Single {
 					adopt = backend.Single{Root: root}.Adopt

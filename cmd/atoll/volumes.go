@@ -17,7 +17,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -39,11 +39,11 @@ a folder for each pool, as the driver has it.`,
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
-	do := func(use, short string, work func(ctx context.Context, layout schema.Layout, root *beneath.Dir, name string) (string, error)) *cobra.Command {
+	do := func(use, short string, work func(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error)) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return onEach(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *beneath.Dir) error {
+				return onEach(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
 					done, err := work(ctx, layout, root, args[1])
 					if err == nil {
 						fmt.Fprintln(cmd.OutOrStdout(), done)
@@ -65,7 +65,7 @@ const poolLimit = time.Hour
 
 // onEach does work with the layouts that a pool serves, one after the other, until one of them
 // has the volume.
-func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *beneath.Dir) error) error {
+func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
 	p, err := catalog.Folder{Dir: folder}.Pool(name)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, 
 
 // onPool mounts a pool with the first of these layouts that it serves, for as long as
 // work takes.
-func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *beneath.Dir) error) (err error) {
+func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("mounting a pool needs root")
 	}
@@ -114,7 +114,7 @@ func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, wo
 	if err != nil {
 		return err
 	}
-	root, err := beneath.Open(path)
+	root, err := safepath.Open(path)
 	if err != nil {
 		return err
 	}
@@ -167,9 +167,9 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 	}
 	all := volumeList{Volumes: []volumeLine{}, Snapshots: []snapshotLine{}}
 	for _, layout := range p.Layouts {
-		work := func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error { return all.folders(ctx, root) }
+		work := func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.folders(ctx, root) }
 		if layout == schema.Block {
-			work = func(ctx context.Context, _ schema.Layout, root *beneath.Dir) error { return all.blocks(ctx, root) }
+			work = func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.blocks(ctx, root) }
 		} else if layout == schema.Single {
 			continue
 		}
@@ -182,7 +182,7 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 	return printVolumes(cmd, all, output)
 }
 
-func (l *volumeList) folders(ctx context.Context, root *beneath.Dir) error {
+func (l *volumeList) folders(ctx context.Context, root *safepath.Dir) error {
 	volumes, err := backend.Subdirectory{Root: root}.List(ctx)
 	if err != nil {
 		return err
@@ -193,13 +193,13 @@ func (l *volumeList) folders(ctx context.Context, root *beneath.Dir) error {
 	return l.archived(ctx, root, schema.Subdirectory)
 }
 
-func (l *volumeList) archived(ctx context.Context, root *beneath.Dir, layout schema.Layout) error {
+func (l *volumeList) archived(ctx context.Context, root *safepath.Dir, layout schema.Layout) error {
 	kept, err := backend.Archive(ctx, root, layout)
 	l.Archived = append(l.Archived, kept...)
 	return err
 }
 
-func (l *volumeList) blocks(ctx context.Context, root *beneath.Dir) error {
+func (l *volumeList) blocks(ctx context.Context, root *safepath.Dir) error {
 	b := backend.Block{Root: root}
 	volumes, err := b.List(ctx)
 	if err != nil {
@@ -253,24 +253,24 @@ type archives interface {
 	Restore(place string) (backend.Volume, error)
 }
 
-func archivesOf(layout schema.Layout, root *beneath.Dir) archives {
+func archivesOf(layout schema.Layout, root *safepath.Dir) archives {
 	if layout == schema.Block {
 		return backend.Block{Root: root}
 	}
 	return backend.Subdirectory{Root: root}
 }
 
-func archiveVolume(ctx context.Context, layout schema.Layout, root *beneath.Dir, name string) (string, error) {
+func archiveVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error) {
 	v, err := archivesOf(layout, root).SetReclaim(ctx, name, schema.ReclaimArchive)
 	return fmt.Sprintf("volume %s is archived when its claim is deleted", v.Name), err
 }
 
-func restoreVolume(_ context.Context, layout schema.Layout, root *beneath.Dir, place string) (string, error) {
+func restoreVolume(_ context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
 	v, err := archivesOf(layout, root).Restore(place)
 	return fmt.Sprintf("volume %s is back, with %d bytes; restart the controller so that it counts it", v.Name, v.Size), err
 }
 
-func purgeVolume(ctx context.Context, layout schema.Layout, root *beneath.Dir, place string) (string, error) {
+func purgeVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
 	if err := backend.Purge(root, layout, place); err != nil {
 		return "", err
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -49,7 +49,7 @@ func (s Single) Adopt(a Adoption) (Volume, error) {
 	return a.record(s.Root, s.Now)
 }
 
-func (a Adoption) record(d *beneath.Dir, now clock) (Volume, error) {
+func (a Adoption) record(d *safepath.Dir, now clock) (Volume, error) {
 	if a.Size <= 0 {
 		return Volume{}, ErrSize
 	}
@@ -63,7 +63,7 @@ func (a Adoption) record(d *beneath.Dir, now clock) (Volume, error) {
 
 // noted is the size that the Kadalu operator has written beside a volume, in bytes;
 // 0 when it has not.
-func noted(root *beneath.Dir, folder string) int64 {
+func noted(root *safepath.Dir, folder string) int64 {
 	const limit = 4096 // bytes; it writes less than a hundred
 	text, err := root.ReadFile("info/"+folder+".json", limit)
 	if err != nil {

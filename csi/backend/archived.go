@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -40,7 +40,7 @@ func asideOf(layout schema.Layout) (trashed, archived string) {
 }
 
 // Archive lists the deleted volumes of a layout that are kept in a pool, by place.
-func Archive(ctx context.Context, root *beneath.Dir, layout schema.Layout) ([]Archived, error) {
+func Archive(ctx context.Context, root *safepath.Dir, layout schema.Layout) ([]Archived, error) {
 	_, archive := asideOf(layout)
 	places, err := listed(root, archive)
 	if err != nil {
@@ -80,7 +80,7 @@ func (b Block) Restore(place string) (Volume, error) {
 	return restore(b.Root, blockArchive, place, b.Place)
 }
 
-func restore(root *beneath.Dir, archive, place string, at func(name string) string) (Volume, error) {
+func restore(root *safepath.Dir, archive, place string, at func(name string) string) (Volume, error) {
 	name, err := splitPlace(place)
 	if err != nil {
 		return Volume{}, err
@@ -113,7 +113,7 @@ func restore(root *beneath.Dir, archive, place string, at func(name string) stri
 }
 
 // Purge gives an archived volume to the trash: its data is lost when that is swept.
-func Purge(root *beneath.Dir, layout schema.Layout, place string) error {
+func Purge(root *safepath.Dir, layout schema.Layout, place string) error {
 	trash, archive := asideOf(layout)
 	if _, err := splitPlace(place); err != nil {
 		return err

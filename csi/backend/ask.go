@@ -9,16 +9,16 @@ import (
 	"os"
 	"strings"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Ask is a question to the node that has a volume, see package volume. Close it.
 type Ask struct {
 	place string
-	root  *beneath.Dir
+	root  *safepath.Dir
 	file  *os.File
-	note  volume.Ask
+	note  ondisk.Ask
 }
 
 // Ask begins to ask who has a volume to stop writing. It is not seen before it is repeated.
@@ -27,11 +27,11 @@ func (b Block) Ask(name string) (*Ask, error) {
 	if _, err := rand.Read(id); err != nil {
 		return nil, err
 	}
-	place := volume.Asks + "/" + name + "." + hex.EncodeToString(id)
+	place := ondisk.Asks + "/" + name + "." + hex.EncodeToString(id)
 	f, err := b.Root.Create(place, blockMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := b.Root.MkdirAll(volume.Asks, ownMode); err != nil {
-			return nil, fmt.Errorf("making %s: %w", volume.Asks, err)
+		if err := b.Root.MkdirAll(ondisk.Asks, ownMode); err != nil {
+			return nil, fmt.Errorf("making %s: %w", ondisk.Asks, err)
 		}
 		f, err = b.Root.Create(place, blockMode)
 	}
@@ -50,7 +50,7 @@ func (a *Ask) Beat() error {
 	a.note.Beat++
 	text, err := a.note.Encode()
 	if err == nil {
-		err = beneath.Of(a.file).SetAttribute(volume.AskAttribute, text)
+		err = safepath.Of(a.file).SetAttribute(ondisk.AskAttribute, text)
 	}
 	if err != nil {
 		return fmt.Errorf("asking a node: %w", err)
@@ -65,15 +65,15 @@ func (a *Ask) Copied() error {
 }
 
 // Answer reads what the node has answered; its State is "" before it has.
-func (a *Ask) Answer() (volume.Answer, error) {
-	text, err := beneath.Of(a.file).Attribute(volume.AnswerAttribute)
-	if errors.Is(err, beneath.ErrNoAttribute) {
-		return volume.Answer{}, nil
+func (a *Ask) Answer() (ondisk.Answer, error) {
+	text, err := safepath.Of(a.file).Attribute(ondisk.AnswerAttribute)
+	if errors.Is(err, safepath.ErrNoAttribute) {
+		return ondisk.Answer{}, nil
 	}
 	if err != nil {
-		return volume.Answer{}, err
+		return ondisk.Answer{}, err
 	}
-	return volume.DecodeAnswer(text)
+	return ondisk.DecodeAnswer(text)
 }
 
 // Close takes the question back: the node goes on at once.
@@ -86,11 +86,11 @@ func (a *Ask) Close() error {
 }
 
 // Asked is a question as the node sees it. Close it.
-type Asked struct{ entry *beneath.Entry }
+type Asked struct{ entry *safepath.Entry }
 
 // Asks lists the questions of a pool, by their names, with the volumes that they are for.
 func (b Block) Asks() (map[string]string, error) {
-	names, err := listed(b.Root, volume.Asks)
+	names, err := listed(b.Root, ondisk.Asks)
 	if err != nil {
 		return nil, fmt.Errorf("looking for questions: %w", err)
 	}
@@ -105,7 +105,7 @@ func (b Block) Asks() (map[string]string, error) {
 
 // Asked opens a question.
 func (b Block) Asked(ask string) (*Asked, error) {
-	e, err := b.Root.Look(volume.Asks + "/" + ask)
+	e, err := b.Root.Look(ondisk.Asks + "/" + ask)
 	if err != nil {
 		return nil, err
 	}
@@ -113,21 +113,21 @@ func (b Block) Asked(ask string) (*Asked, error) {
 }
 
 // Read reads the question as it is now. An error is also that it was taken back.
-func (a *Asked) Read() (volume.Ask, error) {
-	text, err := a.entry.Attribute(volume.AskAttribute)
+func (a *Asked) Read() (ondisk.Ask, error) {
+	text, err := a.entry.Attribute(ondisk.AskAttribute)
 	if err != nil {
-		return volume.Ask{}, err
+		return ondisk.Ask{}, err
 	}
-	return volume.DecodeAsk(text)
+	return ondisk.DecodeAsk(text)
 }
 
 // Answer answers it.
-func (a *Asked) Answer(answer volume.Answer) error {
+func (a *Asked) Answer(answer ondisk.Answer) error {
 	text, err := answer.Encode()
 	if err != nil {
 		return err
 	}
-	return a.entry.SetAttribute(volume.AnswerAttribute, text)
+	return a.entry.SetAttribute(ondisk.AnswerAttribute, text)
 }
 
 // Close closes it.

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -37,7 +37,7 @@ type Backend interface {
 // Folders is a layout whose volumes are folders that can be mounted.
 type Folders interface {
 	// Open opens the volume's folder for mounting; ErrNotFound. It makes nothing.
-	Open(name string) (*beneath.Dir, error)
+	Open(name string) (*safepath.Dir, error)
 	// Folder is where a volume of this name is, or would be, below the pool's root;
 	// "" when it is the root, and no other volume is there to be kept in bounds.
 	Folder(name string) string

@@ -11,8 +11,8 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -20,13 +20,13 @@ import (
 var ctx = context.Background()
 
 // pool gives an empty folder that takes trusted attributes.
-func pool(t *testing.T) (*beneath.Dir, string) {
+func pool(t *testing.T) (*safepath.Dir, string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("records are trusted attributes, which need root")
 	}
 	dir := t.TempDir()
-	root, err := beneath.Open(dir)
+	root, err := safepath.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,9 +40,9 @@ func claim(request string, size int64) Claim {
 
 // TestBothLayouts takes a volume of each layout through its life.
 func TestBothLayouts(t *testing.T) {
-	for name, make := range map[string]func(*beneath.Dir) Backend{
-		"subdirectory": func(d *beneath.Dir) Backend { return Subdirectory{Root: d} },
-		"single":       func(d *beneath.Dir) Backend { return Single{Root: d} },
+	for name, make := range map[string]func(*safepath.Dir) Backend{
+		"subdirectory": func(d *safepath.Dir) Backend { return Subdirectory{Root: d} },
+		"single":       func(d *safepath.Dir) Backend { return Single{Root: d} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, _ := pool(t)
@@ -173,7 +173,7 @@ func TestNewerRecord(t *testing.T) {
 	must(t, err)
 	defer d.Close()
 	for _, text := range []string{`{"v":2}`, `{"v":1,"extra":1}`, `{"v":1,"size":-1}`, `{`, `{"v":1}{}`} {
-		must(t, d.ReplaceAttribute(volume.Attribute, []byte(text)))
+		must(t, d.ReplaceAttribute(ondisk.Attribute, []byte(text)))
 		if _, err := b.Get(ctx, "a"); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: get: %v", text, err)
 		}

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -22,15 +22,15 @@ import (
 // the node that has it. It is for mounts with the graph of blocks, which has strict locks;
 // written through another one, a file would not be fenced.
 type Block struct {
-	Root *beneath.Dir // of the mounted pool
+	Root *safepath.Dir // of the mounted pool
 	Now  clock        // nil is time.Now
 }
 
 // Folders of a pool for blocks.
 const (
-	blockTrash   = volume.Blocks + "/trash"
-	blockArchive = volume.Blocks + "/archive"
-	blockVolumes = volume.BlockVolumes
+	blockTrash   = ondisk.Blocks + "/trash"
+	blockArchive = ondisk.Blocks + "/archive"
+	blockVolumes = ondisk.BlockVolumes
 )
 
 // blockMode is of a volume's file: it is for the driver alone.
@@ -60,8 +60,8 @@ func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
 	}
 	defer f.Close()
 	r := c.record(b.Now.now())
-	if err := r.create(beneath.Of(f)); errors.Is(err, fs.ErrExist) {
-		if r, err = read(beneath.Of(f)); err != nil {
+	if err := r.create(safepath.Of(f)); errors.Is(err, fs.ErrExist) {
+		if r, err = read(safepath.Of(f)); err != nil {
 			return Volume{}, fmt.Errorf("volume %s: %w", c.Name, err)
 		}
 	} else if err != nil {
@@ -115,7 +115,7 @@ func (b Block) Get(_ context.Context, name string) (Volume, error) {
 }
 
 // look finds a volume that has a record.
-func (b Block) look(name string) (*beneath.Entry, record, error) {
+func (b Block) look(name string) (*safepath.Entry, record, error) {
 	e, err := b.Root.Look(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
@@ -132,24 +132,24 @@ func (b Block) look(name string) (*beneath.Entry, record, error) {
 }
 
 // Attachment tells who has a volume.
-func (b Block) Attachment(name string) (volume.Attachment, error) {
+func (b Block) Attachment(name string) (ondisk.Attachment, error) {
 	e, _, err := b.look(name)
 	if err != nil {
-		return volume.Attachment{}, err
+		return ondisk.Attachment{}, err
 	}
 	defer e.Close()
 	return attachment(e)
 }
 
-func attachment(e attributes) (volume.Attachment, error) {
-	text, err := e.Attribute(volume.AttachmentAttribute)
-	if errors.Is(err, beneath.ErrNoAttribute) {
-		return volume.Attachment{}, nil
+func attachment(e attributes) (ondisk.Attachment, error) {
+	text, err := e.Attribute(ondisk.AttachmentAttribute)
+	if errors.Is(err, safepath.ErrNoAttribute) {
+		return ondisk.Attachment{}, nil
 	}
 	if err != nil {
-		return volume.Attachment{}, err
+		return ondisk.Attachment{}, err
 	}
-	return volume.DecodeAttachment(text)
+	return ondisk.DecodeAttachment(text)
 }
 
 // Expand raises the size in the record, and then the file's.
@@ -220,7 +220,7 @@ func (b Block) delete(f *os.File, name string) error {
 	if there, err := b.isAt(f, place); err != nil || !there {
 		return err // another controller was faster: what is there now, if anything, is another volume
 	}
-	r, err := read(beneath.Of(f))
+	r, err := read(safepath.Of(f))
 	if errors.Is(err, ErrNotFound) { // never finished, and nobody's
 		return b.Root.Unlink(place)
 	}
@@ -252,7 +252,7 @@ func (b Block) Free(name, node string) error {
 		return fmt.Errorf("opening volume %s: %w", name, err)
 	}
 	defer f.Close()
-	a, err := attachment(beneath.Of(f))
+	a, err := attachment(safepath.Of(f))
 	if err != nil || a.Node == node || a.Node == "" {
 		return err
 	}
@@ -265,10 +265,10 @@ func (b Block) Free(name, node string) error {
 
 // who tells people which node has a volume.
 func (b Block) who(f *os.File, name string) string {
-	if all, err := holders(beneath.Of(f)); err == nil && len(all) > 0 {
+	if all, err := holders(safepath.Of(f)); err == nil && len(all) > 0 {
 		return fmt.Sprintf("%s was taken by %s", name, all)
 	}
-	a, err := attachment(beneath.Of(f))
+	a, err := attachment(safepath.Of(f))
 	if err != nil || a.Node == "" {
 		return name
 	}
@@ -283,9 +283,9 @@ func (b Block) List(ctx context.Context) ([]Volume, error) { return list(ctx, b.
 type Taken struct {
 	File   *os.File
 	Volume Volume
-	Before volume.Attachment // who had it
+	Before ondisk.Attachment // who had it
 
-	now volume.Attachment
+	now ondisk.Attachment
 }
 
 // Take opens a volume's file and takes its lock. ErrInUse while another one has it. Whether
@@ -307,7 +307,7 @@ func (b Block) Take(name string) (*Taken, error) {
 }
 
 func (b Block) take(f *os.File, name string) (*Taken, error) {
-	r, err := read(beneath.Of(f))
+	r, err := read(safepath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
@@ -322,7 +322,7 @@ func (b Block) take(f *os.File, name string) (*Taken, error) {
 	if err := b.stillThere(f, name); err != nil {
 		return nil, err
 	}
-	before, err := attachment(beneath.Of(f))
+	before, err := attachment(safepath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
@@ -362,12 +362,12 @@ func (t *Taken) Detach() error {
 }
 
 // Attachment is what was noted last.
-func (t *Taken) Attachment() volume.Attachment { return t.now }
+func (t *Taken) Attachment() ondisk.Attachment { return t.now }
 
 func (t *Taken) note() error {
 	text, err := t.now.Encode()
 	if err == nil {
-		err = beneath.Of(t.File).SetAttribute(t.attribute(), text)
+		err = safepath.Of(t.File).SetAttribute(t.attribute(), text)
 	}
 	if err != nil {
 		return fmt.Errorf("noting who has volume %s: %w", t.Volume.Name, err)
@@ -377,7 +377,7 @@ func (t *Taken) note() error {
 
 // Extend makes the file as large as the record says by now.
 func (t *Taken) Extend() error {
-	r, err := read(beneath.Of(t.File))
+	r, err := read(safepath.Of(t.File))
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", t.Volume.Name, err)
 	}

@@ -9,9 +9,9 @@ import (
 	"path"
 	"strconv"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Copy is a file that gets the content of a source, and then becomes a snapshot or a volume
@@ -24,7 +24,7 @@ type Copy struct {
 	b      Block
 	file   *os.File // with its lock: nobody else works on it
 	source *Source
-	note   volume.Copy
+	note   ondisk.Copy
 }
 
 // ErrCopying says that somebody else works on this copy.
@@ -34,7 +34,7 @@ var ErrCopying = errors.New("the copy is being made by somebody else")
 // another try is perhaps on another set.
 func copyPlace(key string, try int) string {
 	kind, name, _ := cutKey(key)
-	return volume.Copies + "/" + kind + "-" + name + "." + strconv.Itoa(try)
+	return ondisk.Copies + "/" + kind + "-" + name + "." + strconv.Itoa(try)
 }
 
 func cutKey(key string) (kind, name string, is bool) {
@@ -69,8 +69,8 @@ func (b Block) BeginCopy(key string, try int, s *Source) (*Copy, error) {
 func (b Block) copyFile(place string) (*os.File, error) {
 	f, err := b.Root.Create(place, blockMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(b.Root.MkdirAll(blockTrash, ownMode), b.Root.MkdirAll(volume.Copies, ownMode)); err != nil {
-			return nil, fmt.Errorf("making %s: %w", volume.Copies, err)
+		if err := errors.Join(b.Root.MkdirAll(blockTrash, ownMode), b.Root.MkdirAll(ondisk.Copies, ownMode)); err != nil {
+			return nil, fmt.Errorf("making %s: %w", ondisk.Copies, err)
 		}
 		f, err = b.Root.Create(place, blockMode)
 	}
@@ -91,18 +91,18 @@ func (c *Copy) begin() (again bool, err error) {
 	if is, err := c.b.isAt(c.file, c.Place); err != nil || !is {
 		return true, err // it has become what it is for meanwhile, or was removed
 	}
-	e := beneath.Of(c.file)
+	e := safepath.Of(c.file)
 	want := c.source.note()
-	text, err := e.Attribute(volume.CopyAttribute)
+	text, err := e.Attribute(ondisk.CopyAttribute)
 	if err == nil {
-		c.note, err = volume.DecodeCopy(text)
+		c.note, err = ondisk.DecodeCopy(text)
 		want.Version, want.Done = c.note.Version, c.note.Done
 		if c.Done = c.note.Done; err == nil && want.Epoch != neverAgain && c.note == want {
 			return false, nil
 		}
 		return true, c.b.Root.Unlink(c.Place)
 	}
-	if !errors.Is(err, beneath.ErrNoAttribute) {
+	if !errors.Is(err, safepath.ErrNoAttribute) {
 		return false, err
 	}
 	// Without a note, nothing was ever written to it.
@@ -123,7 +123,7 @@ func (b Block) isAt(f *os.File, place string) (bool, error) {
 		return false, err
 	}
 	defer e.Close()
-	return e.Same(beneath.Of(f))
+	return e.Same(safepath.Of(f))
 }
 
 // progress notes how much is there.
@@ -131,7 +131,7 @@ func (c *Copy) progress(done int64) error {
 	c.note.Done, c.Done = done, done
 	text, err := c.note.Encode()
 	if err == nil {
-		err = beneath.Of(c.file).SetAttribute(volume.CopyAttribute, text)
+		err = safepath.Of(c.file).SetAttribute(ondisk.CopyAttribute, text)
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func (c *Copy) BecomeSnapshot(s Snapshot) error {
 	if err != nil {
 		return err
 	}
-	if err := c.become(snapshotPlace(s.Name), volume.SnapshotAttribute, text); err != nil {
+	if err := c.become(snapshotPlace(s.Name), ondisk.SnapshotAttribute, text); err != nil {
 		return fmt.Errorf("making snapshot %s: %w", s.Name, err)
 	}
 	return nil
@@ -177,15 +177,15 @@ func (c *Copy) BecomeVolume(claim Claim) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	attached, err := volume.Attachment{Formatted: c.source.Formatted}.Encode()
+	attached, err := ondisk.Attachment{Formatted: c.source.Formatted}.Encode()
 	if err == nil {
-		err = beneath.Of(c.file).SetAttribute(volume.AttachmentAttribute, attached)
+		err = safepath.Of(c.file).SetAttribute(ondisk.AttachmentAttribute, attached)
 	}
 	if err == nil {
 		err = extend(c.file, r)
 	}
 	if err == nil {
-		err = c.become(c.b.Place(claim.Name), volume.Attribute, text)
+		err = c.become(c.b.Place(claim.Name), ondisk.Attribute, text)
 	}
 	if err != nil {
 		return Volume{}, fmt.Errorf("making volume %s: %w", claim.Name, err)
@@ -199,17 +199,17 @@ func (c *Copy) become(place, attribute string, record []byte) error {
 	if e, err := c.b.Root.Look(place); err == nil {
 		_, err = e.Attribute(attribute)
 		e.Close()
-		if !errors.Is(err, beneath.ErrNoAttribute) {
+		if !errors.Is(err, safepath.ErrNoAttribute) {
 			return errors.Join(err, ErrExists)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e := beneath.Of(c.file)
+	e := safepath.Of(c.file)
 	if err := c.file.Sync(); err != nil {
 		return err
 	}
-	if err := errors.Join(e.SetAttribute(attribute, record), e.RemoveAttribute(volume.CopyAttribute), c.b.Root.MkdirAll(path.Dir(place), ownMode)); err != nil {
+	if err := errors.Join(e.SetAttribute(attribute, record), e.RemoveAttribute(ondisk.CopyAttribute), c.b.Root.MkdirAll(path.Dir(place), ownMode)); err != nil {
 		return err
 	}
 	return c.b.Root.Rename(c.Place, place)

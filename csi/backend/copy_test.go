@@ -13,9 +13,9 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -253,8 +253,8 @@ func TestAsk(t *testing.T) {
 		if a, err := ask.Answer(); err != nil || a.State != "" {
 			t.Errorf("before there is an answer: %+v, %v", a, err)
 		}
-		must(t, asked.Answer(volume.Answer{Node: "n", State: volume.Stopped}))
-		if a, err := ask.Answer(); err != nil || a.State != volume.Stopped || a.Node != "n" {
+		must(t, asked.Answer(ondisk.Answer{Node: "n", State: ondisk.Stopped}))
+		if a, err := ask.Answer(); err != nil || a.State != ondisk.Stopped || a.Node != "n" {
 			t.Errorf("answer %+v, %v", a, err)
 		}
 	}
@@ -284,7 +284,7 @@ func filesBelow(t *testing.T, dir string) (files []string) {
 }
 
 // snapshotOf does all steps of a snapshot, or of a restored volume, for the test of kills.
-func snapshotOf(root *beneath.Dir) error {
+func snapshotOf(root *safepath.Dir) error {
 	b := Block{Root: root}
 	if _, err := b.Snapshot("s"); err == nil {
 		return nil
@@ -303,7 +303,7 @@ func snapshotOf(root *beneath.Dir) error {
 	return errors.Join(c.BecomeSnapshot(Snapshot{Name: "s", Request: "s", Volume: "a", Size: 100, FileSystem: "xfs"}), c.Close(), source.Close())
 }
 
-func restored(root *beneath.Dir) error {
+func restored(root *safepath.Dir) error {
 	b := Block{Root: root}
 	if _, err := b.Get(ctx, "b"); err == nil {
 		return nil

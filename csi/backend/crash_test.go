@@ -13,8 +13,8 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 
 // operate does one operation on the pool in dir.
 func operate(operation, dir string) error {
-	root, err := beneath.Open(dir)
+	root, err := safepath.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -190,9 +190,9 @@ func runKilled(t *testing.T, operation, dir, call string, n int) bool {
 func nothing(*testing.T, string) {}
 
 // open opens a pool's folder until the test ends.
-func open(t *testing.T, dir string) *beneath.Dir {
+func open(t *testing.T, dir string) *safepath.Dir {
 	t.Helper()
-	root, err := beneath.Open(dir)
+	root, err := safepath.Open(dir)
 	must(t, err)
 	t.Cleanup(func() { root.Close() })
 	return root
@@ -311,7 +311,7 @@ func snapshots(volumes ...string) func(*testing.T, string) {
 				t.Errorf("%s has %d bytes, %v", place, len(got), err)
 			}
 		}
-		if left, err := listed(b.Root, volume.Copies); err != nil || len(left) > 0 {
+		if left, err := listed(b.Root, ondisk.Copies); err != nil || len(left) > 0 {
 			t.Errorf("left are %v, %v", left, err)
 		}
 	}

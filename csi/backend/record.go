@@ -4,19 +4,19 @@ import (
 	"errors"
 	"time"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 // record is what is on a volume's folder.
-type record struct{ volume.Record }
+type record struct{ ondisk.Record }
 
 // ErrRecord says that a record cannot be read: nothing is done with the volume.
-var ErrRecord = volume.ErrRecord
+var ErrRecord = ondisk.ErrRecord
 
 func (c Claim) record(now time.Time) record {
-	r := record{volume.Record{Version: volume.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
+	r := record{ondisk.Record{Version: ondisk.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
 	r.FileSystem, r.FormatOptions, r.Source, r.Shared = c.FileSystem, c.FormatOptions, c.Source, c.Shared
 	if c.Overcommit > 1 {
 		r.Overcommit = c.Overcommit
@@ -67,14 +67,14 @@ func (c clock) now() time.Time {
 
 // read reads the record of a file or folder; ErrNotFound when it has none.
 func read(e attributes) (record, error) {
-	text, err := e.Attribute(volume.Attribute)
-	if errors.Is(err, beneath.ErrNoAttribute) {
+	text, err := e.Attribute(ondisk.Attribute)
+	if errors.Is(err, safepath.ErrNoAttribute) {
 		return record{}, ErrNotFound
 	}
 	if err != nil {
 		return record{}, err
 	}
-	r, err := volume.Decode(text)
+	r, err := ondisk.Decode(text)
 	return record{r}, err
 }
 
@@ -84,7 +84,7 @@ func (r record) create(e attributes) error {
 	if err != nil {
 		return err
 	}
-	return e.NewAttribute(volume.Attribute, text)
+	return e.NewAttribute(ondisk.Attribute, text)
 }
 
 // replace sets the record of a file or folder that has one.
@@ -93,7 +93,7 @@ func (r record) replace(e attributes) error {
 	if err != nil {
 		return err
 	}
-	return e.ReplaceAttribute(volume.Attribute, text)
+	return e.ReplaceAttribute(ondisk.Attribute, text)
 }
 
 // rewrite sets the record of a file or folder on all sets of its pool. Create and replace, which
@@ -103,5 +103,5 @@ func (r record) rewrite(e attributes) error {
 	if err != nil {
 		return err
 	}
-	return e.SetAttribute(volume.Attribute, text)
+	return e.SetAttribute(ondisk.Attribute, text)
 }

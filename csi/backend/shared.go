@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // share is take for a volume that several nodes may have. Who has it reads what others have
@@ -19,7 +19,7 @@ import (
 // a client (write-behind): the file is opened for writing through (O_DSYNC), which no
 // option of a pool turns off.
 func (b Block) share(f *os.File, r record, name string) (*Taken, error) {
-	fd, err := unix.Open(beneath.Of(f).Path(), unix.O_RDWR|unix.O_DSYNC|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(safepath.Of(f).Path(), unix.O_RDWR|unix.O_DSYNC|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening volume %s for writing through: %w", name, err)
 	}
@@ -51,9 +51,9 @@ func (t *Taken) Lock() error {
 // attribute is where it stands who has the volume.
 func (t *Taken) attribute() string {
 	if t.Volume.Shared {
-		return volume.HolderAttribute(t.now.Node)
+		return ondisk.HolderAttribute(t.now.Node)
 	}
-	return volume.AttachmentAttribute
+	return ondisk.AttachmentAttribute
 }
 
 // Leave takes away the note that this node has a shared volume, which is its own to take
@@ -62,7 +62,7 @@ func (t *Taken) Leave() error {
 	if !t.Volume.Shared {
 		return nil
 	}
-	return beneath.Of(t.File).RemoveAttribute(t.attribute())
+	return safepath.Of(t.File).RemoveAttribute(t.attribute())
 }
 
 // leave is Leave for a node that has its lock, just before it gives it up. Who is the last
@@ -78,8 +78,8 @@ func (t *Taken) leave() error {
 	} else if err != nil {
 		return err
 	}
-	e := beneath.Of(t.File)
-	left, err := e.Attributes(volume.HolderPrefix)
+	e := safepath.Of(t.File)
+	left, err := e.Attributes(ondisk.HolderPrefix)
 	for _, name := range left {
 		err = errors.Join(err, e.RemoveAttribute(name))
 	}
@@ -87,7 +87,7 @@ func (t *Taken) leave() error {
 }
 
 // Holders are the nodes that have a shared volume, or had it and have not given it back.
-type Holders []volume.Attachment
+type Holders []ondisk.Attachment
 
 // String names them.
 func (h Holders) String() string {
@@ -117,21 +117,21 @@ func (b Block) Holders(name string) (Holders, error) {
 	return holders(e)
 }
 
-func holders(e *beneath.Entry) (Holders, error) {
-	names, err := e.Attributes(volume.HolderPrefix)
+func holders(e *safepath.Entry) (Holders, error) {
+	names, err := e.Attributes(ondisk.HolderPrefix)
 	if err != nil {
 		return nil, err
 	}
 	var all Holders
 	for _, name := range names {
 		text, err := e.Attribute(name)
-		if errors.Is(err, beneath.ErrNoAttribute) {
+		if errors.Is(err, safepath.ErrNoAttribute) {
 			continue // it was given back
 		}
 		if err != nil {
 			return nil, err
 		}
-		a, err := volume.DecodeAttachment(text)
+		a, err := ondisk.DecodeAttachment(text)
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // TestShared has three nodes take a volume that is shared, and one of them go without
@@ -53,7 +53,7 @@ func TestShared(t *testing.T) {
 	}
 	must(t, errors.Join(nodes["two"].Detach(), nodes["two"].Close()))
 	has() // the last one has tidied up
-	if n, err := unix.Getxattr(filepath.Join(dir, b.Place("a")), volume.AttachmentAttribute, nil); !errors.Is(err, unix.ENODATA) {
+	if n, err := unix.Getxattr(filepath.Join(dir, b.Place("a")), ondisk.AttachmentAttribute, nil); !errors.Is(err, unix.ENODATA) {
 		t.Errorf("a shared volume has an attachment of %d bytes, %v", n, err)
 	}
 	must(t, b.Delete(ctx, "a"))

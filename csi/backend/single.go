@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -15,7 +15,7 @@ import (
 // Single makes the whole pool one volume. The record is on the pool's root, and
 // setting it where there is none decides who has the pool.
 type Single struct {
-	Root *beneath.Dir
+	Root *safepath.Dir
 	Now  clock // nil is time.Now
 }
 
@@ -67,7 +67,7 @@ func (s Single) Get(_ context.Context, name string) (Volume, error) {
 func (Single) Folder(string) string { return "" }
 
 // Open opens the pool's root.
-func (s Single) Open(name string) (*beneath.Dir, error) {
+func (s Single) Open(name string) (*safepath.Dir, error) {
 	if _, err := s.holder(name); err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (s Single) Delete(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return s.Root.RemoveAttribute(volume.Attribute)
+	return s.Root.RemoveAttribute(ondisk.Attribute)
 }
 
 // trashOfGluster is a folder that GlusterFS itself keeps at a volume's root.

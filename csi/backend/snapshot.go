@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -30,7 +30,7 @@ type Snapshot struct {
 // ErrNoSnapshot says that there is no snapshot of this name.
 var ErrNoSnapshot = errors.New("there is no such snapshot")
 
-func snapshotPlace(name string) string { return hashedIn(volume.Snapshots, name) + "/" + name }
+func snapshotPlace(name string) string { return hashedIn(ondisk.Snapshots, name) + "/" + name }
 
 // Snapshot reads a snapshot; ErrNoSnapshot.
 func (b Block) Snapshot(name string) (Snapshot, error) {
@@ -42,7 +42,7 @@ func (b Block) Snapshot(name string) (Snapshot, error) {
 }
 
 // lookSnapshot finds a snapshot and reads it; ErrNoSnapshot.
-func (b Block) lookSnapshot(name string) (*beneath.Entry, Snapshot, error) {
+func (b Block) lookSnapshot(name string) (*safepath.Entry, Snapshot, error) {
 	e, err := b.Root.Look(snapshotPlace(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
@@ -62,23 +62,23 @@ func (b Block) lookSnapshot(name string) (*beneath.Entry, Snapshot, error) {
 
 // Snapshots reads all snapshots, in no order.
 func (b Block) Snapshots(ctx context.Context) ([]Snapshot, error) {
-	return listAs(ctx, b.Root, volume.Snapshots, readSnapshot)
+	return listAs(ctx, b.Root, ondisk.Snapshots, readSnapshot)
 }
 
 func readSnapshot(e attributes, name string) (Snapshot, error) {
-	text, err := e.Attribute(volume.SnapshotAttribute)
-	if errors.Is(err, beneath.ErrNoAttribute) {
+	text, err := e.Attribute(ondisk.SnapshotAttribute)
+	if errors.Is(err, safepath.ErrNoAttribute) {
 		return Snapshot{}, ErrNotFound
 	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	r, err := volume.DecodeSnapshot(text)
+	r, err := ondisk.DecodeSnapshot(text)
 	return Snapshot{name, r.Request, r.Volume, r.Size, r.Used, r.Created, r.FileSystem, r.Formatted}, err
 }
 
-func (s Snapshot) record() volume.Snapshot {
-	return volume.Snapshot{Request: s.Request, Volume: s.Volume, Size: s.Size, Used: s.Used, Created: s.Created.UTC(), FileSystem: s.FileSystem, Formatted: s.Formatted}
+func (s Snapshot) record() ondisk.Snapshot {
+	return ondisk.Snapshot{Request: s.Request, Volume: s.Volume, Size: s.Size, Used: s.Used, Created: s.Created.UTC(), FileSystem: s.FileSystem, Formatted: s.Formatted}
 }
 
 // DeleteSnapshot gives a snapshot to the trash, in one step. One that is not there is no

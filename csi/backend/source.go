@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // Source is a volume or a snapshot of which a copy is made. Close it.
@@ -36,7 +36,7 @@ type Source struct {
 
 	file  *os.File // of a volume: with its lock, unless it is held
 	inode uint64
-	taken volume.Attachment // as it was when the source was opened
+	taken ondisk.Attachment // as it was when the source was opened
 	nodes []string          // that have, or had, a shared volume then
 }
 
@@ -95,7 +95,7 @@ func (b Block) volumeSource(f *os.File, name string) (*Source, error) {
 		return nil, err
 	}
 	// Read with the lock held: nobody changes it any more.
-	r, err := read(beneath.Of(f))
+	r, err := read(safepath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
@@ -122,12 +122,12 @@ func stat(f *os.File) (st unix.Stat_t, err error) {
 }
 
 // takers tells who has a volume, or had it last.
-func takers(f *os.File) (volume.Attachment, []string, error) {
-	a, err := attachment(beneath.Of(f))
+func takers(f *os.File) (ondisk.Attachment, []string, error) {
+	a, err := attachment(safepath.Of(f))
 	if err != nil {
 		return a, nil, err
 	}
-	all, err := holders(beneath.Of(f))
+	all, err := holders(safepath.Of(f))
 	return a, all.Nodes(), err
 }
 
@@ -182,8 +182,8 @@ func (b Block) content(s *Source) (*os.File, error) {
 }
 
 // note is that of a copy of this source as it is now, of which nothing is done.
-func (s *Source) note() volume.Copy {
-	n := volume.Copy{From: s.Place, Inode: s.inode, Epoch: s.Epoch}
+func (s *Source) note() ondisk.Copy {
+	n := ondisk.Copy{From: s.Place, Inode: s.inode, Epoch: s.Epoch}
 	if s.Held || s.Shared {
 		n.Epoch = neverAgain
 	}

@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"path"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -16,7 +16,7 @@ import (
 // of the Kadalu operator, subvol/xx/yy/name, so that its volumes can be adopted
 // where they are.
 type Subdirectory struct {
-	Root *beneath.Dir // of the mounted pool
+	Root *safepath.Dir // of the mounted pool
 	Now  clock        // nil is time.Now
 }
 
@@ -29,7 +29,7 @@ const (
 )
 
 // hashed is the folder that a volume is in.
-func hashed(name string) string { return hashedIn(volume.Folder, name) }
+func hashed(name string) string { return hashedIn(ondisk.Folder, name) }
 
 // Create makes the folder and then its record. A folder without a record is the
 // rest of a call that was cut off, and is finished.
@@ -65,7 +65,7 @@ func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
 
 // folder makes a volume's folder, or finds it. The first of the two above it is
 // mostly there, the second mostly not.
-func (s Subdirectory) folder(name string) (d *beneath.Dir, found bool, err error) {
+func (s Subdirectory) folder(name string) (d *safepath.Dir, found bool, err error) {
 	parent := hashed(name)
 	first, second := path.Split(parent)
 	above, err := s.Root.Dir(first)
@@ -98,7 +98,7 @@ func (s Subdirectory) folder(name string) (d *beneath.Dir, found bool, err error
 
 // existing holds what is there to the claim; ErrNotFound when it is an empty
 // folder that only lacks its record.
-func (s Subdirectory) existing(d *beneath.Dir, c Claim) (Volume, error) {
+func (s Subdirectory) existing(d *safepath.Dir, c Claim) (Volume, error) {
 	r, err := read(d)
 	if errors.Is(err, ErrNotFound) {
 		names, err := d.Names()
@@ -123,12 +123,12 @@ func (s Subdirectory) existing(d *beneath.Dir, c Claim) (Volume, error) {
 func (Subdirectory) Folder(name string) string { return hashed(name) + "/" + name }
 
 // Open opens a volume that has a record.
-func (s Subdirectory) Open(name string) (*beneath.Dir, error) {
+func (s Subdirectory) Open(name string) (*safepath.Dir, error) {
 	d, _, err := s.open(name)
 	return d, err
 }
 
-func (s Subdirectory) open(name string) (*beneath.Dir, record, error) {
+func (s Subdirectory) open(name string) (*safepath.Dir, record, error) {
 	d, err := s.Root.Dir(s.Folder(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
@@ -225,7 +225,7 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 // undoIfOther puts back what was moved aside if it is not the volume that was
 // meant: a call that was held up may come after others have deleted the volume and
 // made a new one of its name.
-func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
+func (s Subdirectory) undoIfOther(meant *safepath.Dir, place, to string) error {
 	moved, err := s.Root.Dir(to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it is swept already
@@ -243,5 +243,5 @@ func (s Subdirectory) undoIfOther(meant *beneath.Dir, place, to string) error {
 
 // List walks the two levels above the volumes.
 func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
-	return list(ctx, s.Root, volume.Folder)
+	return list(ctx, s.Root, ondisk.Folder)
 }

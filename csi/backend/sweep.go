@@ -9,9 +9,9 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -20,7 +20,7 @@ const reportEvery = 10 * time.Second
 
 // Sweep removes what is in the trash of a layout. It can be cut off, and goes on when it
 // is called again.
-func Sweep(ctx context.Context, root *beneath.Dir, layout schema.Layout, log logr.Logger) error {
+func Sweep(ctx context.Context, root *safepath.Dir, layout schema.Layout, log logr.Logger) error {
 	trash, _ := asideOf(layout)
 	names, err := listed(root, trash)
 	if err != nil {
@@ -59,14 +59,14 @@ func (b Block) SweepLeft(log logr.Logger) error {
 	}
 	var errs []error
 	for ask := range asks {
-		errs = append(errs, b.sweepOld(volume.Asks+"/"+ask, askLeft))
+		errs = append(errs, b.sweepOld(ondisk.Asks+"/"+ask, askLeft))
 	}
-	names, err := listed(b.Root, volume.Copies)
+	names, err := listed(b.Root, ondisk.Copies)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, name := range names {
-		if err := b.sweepCopy(volume.Copies + "/" + name); err != nil && !errors.Is(err, ErrCopying) {
+		if err := b.sweepCopy(ondisk.Copies + "/" + name); err != nil && !errors.Is(err, ErrCopying) {
 			log.Info("a copy that was cut off stays", "copy", name, "error", err.Error())
 			errs = append(errs, err)
 		}
@@ -109,8 +109,8 @@ func (b Block) sweepCopy(place string) error {
 	if is, err := b.isAt(f, place); err != nil || !is {
 		return err // it has become a volume or a snapshot
 	}
-	if text, err := beneath.Of(f).Attribute(volume.CopyAttribute); err == nil {
-		if note, err := volume.DecodeCopy(text); err == nil {
+	if text, err := safepath.Of(f).Attribute(ondisk.CopyAttribute); err == nil {
+		if note, err := ondisk.DecodeCopy(text); err == nil {
 			if _, err := b.Root.Mode(note.From); errors.Is(err, fs.ErrNotExist) {
 				return b.Root.Unlink(place)
 			}
@@ -127,7 +127,7 @@ const looks = 100
 // entry of which the others have never heard: its writer lost power between them. Listings do
 // not show that, and the folder goes from the others alone, without a mark that it is to be
 // healed. Who then asks for it by its name has it brought back to all of them.
-func remove(ctx context.Context, root *beneath.Dir, name string, removed func()) error {
+func remove(ctx context.Context, root *safepath.Dir, name string, removed func()) error {
 	for range looks {
 		if err := root.RemoveAll(ctx, name, removed); err != nil {
 			return err
@@ -142,7 +142,7 @@ func remove(ctx context.Context, root *beneath.Dir, name string, removed func())
 }
 
 // listed gives the names in a folder, none where it is not there.
-func listed(root *beneath.Dir, folder string) ([]string, error) {
+func listed(root *safepath.Dir, folder string) ([]string, error) {
 	d, err := root.Dir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 )
 
 // hashedIn is the folder, two levels below another, that a volume is in.
@@ -24,7 +24,7 @@ func hashedIn(folder, name string) string {
 const readers = 16
 
 // list reads the volumes below a folder, two levels down.
-func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, error) {
+func list(ctx context.Context, root *safepath.Dir, folder string) ([]Volume, error) {
 	return listAs(ctx, root, folder, func(e attributes, name string) (Volume, error) {
 		r, err := read(e)
 		return r.volume(name), err
@@ -35,7 +35,7 @@ func list(ctx context.Context, root *beneath.Dir, folder string) ([]Volume, erro
 type reader[T any] func(e attributes, name string) (T, error)
 
 // listAs reads what is below a folder, two levels down.
-func listAs[T any](ctx context.Context, root *beneath.Dir, folder string, read reader[T]) ([]T, error) {
+func listAs[T any](ctx context.Context, root *safepath.Dir, folder string, read reader[T]) ([]T, error) {
 	var mu sync.Mutex
 	var all []T
 	group, ctx := errgroup.WithContext(ctx)
@@ -48,7 +48,7 @@ func listAs[T any](ctx context.Context, root *beneath.Dir, folder string, read r
 		return nil, err
 	}
 	defer top.Close()
-	err = eachBelow(ctx, top, ".", func(_ *beneath.Dir, first string) error {
+	err = eachBelow(ctx, top, ".", func(_ *safepath.Dir, first string) error {
 		group.Go(func() error {
 			found, err := listBelow(ctx, top, first, read)
 			mu.Lock()
@@ -63,9 +63,9 @@ func listAs[T any](ctx context.Context, root *beneath.Dir, folder string, read r
 }
 
 // listBelow lists what is below one of the first folders.
-func listBelow[T any](ctx context.Context, top *beneath.Dir, first string, read reader[T]) (all []T, err error) {
-	err = eachBelow(ctx, top, first, func(second *beneath.Dir, name string) error {
-		return eachBelow(ctx, second, name, func(parent *beneath.Dir, name string) error {
+func listBelow[T any](ctx context.Context, top *safepath.Dir, first string, read reader[T]) (all []T, err error) {
+	err = eachBelow(ctx, top, first, func(second *safepath.Dir, name string) error {
+		return eachBelow(ctx, second, name, func(parent *safepath.Dir, name string) error {
 			v, err := listedIn(parent, name, read)
 			if err == nil {
 				all = append(all, v)
@@ -79,7 +79,7 @@ func listBelow[T any](ctx context.Context, top *beneath.Dir, first string, read 
 	return all, err
 }
 
-func listedIn[T any](parent *beneath.Dir, name string, read reader[T]) (v T, err error) {
+func listedIn[T any](parent *safepath.Dir, name string, read reader[T]) (v T, err error) {
 	d, err := parent.Look(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return v, ErrNotFound
@@ -92,7 +92,7 @@ func listedIn[T any](parent *beneath.Dir, name string, read reader[T]) (v T, err
 }
 
 // eachBelow calls f for every entry of a folder; one that is not there has none.
-func eachBelow(ctx context.Context, at *beneath.Dir, name string, f func(*beneath.Dir, string) error) error {
+func eachBelow(ctx context.Context, at *safepath.Dir, name string, f func(*safepath.Dir, string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 const (
@@ -50,9 +50,9 @@ func begin(ctx context.Context, o Order, s *backend.Source) (*pause, error) {
 	p := &pause{source: s, stop: stop, ask: ask}
 	p.still, p.moved = context.WithCancelCause(ctx)
 	p.done.Go(func() { p.beat(beating) })
-	err = p.wait(ctx, seenLimit, volume.Stopping, volume.Stopped)
+	err = p.wait(ctx, seenLimit, ondisk.Stopping, ondisk.Stopped)
 	if err == nil {
-		err = p.wait(ctx, stopLimit, volume.Stopped)
+		err = p.wait(ctx, stopLimit, ondisk.Stopped)
 	}
 	if err != nil {
 		p.end()
@@ -74,14 +74,14 @@ func (p *pause) beat(ctx context.Context) {
 		_ = p.ask.Beat() // the node goes on if it is not heard of for too long, and says so in the end
 		a, err := p.ask.Answer()
 		p.mu.Unlock()
-		if err == nil && a.State == volume.Written {
+		if err == nil && a.State == ondisk.Written {
 			p.moved(p.unkept(a))
 		}
 	}
 }
 
 // unkept is the error of a volume that did not stand still.
-func (p *pause) unkept(a volume.Answer) error {
+func (p *pause) unkept(a ondisk.Answer) error {
 	return fmt.Errorf("%w: node %s says of volume %s: %s", ErrMoving, a.Node, p.source.Name, a.Why)
 }
 
@@ -93,11 +93,11 @@ func (p *pause) confirm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.wait(ctx, confirmLimit, volume.Kept)
+	return p.wait(ctx, confirmLimit, ondisk.Kept)
 }
 
 // wait waits for one of these answers.
-func (p *pause) wait(ctx context.Context, limit time.Duration, states ...volume.State) error {
+func (p *pause) wait(ctx context.Context, limit time.Duration, states ...ondisk.State) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -108,7 +108,7 @@ func (p *pause) wait(ctx context.Context, limit time.Duration, states ...volume.
 		if slices.Contains(states, a.State) {
 			return nil
 		}
-		if a.State == volume.Refused || a.State == volume.Written {
+		if a.State == ondisk.Refused || a.State == ondisk.Written {
 			return p.unkept(a)
 		}
 		select {
@@ -120,7 +120,7 @@ func (p *pause) wait(ctx context.Context, limit time.Duration, states ...volume.
 }
 
 // silent tells why there was no answer.
-func (p *pause) silent(last volume.Answer, limit time.Duration) error {
+func (p *pause) silent(last ondisk.Answer, limit time.Duration) error {
 	if freed, err := p.source.Freed(); freed || err != nil {
 		return errors.Join(fmt.Errorf("%w: the node has given volume %s back", ErrMoving, p.source.Name), err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/copies"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
@@ -29,11 +29,11 @@ type Mounter interface {
 
 // Blocks gives the node its block volumes: the mount holder.
 type Blocks interface {
-	Attach(ctx context.Context, pool, name string) (devices.Device, error)
+	Attach(ctx context.Context, pool, name string) (blockdev.Device, error)
 	Detach(ctx context.Context, pool, name string) error
 	Formatted(ctx context.Context, pool, name, fileSystem string) error
-	Grow(ctx context.Context, pool, name string) (devices.Device, error)
-	Lost(ctx context.Context) ([]devices.Lost, error)
+	Grow(ctx context.Context, pool, name string) (blockdev.Device, error)
+	Lost(ctx context.Context) ([]blockdev.Lost, error)
 }
 
 // Driver is one process of the driver. Zero roles serve Identity alone.

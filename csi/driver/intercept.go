@@ -19,7 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/copies"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/schema/volumeid"
@@ -60,15 +60,15 @@ func codeOf(err error) codes.Code {
 		{errNoNode, codes.NotFound},
 		{volumeid.ErrInvalid, codes.NotFound}, // no such volume can be
 		{backend.ErrInUse, codes.FailedPrecondition},
-		{devices.ErrBusy, codes.Aborted},
+		{blockdev.ErrBusy, codes.Aborted},
 		{backend.ErrCopying, codes.Aborted},
 		{copies.ErrMoving, codes.Aborted},
 		{copies.ErrPause, codes.FailedPrecondition},
 		{copies.ErrShared, codes.FailedPrecondition},
 		{copies.ErrSilent, codes.Unavailable},
-		{devices.ErrOpen, codes.Unavailable},
-		{devices.ErrLost, codes.Unavailable},
-		{devices.ErrOther, codes.FailedPrecondition},
+		{blockdev.ErrOpen, codes.Unavailable},
+		{blockdev.ErrLost, codes.Unavailable},
+		{blockdev.ErrOther, codes.FailedPrecondition},
 		{filesystem.ErrDamaged, codes.FailedPrecondition},
 		{backend.ErrExists, codes.AlreadyExists},
 		{backend.ErrExhausted, codes.ResourceExhausted},

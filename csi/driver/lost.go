@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 )
 
@@ -37,7 +37,7 @@ func (w *watcher) lost(ctx context.Context) {
 }
 
 // giveUp makes sure that nothing is read from a lost volume, and says so once.
-func (w *watcher) giveUp(ctx context.Context, one devices.Lost, path string) {
+func (w *watcher) giveUp(ctx context.Context, one blockdev.Lost, path string) {
 	why := errors.New(one.Why)
 	if !w.isNews(path, why) {
 		return

@@ -5,7 +5,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/schema"
@@ -75,7 +75,7 @@ func (n *node) stage(ctx context.Context, id volumeid.ID, path string) error {
 }
 
 // folder opens a volume's folder.
-func (n *node) folder(ctx context.Context, id volumeid.ID) (*beneath.Dir, error) {
+func (n *node) folder(ctx context.Context, id volumeid.ID) (*safepath.Dir, error) {
 	o, err := n.d.open(ctx, id.Pool, id.Layout)
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 }
 
 // source is what a pod's path shows: what is staged or, of a whole pool, the client's mount.
-func (n *node) source(ctx context.Context, id volumeid.ID, path string) (*beneath.Dir, error) {
+func (n *node) source(ctx context.Context, id volumeid.ID, path string) (*safepath.Dir, error) {
 	if id.Layout == schema.Single {
 		return n.folder(ctx, id)
 	}

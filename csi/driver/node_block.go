@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/internal/linux/loop"
@@ -25,9 +25,9 @@ import (
 // device attaches a volume to this node, or finds it attached, and opens its device. As long
 // as it is open, it is the volume's. Whether it is shared stands in the volume's record, and
 // not in what is asked for.
-func (n *node) device(ctx context.Context, id volumeid.ID, c *csi.VolumeCapability) (devices.Device, *os.File, error) {
+func (n *node) device(ctx context.Context, id volumeid.ID, c *csi.VolumeCapability) (blockdev.Device, *os.File, error) {
 	if n.d.Blocks == nil {
-		return devices.Device{}, nil, invalid("this node has no block volumes")
+		return blockdev.Device{}, nil, invalid("this node has no block volumes")
 	}
 	d, err := n.d.Blocks.Attach(ctx, id.Pool, id.Name)
 	if err != nil {
@@ -38,7 +38,7 @@ func (n *node) device(ctx context.Context, id volumeid.ID, c *csi.VolumeCapabili
 	}
 	f, err := loop.Open(d.Path, d.Label)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil, fmt.Errorf("%w: %w", devices.ErrBusy, err) // it was detached meanwhile
+		return d, nil, fmt.Errorf("%w: %w", blockdev.ErrBusy, err) // it was detached meanwhile
 	}
 	return d, f, err
 }
@@ -46,7 +46,7 @@ func (n *node) device(ctx context.Context, id volumeid.ID, c *csi.VolumeCapabili
 // refuse gives back a volume that cannot be had as it is asked for. One that is in use, as it
 // may be had, stays.
 func (n *node) refuse(ctx context.Context, id volumeid.ID, why error) error {
-	if err := n.d.Blocks.Detach(ctx, id.Pool, id.Name); err != nil && !errors.Is(err, devices.ErrOpen) {
+	if err := n.d.Blocks.Detach(ctx, id.Pool, id.Name); err != nil && !errors.Is(err, blockdev.ErrOpen) {
 		n.d.Log.Info("a volume was not given back", "volume", id.String(), "error", err.Error())
 	}
 	return why
@@ -91,7 +91,7 @@ func (n *node) restageBlock(ctx context.Context, id volumeid.ID, r *csi.NodePubl
 		return err // publishing says so
 	}
 	err := n.stageBlock(ctx, id, path, r.GetVolumeCapability())
-	if !errors.Is(err, devices.ErrOpen) {
+	if !errors.Is(err, blockdev.ErrOpen) {
 		return err
 	}
 	n.d.Log.Info("staging a volume anew, it was lost", "volume", id.String())
@@ -108,7 +108,7 @@ func (n *node) restageBlock(ctx context.Context, id volumeid.ID, r *csi.NodePubl
 
 // makeReady makes a file system where none has been made completely, and checks one that is
 // there.
-func (n *node) makeReady(ctx context.Context, id volumeid.ID, d devices.Device, f *os.File) error {
+func (n *node) makeReady(ctx context.Context, id volumeid.ID, d blockdev.Device, f *os.File) error {
 	switch d.Formatted {
 	case d.FileSystem:
 		return filesystem.Check(ctx, f, d.FileSystem, d.Size)
@@ -147,7 +147,7 @@ func numberOf(device *os.File) (string, error) {
 }
 
 // mountDevice mounts a device here, and makes its file system as large as it is.
-func (p *place) mountDevice(d devices.Device, options []string) error {
+func (p *place) mountDevice(d blockdev.Device, options []string) error {
 	flags, own, _ := filesystem.Parse(options) // the capability was checked
 	at, err := p.parent.Dir(p.name)
 	if err != nil {
@@ -161,7 +161,7 @@ func (p *place) mountDevice(d devices.Device, options []string) error {
 }
 
 // growDevice makes the file system that is mounted here as large as its device.
-func (p *place) growDevice(d devices.Device) error {
+func (p *place) growDevice(d blockdev.Device) error {
 	in, err := p.parent.Read(p.name)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", p.path, err)
@@ -179,7 +179,7 @@ func (p *place) unmountDevice() error {
 			return err
 		}
 		if err := unix.Unmount(p.at(), unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("%w: unmounting %s: %w", devices.ErrOpen, p.path, err)
+			return fmt.Errorf("%w: unmounting %s: %w", blockdev.ErrOpen, p.path, err)
 		}
 	}
 }
@@ -272,7 +272,7 @@ func (p *place) showsNode(device *os.File) (bool, error) {
 }
 
 // onlyHere holds that a raw volume for one pod is at one path of the node.
-func (n *node) onlyHere(r *csi.NodePublishVolumeRequest, d devices.Device) error {
+func (n *node) onlyHere(r *csi.NodePublishVolumeRequest, d blockdev.Device) error {
 	if r.GetVolumeCapability().GetAccessMode().GetMode() != csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		return nil
 	}

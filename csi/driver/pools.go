@@ -10,7 +10,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -18,7 +18,7 @@ import (
 type opened struct {
 	catalog.Pool
 	layout  schema.Layout
-	root    *beneath.Dir
+	root    *safepath.Dir
 	backend backend.Backend
 }
 
@@ -41,7 +41,7 @@ func (d *Driver) openPool(ctx context.Context, p catalog.Pool, layout schema.Lay
 	if err != nil {
 		return nil, err
 	}
-	root, err := beneath.Open(path)
+	root, err := safepath.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening pool %s: %w", p.Pool, err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 )
@@ -19,7 +19,7 @@ import (
 // place is a path below the kubelet's root at which a volume is, or will be,
 // mounted. Nothing on the way to it is a symbolic link.
 type place struct {
-	parent *beneath.Dir
+	parent *safepath.Dir
 	name   string
 	path   string // as the request gave it
 }
@@ -34,7 +34,7 @@ func (n *node) target(path string, make bool) (*place, error) {
 	if !below || filepath.Clean(path) != path || !filepath.IsLocal(relative) {
 		return nil, invalid("the path %q does not lie below the kubelet's root %s", path, n.d.KubeletRoot)
 	}
-	root, err := beneath.Open(n.d.KubeletRoot)
+	root, err := safepath.Open(n.d.KubeletRoot)
 	if err != nil {
 		return nil, fmt.Errorf("opening the kubelet's root: %w", err)
 	}
@@ -66,7 +66,7 @@ func (p *place) at() string { return p.parent.Path() + "/" + p.name }
 // bind mounts a folder here with these flags, if it is not mounted so already. What
 // else is mounted here is taken away first, but for a mount whose client has gone:
 // who has taken a mount from it sees only what covers it.
-func (p *place) bind(folder *beneath.Dir, flags bind.Flags) error {
+func (p *place) bind(folder *safepath.Dir, flags bind.Flags) error {
 	mounted, found, err := mountinfo.At(p.path)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (p *place) bind(folder *beneath.Dir, flags bind.Flags) error {
 }
 
 // shows tells whether a folder is what is mounted here, or how that failed.
-func (p *place) shows(folder *beneath.Dir) (bool, error) {
+func (p *place) shows(folder *safepath.Dir) (bool, error) {
 	there, err := p.parent.Dir(p.name)
 	if err != nil {
 		return false, err
@@ -97,7 +97,7 @@ func (p *place) shows(folder *beneath.Dir) (bool, error) {
 }
 
 // cover mounts a folder over whatever is at the place now.
-func (p *place) cover(folder *beneath.Dir, flags bind.Flags) error {
+func (p *place) cover(folder *safepath.Dir, flags bind.Flags) error {
 	at, err := p.parent.Dir(p.name) // without following a link
 	if err == nil {
 		err = bind.At(folder.File(), at.File(), flags)
@@ -150,7 +150,7 @@ func (p *place) unmountAll() error {
 
 // staged opens the mount at a staging path; a path without a mount is an error,
 // never a folder that is taken for a volume.
-func (n *node) staged(path string) (*beneath.Dir, error) {
+func (n *node) staged(path string) (*safepath.Dir, error) {
 	at, err := n.target(path, false)
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (n *node) staged(path string) (*beneath.Dir, error) {
 
 // exclusive holds that a volume of mode SINGLE_NODE_SINGLE_WRITER is published at
 // one path of the node. The kernel's list of mounts is what counts.
-func exclusive(r *csi.NodePublishVolumeRequest, staged *beneath.Dir) error {
+func exclusive(r *csi.NodePublishVolumeRequest, staged *safepath.Dir) error {
 	if r.GetVolumeCapability().GetAccessMode().GetMode() != csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		return nil
 	}

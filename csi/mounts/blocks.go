@@ -11,7 +11,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 )
 
 // Methods of the service for block volumes.
@@ -32,8 +32,8 @@ type blockRequest struct {
 
 // blockAnswer is the device that a volume has, or what went wrong.
 type blockAnswer struct {
-	Device devices.Device `json:"device,omitzero"`
-	Lost   []devices.Lost `json:"lost,omitempty"`
+	Device blockdev.Device `json:"device,omitzero"`
+	Lost   []blockdev.Lost `json:"lost,omitempty"`
 	Kind   string         `json:"kind,omitempty"` // see kinds
 	Error  string         `json:"error,omitempty"`
 }
@@ -41,7 +41,7 @@ type blockAnswer struct {
 // kinds are the errors that callers tell apart.
 var kinds = map[string]error{
 	"in use": backend.ErrInUse, "no volume": backend.ErrNotFound, "record": backend.ErrRecord, "no pool": catalog.ErrNoPool,
-	"busy": devices.ErrBusy, "open": devices.ErrOpen, "lost": devices.ErrLost, "not attached": devices.ErrOther,
+	"busy": blockdev.ErrBusy, "open": blockdev.ErrOpen, "lost": blockdev.ErrLost, "not attached": blockdev.ErrOther,
 	"unreachable": ErrUnreachable,
 }
 
@@ -110,10 +110,10 @@ func (r *Remote) block(ctx context.Context, method string, request blockRequest)
 }
 
 // Attach takes a volume for this node: see devices.Holder.
-func (r *Remote) Attach(ctx context.Context, pool, name string) (devices.Device, error) {
+func (r *Remote) Attach(ctx context.Context, pool, name string) (blockdev.Device, error) {
 	answer, err := r.block(ctx, methodAttach, blockRequest{Pool: pool, Name: name})
 	if err != nil {
-		return devices.Device{}, err
+		return blockdev.Device{}, err
 	}
 	return answer.Device, nil
 }
@@ -131,16 +131,16 @@ func (r *Remote) Formatted(ctx context.Context, pool, name, fileSystem string) e
 }
 
 // Grow makes a device as large as its volume is.
-func (r *Remote) Grow(ctx context.Context, pool, name string) (devices.Device, error) {
+func (r *Remote) Grow(ctx context.Context, pool, name string) (blockdev.Device, error) {
 	answer, err := r.block(ctx, methodGrow, blockRequest{Pool: pool, Name: name})
 	if err != nil {
-		return devices.Device{}, err
+		return blockdev.Device{}, err
 	}
 	return answer.Device, nil
 }
 
 // Lost lists the volumes that this node has lost and that are still in use.
-func (r *Remote) Lost(ctx context.Context) ([]devices.Lost, error) {
+func (r *Remote) Lost(ctx context.Context) ([]blockdev.Lost, error) {
 	answer, err := r.block(ctx, methodLost, blockRequest{})
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/gluster"
-	"github.com/atoll-storage/atoll/internal/gluster/specs"
+	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -44,7 +44,7 @@ type Clients struct {
 	log      logr.Logger
 	uncached bool
 	metrics  *metrics
-	specs    *specs.Server // of the graphs of native pools
+	specs    *volfileserver.Server // of the graphs of native pools
 	waiting  sync.Map      // by key: the bricks that a changed graph waits for
 	port     int           // where it serves them, on this host only
 	stop     func()        // ends it
@@ -73,7 +73,7 @@ func New(dir string, log logr.Logger) (*Clients, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of mounts: %w", err)
 	}
-	c := &Clients{dir: dir, log: log, clients: map[string]*client{}, specs: specs.New(log)}
+	c := &Clients{dir: dir, log: log, clients: map[string]*client{}, specs: volfileserver.New(log)}
 	c.metrics = newMetrics(c.running)
 	return c, c.serveSpecs()
 }

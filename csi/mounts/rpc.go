@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/internal/socket"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -56,7 +56,7 @@ func init() { encoding.RegisterCodec(codec{}) }
 type Holder struct {
 	Catalog catalog.Folder
 	Clients *Clients
-	Devices *devices.Holder // nil: no block volumes
+	Devices *blockdev.Holder // nil: no block volumes
 }
 
 // root answers with the folder of a pool.

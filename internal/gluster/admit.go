@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // setVolume is the procedure by which a client begins (GlusterFS 10: GF_HNDSK_SETVOLUME).
@@ -42,11 +42,11 @@ func Users(volfile string) ([]string, error) {
 // Admits tells whether the brick at host:port, of this folder, lets a client in that has
 // this user's name and password. It begins as such a client does, and ends.
 func Admits(ctx context.Context, address, folder, user string) (bool, error) {
-	arguments := onc.Bytes(dictionary(
+	arguments := oncrpc.Bytes(dictionary(
 		"remote-subvolume", folder, "process-uuid", "atoll-"+uuid.NewString(),
 		"fops-version", strconv.Itoa(fopProgram), "mgmt-version", strconv.Itoa(handshakeProgram), "username", user, "password", user,
 	))
-	r, err := onc.Call(ctx, address, handshakeProgram, handshakeVersion, setVolume, arguments)
+	r, err := oncrpc.Call(ctx, address, handshakeProgram, handshakeVersion, setVolume, arguments)
 	if err != nil {
 		return false, fmt.Errorf("asking the brick at %s whom it lets in: %w", address, err)
 	}

@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // dictionary writes GlusterFS's own serialisation of string pairs (dict_serialize
 // in libglusterfs): a count, then for each pair both lengths, the key with a NUL,
 // and the value with one.
 func dictionary(pairs ...string) []byte {
-	out := onc.Numbers(uint32(len(pairs) / 2))
+	out := oncrpc.Numbers(uint32(len(pairs) / 2))
 	for i := 0; i+1 < len(pairs); i += 2 {
 		key, value := pairs[i], pairs[i+1]
-		out = append(out, onc.Numbers(uint32(len(key)), uint32(len(value)+1))...)
+		out = append(out, oncrpc.Numbers(uint32(len(key)), uint32(len(value)+1))...)
 		out = append(append(out, key...), 0)
 		out = append(append(out, value...), 0)
 	}
@@ -34,7 +34,7 @@ func ParseDictionary(data []byte) (map[string]string, error) {
 	if len(data) == 0 {
 		return map[string]string{}, nil
 	}
-	r := onc.NewReader(data)
+	r := oncrpc.NewReader(data)
 	count := r.Number()
 	if r.Err() != nil || count > maxPairs {
 		return nil, fmt.Errorf("%w: %d pairs", ErrDictionary, count)

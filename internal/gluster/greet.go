@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // Programs of a brick (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
@@ -21,7 +21,7 @@ var ErrNoBrick = errors.New("what answers there is no brick")
 // Greet asks a server for its programs, as a client does first of all: a brick that has
 // started answers with that of files. A process that only listens does not.
 func Greet(ctx context.Context, address string) error {
-	r, err := onc.Call(ctx, address, dumpProgram, dumpVersion, dump, onc.Numbers(0, 0))
+	r, err := oncrpc.Call(ctx, address, dumpProgram, dumpVersion, dump, oncrpc.Numbers(0, 0))
 	if err != nil {
 		return fmt.Errorf("greeting the brick at %s: %w", address, err)
 	}

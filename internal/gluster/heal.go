@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // The management program of a process, and its procedure for single xlators (GlusterFS
@@ -105,11 +105,11 @@ func (h Healers) Heal(ctx context.Context, socket string, op HealOp) error {
 	for i, set := range h {
 		pairs = append(pairs, "xl-"+strconv.Itoa(i), set.Name, set.Name, strconv.Itoa(i))
 	}
-	arguments := onc.Bytes(nil) // no name: the process has one graph
-	arguments = append(arguments, onc.Numbers(uint32(op))...)
-	arguments = append(arguments, onc.Bytes(dictionary(pairs...))...)
-	arguments = append(arguments, onc.Bytes(nil)...)
-	r, err := onc.Call(ctx, socket, brickProgram, brickVersion, brickXlatorOp, arguments)
+	arguments := oncrpc.Bytes(nil) // no name: the process has one graph
+	arguments = append(arguments, oncrpc.Numbers(uint32(op))...)
+	arguments = append(arguments, oncrpc.Bytes(dictionary(pairs...))...)
+	arguments = append(arguments, oncrpc.Bytes(nil)...)
+	r, err := oncrpc.Call(ctx, socket, brickProgram, brickVersion, brickXlatorOp, arguments)
 	if err != nil {
 		return fmt.Errorf("asking the self-heal daemon: %w", err)
 	}

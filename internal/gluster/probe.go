@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // Programs of glusterd (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
@@ -122,9 +122,9 @@ func (s Server) spec(ctx context.Context) (string, error) {
 const maxOpVersion = "100000"
 
 func (s Server) specOf(ctx context.Context, host string) (string, error) {
-	arguments := append(onc.Numbers(0), onc.Bytes([]byte(s.Volume))...)
-	arguments = append(arguments, onc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)
-	r, err := onc.Call(ctx, s.address(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
+	arguments := append(oncrpc.Numbers(0), oncrpc.Bytes([]byte(s.Volume))...)
+	arguments = append(arguments, oncrpc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)
+	r, err := oncrpc.Call(ctx, s.address(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
 	if err != nil {
 		return "", err
 	}
@@ -146,8 +146,8 @@ func (s Server) specOf(ctx context.Context, host string) (string, error) {
 func (s Server) brick(ctx context.Context, b *volume) string {
 	host, port := b.options["remote-host"], b.options["remote-port"]
 	if port == "" {
-		arguments := onc.Bytes([]byte(b.options["remote-subvolume"]))
-		r, err := onc.Call(ctx, s.address(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
+		arguments := oncrpc.Bytes([]byte(b.options["remote-subvolume"]))
+		r, err := oncrpc.Call(ctx, s.address(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
 		if err != nil {
 			return plain(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/atoll-storage/atoll/internal/gluster/onc"
+	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
 // Procedure and command by which a rebalance tells how far it is (GlusterFS 10:
@@ -119,11 +119,11 @@ func (g *graph) bricksOf(set string) []*volume {
 
 // Progress asks the process at a unix socket how far it is.
 func (r Rebalance) Progress(ctx context.Context, socket string) (Progress, error) {
-	arguments := onc.Bytes([]byte(r.Name))
-	arguments = append(arguments, onc.Numbers(rebalanceStatusCode)...)
-	arguments = append(arguments, onc.Bytes(dictionary("rebalance-command", rebalanceStatus))...)
-	arguments = append(arguments, onc.Bytes(nil)...)
-	answer, err := onc.Call(ctx, socket, brickProgram, brickVersion, brickDefrag, arguments)
+	arguments := oncrpc.Bytes([]byte(r.Name))
+	arguments = append(arguments, oncrpc.Numbers(rebalanceStatusCode)...)
+	arguments = append(arguments, oncrpc.Bytes(dictionary("rebalance-command", rebalanceStatus))...)
+	arguments = append(arguments, oncrpc.Bytes(nil)...)
+	answer, err := oncrpc.Call(ctx, socket, brickProgram, brickVersion, brickDefrag, arguments)
 	if err != nil {
 		return Progress{}, fmt.Errorf("asking how far the rebalance is: %w", err)
 	}

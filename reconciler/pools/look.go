@@ -19,7 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/reconciler/health"
-	"github.com/atoll-storage/atoll/reconciler/roll"
+	"github.com/atoll-storage/atoll/reconciler/rollout"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -102,7 +102,7 @@ func (r *Reconciler) external(ctx context.Context, o v1alpha1.Object, document *
 // roll restarts one brick whose pod runs what was rendered before, if none speaks against it.
 func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, document *schema.Pool, bricks []health.Brick) (rolling bool, err error) {
 	force := o.GetAnnotations()[v1alpha1.SkipRollAnnotation] == o.Base().Status.LastAppliedRevision
-	d := roll.Next(bricks, force, roll.SettledBefore(&document.Spec, time.Now()))
+	d := rollout.Next(bricks, force, rollout.SettledBefore(&document.Spec, time.Now()))
 	status := &o.Base().Status
 	switch {
 	case d.Left == 0:
@@ -127,7 +127,7 @@ func (r *Reconciler) roll(ctx context.Context, o v1alpha1.Object, document *sche
 }
 
 // restart deletes the pod of a brick: its StatefulSet makes one of what is rendered now.
-func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, d roll.Decision, bricks int) error {
+func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, d rollout.Decision, bricks int) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: d.Brick.Pod}}
 	// What was looked at may be old: a pod that has been restarted since is another one.
 	err := r.Delete(ctx, pod, client.Preconditions{UID: &d.Brick.UID})

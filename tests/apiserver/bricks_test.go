@@ -20,7 +20,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/render"
 	pooltypes "github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // served is a pool named fast whose bricks run on this machine, each with an agent at an

@@ -21,7 +21,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // kubeconfig writes how to reach a server.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // registered is what a kubelet was told of a driver. A real kubelet, which also has

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 )

@@ -27,7 +27,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // place is a folder that is measured.

@@ -21,8 +21,8 @@ import (
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // controller starts the driver on real bricks and gives a client of it, and the

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // database is a real one on a volume.

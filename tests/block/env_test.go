@@ -18,9 +18,9 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
-	"github.com/atoll-storage/atoll/tests/netns"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
+	"github.com/atoll-storage/atoll/tests/internal/netns"
 )
 
 // cluster is a pool with nodes.

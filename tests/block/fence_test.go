@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/reconciler/roll"
+	"github.com/atoll-storage/atoll/reconciler/rollout"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // size is that of the volumes, in bytes: some hundred thousand pages.
@@ -179,9 +179,9 @@ func (c *cluster) settle() {
 		return
 	}
 	begin := time.Now()
-	c.bricks.Eventually(roll.SettleTied, "the tiebreaker holds nothing against a brick", func() bool { return c.bricks.Blamed() == 0 })
+	c.bricks.Eventually(rollout.SettleTied, "the tiebreaker holds nothing against a brick", func() bool { return c.bricks.Blamed() == 0 })
 	c.t.Logf("the tiebreaker held it to be wrong for %s after that", time.Since(begin).Round(100*time.Millisecond))
-	time.Sleep(time.Until(begin.Add(roll.SettleTied)))
+	time.Sleep(time.Until(begin.Add(rollout.SettleTied)))
 }
 
 // lacking counts what the other bricks have for one that it lacks.

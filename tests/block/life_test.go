@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestBlockLife takes volumes of each kind through their life: made, formatted, written,

@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/mounts"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 var rounds = flag.Int("rounds", 1000, "rounds of the race for a volume")
@@ -41,7 +41,7 @@ func TestRace(t *testing.T) {
 	before := uint64(0)
 	begin := time.Now()
 	for round := 1; round <= *rounds; round++ {
-		var got [2]devices.Device
+		var got [2]blockdev.Device
 		var errs [2]error
 		var both sync.WaitGroup
 		for i, h := range holders {

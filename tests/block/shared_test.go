@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // sharedCapability is that of a raw volume for several nodes.

@@ -23,8 +23,8 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // startCopies starts a pool of a kind, with nodes: with agents on a file system that shares

@@ -17,8 +17,8 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestPluginDies kills the node plugin fifty times under a writer: no error, no

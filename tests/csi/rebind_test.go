@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestRunningPodsComeBack kills the client of a node's pool under running pods. A

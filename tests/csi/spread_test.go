@@ -11,10 +11,10 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestRecordsReachNewSets adds a set to a pool with a volume: its record comes onto the
@@ -47,11 +47,11 @@ func TestRecordsReachNewSets(t *testing.T) {
 // sizeOn is the size in the record on the only volume of a brick, 0 when it has none.
 func sizeOn(t *testing.T, brick string) int64 {
 	t.Helper()
-	found, _ := filepath.Glob(filepath.Join(brick, volume.Folder, "*/*/*"))
+	found, _ := filepath.Glob(filepath.Join(brick, ondisk.Folder, "*/*/*"))
 	text := make([]byte, 4096)
 	for _, folder := range found {
-		if n, err := unix.Getxattr(folder, volume.Attribute, text); err == nil {
-			r, err := volume.Decode(text[:n])
+		if n, err := unix.Getxattr(folder, ondisk.Attribute, text); err == nil {
+			r, err := ondisk.Decode(text[:n])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +84,7 @@ func TestRecordsReachSetsThatReplaceOthers(t *testing.T) {
 	h.Create(h.Dial("controller.sock"))
 	spread := func() string {
 		value := make([]byte, 16)
-		n, err := unix.Getxattr(c.Pool.Bricks[1].Directory, volume.SpreadAttribute, value)
+		n, err := unix.Getxattr(c.Pool.Bricks[1].Directory, ondisk.SpreadAttribute, value)
 		if err != nil {
 			return ""
 		}

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/atoll-storage/atoll/tests/podrun"
+	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
 func TestMain(m *testing.M) {

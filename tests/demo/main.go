@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/atoll-storage/atoll/tests/podrun"
+	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
 // limit is how long the demo may take.

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/atoll-storage/atoll/tests/podrun"
+	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
 // show carries the demo from step to step.

@@ -13,7 +13,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/podrun"
+	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
 // document is the pool that is shown.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // TestBricksAdmit asks real bricks whom they let in: clients that know of all copies.

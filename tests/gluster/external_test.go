@@ -16,7 +16,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // external loads a document as a user would write it, renders it, and reads the

@@ -9,7 +9,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // TestGreet tells a brick from what only listens, and from a brick that is away.

@@ -16,8 +16,8 @@ import (
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // startAgents starts the self-heal daemon and the agents of all bricks, and gives what

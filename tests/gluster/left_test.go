@@ -9,10 +9,10 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // TestLeftOnOneBrick deletes a volume that has files on one brick of which the others have
@@ -21,7 +21,7 @@ func TestLeftOnOneBrick(t *testing.T) {
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	c.Heal()
 	mounted := c.Mount("all", volfile.Client)
-	root, err := beneath.Open(mounted)
+	root, err := safepath.Open(mounted)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
-	"github.com/atoll-storage/atoll/tests/podrun"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
+	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
 // TestGraphChangesLive changes an option of a pool and adds a set of replicas, under

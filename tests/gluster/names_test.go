@@ -16,7 +16,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // TestNames mounts a volume of a real glusterd whose bricks have names that this

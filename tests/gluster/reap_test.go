@@ -13,8 +13,8 @@ import (
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestReap takes a pool out of the catalog under a mount: its client stays as long as

@@ -12,8 +12,8 @@ import (
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // split has two bricks hold each other to be wrong about files: each takes writes alone.

@@ -17,13 +17,13 @@ import (
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/devices"
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // serve starts the driver with both roles and gives its endpoint and the

@@ -13,7 +13,7 @@ import (
 
 	agents "github.com/atoll-storage/atoll/brick/agent"
 	"github.com/atoll-storage/atoll/brick/quota"
-	"github.com/atoll-storage/atoll/internal/volume"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // TestLimitsReturn gives an agent a brick as it is after a replacement: folders, records
@@ -39,11 +39,11 @@ func TestLimitsReturn(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(at, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	record, err := volume.Record{Version: volume.Version, Request: "v", Size: 16 * mib, Reclaim: "Delete"}.Encode()
+	record, err := ondisk.Record{Version: ondisk.Version, Request: "v", Size: 16 * mib, Reclaim: "Delete"}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Setxattr(at, volume.Attribute, record, 0); err != nil {
+	if err := unix.Setxattr(at, ondisk.Attribute, record, 0); err != nil {
 		t.Fatal(err)
 	}
 	a, err := agents.New(agents.Brick{Namespace: "n", Pool: "p", Position: "0", Directory: brick, Parts: 1}, logr.Discard())

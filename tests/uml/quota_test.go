@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/project"
+	"github.com/atoll-storage/atoll/internal/linux/prjquota"
 )
 
 const mib = 1 << 20
@@ -95,7 +95,7 @@ func TestProjectQuota(t *testing.T) {
 		return
 	}
 	without := folder(t, xfs(t, disks[1], ""))
-	if _, err := project.Open(without); !errors.Is(err, project.ErrUnsupported) {
+	if _, err := prjquota.Open(without); !errors.Is(err, prjquota.ErrUnsupported) {
 		t.Errorf("without prjquota: %v", err)
 	}
 	without.Close()
@@ -130,7 +130,7 @@ func limit(t *testing.T, root, dir string, bytes uint64) {
 	r, d := folder(t, root), folder(t, dir)
 	defer r.Close()
 	defer d.Close()
-	s, err := project.Open(r)
+	s, err := prjquota.Open(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func cleared(t *testing.T, root, dir string) {
 	defer r.Close()
 	defer d.Close()
 	defer other.Close()
-	s, err := project.Open(r)
+	s, err := prjquota.Open(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func cleared(t *testing.T, root, dir string) {
 		t.Fatal(err)
 	}
 	full(t, other.Name(), 4*mib)
-	if _, err := s.Usage(r); !errors.Is(err, project.ErrNone) {
+	if _, err := s.Usage(r); !errors.Is(err, prjquota.ErrNone) {
 		t.Errorf("usage of the root: %v", err)
 	}
 }

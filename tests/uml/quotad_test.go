@@ -14,8 +14,8 @@ import (
 
 	"github.com/atoll-storage/atoll/brick/quotad"
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/internal/linux/beneath"
-	"github.com/atoll-storage/atoll/tests/bricks"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // TestExternalQuota has a volume of a real glusterd's held to its size by the daemon on
@@ -32,7 +32,7 @@ func TestExternalQuota(t *testing.T) {
 	g := bricks.StartGlusterd(t, "127.1.2.1")
 	g.CreateIn(places, "vol1", "disperse", "3", "redundancy", "1")
 	g.Do("volume", "start", "vol1")
-	root, err := beneath.Open(g.MountVolume("vol1"))
+	root, err := safepath.Open(g.MountVolume("vol1"))
 	if err != nil {
 		t.Fatal(err)
 	}

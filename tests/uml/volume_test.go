@@ -30,8 +30,8 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/bricks"
-	"github.com/atoll-storage/atoll/tests/host"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 var key = bytes.Repeat([]byte("k"), 32)

@@ -1,0 +1,75 @@
+package ondisk
+
+import (
+	"fmt"
+	"time"
+)
+
+// SnapshotAttribute is on the file of a snapshot: what it is of.
+const SnapshotAttribute = "trusted.atoll.snapshot"
+
+// Snapshot is what is written there, in JSON.
+type Snapshot struct {
+	Version int    `json:"v"`
+	Request string `json:"request"`
+	// Volume is the name of the one that it is of.
+	Volume string `json:"volume"`
+	Size   int64  `json:"size"` // bytes, of the volume
+	// Used is what its content took when it was made, in bytes, counted once.
+	Used    int64     `json:"used"`
+	Created time.Time `json:"created"` // when nothing that was written later is in it
+	// FileSystem and Formatted are those of the volume.
+	FileSystem string `json:"fs,omitempty"`
+	Formatted  string `json:"formatted,omitempty"`
+}
+
+// DecodeSnapshot is strict, as Decode is.
+func DecodeSnapshot(text []byte) (Snapshot, error) {
+	var s Snapshot
+	if err := decode(text, &s, "the snapshot's record"); err != nil {
+		return s, err
+	}
+	if s.Version != Version || s.Size < 0 || s.Used < 0 {
+		return s, fmt.Errorf("%w: a snapshot's has version %d, size %d; was it written by a newer program?", ErrRecord, s.Version, s.Size)
+	}
+	return s, nil
+}
+
+// Encode writes a snapshot's record.
+func (s Snapshot) Encode() ([]byte, error) {
+	s.Version = Version
+	return encode(s, "a snapshot's record")
+}
+
+// CopyAttribute is on a file to which content is being copied: how far that is.
+const CopyAttribute = "trusted.atoll.copy"
+
+// Copy is what is written there, in JSON.
+type Copy struct {
+	Version int `json:"v"`
+	// From is the place of the source below the pool's root, Inode its number there, and
+	// Epoch how often it had been attached when the copy was begun: another one has, or may
+	// have, other content.
+	From  string `json:"from"`
+	Inode uint64 `json:"inode"`
+	Epoch int64  `json:"epoch"`
+	Done  int64  `json:"done"` // bytes from the beginning that are there, and synced
+}
+
+// DecodeCopy is strict, as Decode is.
+func DecodeCopy(text []byte) (Copy, error) {
+	var c Copy
+	if err := decode(text, &c, "the note of a copy"); err != nil {
+		return c, err
+	}
+	if c.Version != Version || c.Done < 0 {
+		return c, fmt.Errorf("%w: the note of a copy has version %d, done %d", ErrRecord, c.Version, c.Done)
+	}
+	return c, nil
+}
+
+// Encode writes the note.
+func (c Copy) Encode() ([]byte, error) {
+	c.Version = Version
+	return encode(c, "how far a copy is")
+}

@@ -1,0 +1,452 @@
+// Package podrun runs rendered brick pods as local processes, as a kubelet would:
+// every pod with an address and a host name of its own, every container with its
+// own view of files, a read-only root and only the capabilities that it asks for.
+// It reads nothing but the rendered objects, so that what it proves holds for them.
+//
+// It is for tests and the demo. It needs root, and leaves nothing behind.
+package podrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/render"
+	"github.com/atoll-storage/atoll/tests/internal/netns"
+)
+
+// readyLimit is how long a pod may take until its probe succeeds.
+const readyLimit = 30 * time.Second
+
+// initLimit is how long an init container may take.
+const initLimit = 60 * time.Second
+
+// Cluster is a set of nodes on this machine.
+type Cluster struct {
+	// Dir is the folder of the cluster: nodes, logs, and mounts.
+	Dir string
+	// Program is the folder that has atoll-brick.
+	Program string
+	// Hold is the flag of that name of what serves volfiles to bricks, if it is not zero.
+	Hold time.Duration
+	// Secrets are what pods may mount, by name and key.
+	Secrets map[string]map[string]string
+
+	network *netns.Network
+	objects []render.Object
+	pods    map[string]*Pod
+	mounts  map[string]string // graph of the catalog by the volfile of a client
+	clients map[string]client // by mount
+	served  map[string]bool   // pods whose bricks clients know
+	undo    []func() error
+}
+
+// Pod is one pod; its name is its StatefulSet's with "-0".
+type Pod struct {
+	Name string
+	IP   string
+
+	node       string
+	namespace  string // path of its network namespace
+	spec       corev1.PodSpec
+	containers map[string]*process
+}
+
+// New makes an empty cluster below dir for these objects. Close removes it.
+func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
+	if os.Getuid() != 0 {
+		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
+	}
+	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}, clients: map[string]client{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+			c = nil
+		}
+	}()
+	if err := c.shareMounts(); err != nil {
+		return c, err
+	}
+	if c.network, err = netns.New(); err != nil {
+		return c, err
+	}
+	c.undo = append(c.undo, c.network.Close)
+	for _, o := range objects {
+		if err := c.addPod(o); err != nil {
+			return c, err
+		}
+	}
+	return c, c.writeHosts()
+}
+
+// specOf is the pod of an object, nil when it has none.
+func specOf(o render.Object) *corev1.PodSpec {
+	switch o := o.(type) {
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template.Spec
+	case *appsv1.Deployment:
+		return &o.Spec.Template.Spec
+	}
+	return nil
+}
+
+// addPod makes place for the pod of an object, or gives the one that it has its changed
+// spec.
+func (c *Cluster) addPod(o render.Object) error {
+	spec, name := specOf(o), o.GetName()+"-0"
+	if spec == nil {
+		return nil
+	}
+	if p := c.pods[name]; p != nil {
+		p.spec, p.node = *spec, nodeOf(name, spec)
+		return nil
+	}
+	p := &Pod{Name: name, spec: *spec, containers: map[string]*process{}, node: nodeOf(name, spec)}
+	var err error
+	if p.IP, p.namespace, err = c.network.Add(); err != nil {
+		return fmt.Errorf("pod %s: %w", p.Name, err)
+	}
+	c.pods[p.Name] = p
+	return nil
+}
+
+// Apply takes what a changed document is rendered to. Pods that are running stay as they
+// are, as with the update strategy OnDelete, and see changed ConfigMaps, as clients do.
+func (c *Cluster) Apply(objects []render.Object) error {
+	c.objects = objects
+	for _, o := range objects {
+		if err := c.addPod(o); err != nil {
+			return err
+		}
+	}
+	if err := c.writeHosts(); err != nil {
+		return err
+	}
+	for _, p := range c.pods {
+		for _, v := range p.spec.Volumes {
+			if v.ConfigMap == nil {
+				continue
+			}
+			if _, err := c.volume(p, v); err != nil {
+				return err
+			}
+		}
+	}
+	return c.publish()
+}
+
+// publish gives clients what has changed, as a node's mount holder does: when all bricks
+// that are in it can be reached.
+func (c *Cluster) publish() error {
+	ready := true
+	for _, name := range c.Pods() {
+		ready = ready && (c.served[name] || c.Ready(name) == nil)
+	}
+	for path, graph := range c.mounts {
+		former, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := c.clientGraph(graph)
+		if sets(text) > sets(string(former)) && !ready {
+			return nil
+		}
+		if err := replaceFile(path, text); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.Pods() {
+		c.served[name] = c.served[name] || ready
+	}
+	return nil
+}
+
+// sets counts the sets of a client's graph.
+func sets(graph string) int {
+	_, distribution, _ := strings.Cut(graph, "type cluster/distribute")
+	_, list, _ := strings.Cut(distribution, "subvolumes ")
+	list, _, _ = strings.Cut(list, "\n")
+	return len(strings.Fields(list))
+}
+
+// Delete ends all containers of a pod.
+func (c *Cluster) Delete(pod string) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	var errs []error
+	for _, run := range p.containers {
+		errs = append(errs, run.kill())
+	}
+	clear(p.containers)
+	return errors.Join(errs...)
+}
+
+// Stop ends a pod as a kubelet does: its containers are asked to end, and then its
+// sidecars, in the reverse order.
+func (c *Cluster) Stop(pod string) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	grace := time.Duration(*p.spec.TerminationGracePeriodSeconds) * time.Second
+	sidecars := slices.Clone(p.spec.InitContainers)
+	slices.Reverse(sidecars)
+	var errs []error
+	for _, container := range slices.Concat(p.spec.Containers, sidecars) {
+		if run := p.containers[container.Name]; run != nil {
+			if err := run.stop(grace); err != nil {
+				errs = append(errs, fmt.Errorf("container %s: %w", container.Name, err))
+			}
+		}
+	}
+	clear(p.containers)
+	return errors.Join(errs...)
+}
+
+// Connect takes a pod off the network, or brings it back. Nothing in it notices but by
+// silence.
+func (c *Cluster) Connect(pod string, connected bool) error {
+	p := c.pods[pod]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", pod)
+	}
+	return c.network.Connect(p.namespace, connected)
+}
+
+// nodeOf is the node that a pod is bound to; one that is not gets its own.
+func nodeOf(name string, spec *corev1.PodSpec) string {
+	if a := spec.Affinity; a != nil && a.NodeAffinity != nil {
+		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+	}
+	return "node-of-" + strings.TrimSuffix(name, "-0")
+}
+
+// NodePath gives the place of a node's path on this machine.
+func (c *Cluster) NodePath(node, path string) string {
+	return filepath.Join(c.Dir, "nodes", node, path)
+}
+
+// Pods lists the names of the bricks' pods.
+func (c *Cluster) Pods() []string {
+	var names []string
+	for _, o := range c.objects {
+		if set, is := o.(*appsv1.StatefulSet); is {
+			names = append(names, set.Name+"-0")
+		}
+	}
+	return names
+}
+
+func (c *Cluster) hostsFile() string { return filepath.Join(c.Dir, "hosts") }
+
+// writeHosts writes what the cluster's DNS would answer: pod names below their Service.
+// It stays the same file: containers have it mounted.
+func (c *Cluster) writeHosts() error {
+	var b strings.Builder
+	b.WriteString("127.0.0.1 localhost\n")
+	for _, o := range c.objects {
+		set, is := o.(*appsv1.StatefulSet)
+		if !is {
+			continue
+		}
+		name := set.Name + "-0"
+		fmt.Fprintf(&b, "%s %s.%s.%s.svc.cluster.local %s\n", c.pods[name].IP, name, set.Spec.ServiceName, set.Namespace, name)
+	}
+	return os.WriteFile(c.hostsFile(), []byte(b.String()), 0o600)
+}
+
+// Start runs the pod's init containers one after another, starts its containers
+// and waits until their readiness probes succeed.
+func (c *Cluster) Start(ctx context.Context, name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.InitContainers {
+		run, err := c.start(p, container)
+		if err != nil {
+			return err
+		}
+		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			p.containers[container.Name] = run // a sidecar
+			if err := c.ready(ctx, p, container, container.StartupProbe); err != nil {
+				return err
+			}
+			continue
+		}
+		waiting, cancel := context.WithTimeout(ctx, initLimit)
+		err = run.wait(waiting)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err, c.Log(name, container.Name))
+		}
+	}
+	for _, container := range p.spec.Containers {
+		if err := c.StartContainer(ctx, name, container.Name); err != nil {
+			return err
+		}
+	}
+	for _, container := range p.spec.InitContainers { // sidecars
+		if err := c.ready(ctx, p, container, container.ReadinessProbe); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartAll starts pods at the same time: bricks wait for each other.
+func (c *Cluster) StartAll(ctx context.Context, names ...string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range names {
+		g.Go(func() error { return c.Start(ctx, name) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.publish()
+}
+
+// Run starts a pod's containers, and does not wait until they are ready.
+func (c *Cluster) Run(name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.Containers {
+		run, err := c.start(p, container)
+		if err != nil {
+			return err
+		}
+		p.containers[container.Name] = run
+	}
+	return nil
+}
+
+// Ready asks the readiness probes of a pod's containers once.
+func (c *Cluster) Ready(name string) error {
+	p := c.pods[name]
+	if p == nil {
+		return fmt.Errorf("there is no pod %s", name)
+	}
+	for _, container := range p.spec.Containers {
+		probe := probeOf(container, container.ReadinessProbe)
+		if probe == nil {
+			continue
+		}
+		if err := netns.In(p.namespace, func() error { return probe(p.IP) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartContainer starts one container, as kubelet does after it has ended.
+func (c *Cluster) StartContainer(ctx context.Context, pod, container string) error {
+	p := c.pods[pod]
+	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
+		if spec.Name != container {
+			continue
+		}
+		run, err := c.start(p, spec)
+		if err != nil {
+			return err
+		}
+		p.containers[container] = run
+		return c.ready(ctx, p, spec, spec.ReadinessProbe)
+	}
+	return fmt.Errorf("pod %s has no container %s", pod, container)
+}
+
+// ready polls a probe of the container's.
+func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *corev1.Probe) error {
+	probe := probeOf(spec, of)
+	if probe == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	for {
+		err := netns.In(p.namespace, func() error { return probe(p.IP) })
+		if err == nil {
+			return nil
+		}
+		if p.containers[spec.Name].ended() {
+			return fmt.Errorf("pod %s, container %s ended (%v):\n%s", p.Name, spec.Name, p.containers[spec.Name].err, c.Log(p.Name, spec.Name))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("pod %s, container %s is not ready: %w\n%s", p.Name, spec.Name, err, c.Log(p.Name, spec.Name))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// probeOf gives what a probe of a container does, nil when there is none.
+func probeOf(spec corev1.Container, r *corev1.Probe) func(ip string) error {
+	port := func(name string) int {
+		for _, named := range spec.Ports {
+			if named.Name == name {
+				return int(named.ContainerPort)
+			}
+		}
+		return 0
+	}
+	switch {
+	case r != nil && r.TCPSocket != nil:
+		return func(ip string) error { return dial(ip, port(r.TCPSocket.Port.StrVal)) }
+	case r != nil && r.HTTPGet != nil:
+		return func(ip string) error { return get(ip, port(r.HTTPGet.Port.StrVal), r.HTTPGet.Path) }
+	}
+	return nil
+}
+
+// Kill ends a container with SIGKILL.
+func (c *Cluster) Kill(pod, container string) error {
+	p := c.pods[pod]
+	if p == nil || p.containers[container] == nil {
+		return fmt.Errorf("pod %s has no running container %s", pod, container)
+	}
+	return p.containers[container].kill()
+}
+
+// PID is the process of a container, as this machine numbers it.
+func (c *Cluster) PID(pod, container string) int {
+	return c.pods[pod].containers[container].cmd.Process.Pid
+}
+
+// Log gives the end of what a container printed.
+func (c *Cluster) Log(pod, container string) string {
+	text, _ := os.ReadFile(c.logFile(pod, container))
+	return string(text[max(0, len(text)-3000):])
+}
+
+func (c *Cluster) logFile(pod, container string) string {
+	return filepath.Join(c.Dir, "logs", pod+"."+container+".log")
+}
+
+// Close ends all processes and removes mounts, devices and namespaces. It goes
+// on after a failure and returns all of them.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, p := range c.pods {
+		for _, run := range p.containers {
+			errs = append(errs, run.kill())
+		}
+	}
+	for i := len(c.undo) - 1; i >= 0; i-- {
+		errs = append(errs, c.undo[i]())
+	}
+	c.undo = nil
+	return errors.Join(errs...)
+}

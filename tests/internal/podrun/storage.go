@@ -1,0 +1,171 @@
+package podrun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
+)
+
+// shareMounts makes the cluster's folder a mount of its own that passes mounts on
+// to the containers that have it, as a node's root does.
+func (c *Cluster) shareMounts() error {
+	for _, name := range []string{"logs", "nodes", "pods", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(c.Dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(c.Dir, c.Dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting %s onto itself: %w", c.Dir, err)
+	}
+	c.undo = append(c.undo, func() error { return bricks.UnmountBelow(c.Dir) })
+	if err := unix.Mount("", c.Dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", c.Dir, "", unix.MS_SHARED, "")
+}
+
+// AddDevice gives a node a blank disk of this size: a sparse file behind a loop
+// device. It returns the loop device.
+func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
+	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
+	f, err := os.OpenFile(image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return "", err
+	}
+	d, err := loop.Attach(f, 0)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	// The device must not be on the mount that is unmounted after it is detached.
+	c.undo = append(c.undo, func() error { return detach(d.Name()) })
+	var st unix.Stat_t
+	if err := unix.Stat(d.Name(), &st); err != nil {
+		return "", err
+	}
+	place := c.NodePath(node, path)
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return "", err
+	}
+	if err := unix.Mknod(place, unix.S_IFBLK|0o600, int(st.Rdev)); err != nil {
+		return "", fmt.Errorf("making the device file %s: %w", place, err)
+	}
+	// What every node has there: major 1, minor 3 (null(4)).
+	err = unix.Mknod(c.NodePath(node, "/dev/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return d.Name(), err
+}
+
+// BlankDevice makes a node's disk as if it had just been bought.
+func (c *Cluster) BlankDevice(node, path string) error {
+	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
+	info, err := os.Stat(image)
+	if err != nil {
+		return err
+	}
+	d, err := os.OpenFile(c.NodePath(node, path), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// BLKZEROOUT of <linux/fs.h>, through the device: its cache knows of it.
+	part := [2]uint64{0, uint64(info.Size())}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&part))); errno != 0 {
+		return fmt.Errorf("blanking %s: %w", path, errno)
+	}
+	return nil
+}
+
+// detach frees a loop device.
+func detach(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.IoctlSetInt(int(d.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
+		return fmt.Errorf("detaching %s: %w", path, err)
+	}
+	return nil
+}
+
+// volume makes a pod's volume and gives its place on this machine.
+func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
+	own := filepath.Join(c.Dir, "pods", p.Name, v.Name)
+	switch {
+	case v.ConfigMap != nil:
+		return own, c.writeConfigMap(v.ConfigMap.Name, own)
+	case v.EmptyDir != nil:
+		return own, os.MkdirAll(own, 0o755)
+	case v.Secret != nil && v.Secret.Optional != nil && *v.Secret.Optional:
+		return own, c.writeSecret(v.Secret.SecretName, own)
+	case v.PersistentVolumeClaim != nil:
+		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
+		return place, os.MkdirAll(place, 0o755)
+	case v.HostPath != nil:
+		place := c.NodePath(p.node, v.HostPath.Path)
+		if v.HostPath.Type != nil && *v.HostPath.Type == corev1.HostPathDirectoryOrCreate {
+			return place, os.MkdirAll(place, 0o755)
+		}
+		if info, err := os.Stat(place); err != nil || !info.IsDir() {
+			return "", fmt.Errorf("node %s has no folder %s", p.node, v.HostPath.Path)
+		}
+		return place, nil
+	}
+	return "", fmt.Errorf("volume %s is of a kind that is not run here", v.Name)
+}
+
+func (c *Cluster) writeConfigMap(name, dir string) error {
+	for _, o := range c.objects {
+		m, is := o.(*corev1.ConfigMap)
+		if !is || m.Name != name {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for key, text := range m.Data {
+			if err := replaceFile(filepath.Join(dir, key), text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no ConfigMap %s", name)
+}
+
+// writeSecret writes the keys of a Secret; one that nobody has made has none.
+func (c *Cluster) writeSecret(name, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for key, text := range c.Secrets[name] {
+		if err := replaceFile(filepath.Join(dir, key), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceFile gives a file another text at once.
+func replaceFile(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
