@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -23,7 +23,7 @@ import (
 // written through another one, a file would not be fenced.
 type Block struct {
 	Root *safepath.Dir // of the mounted pool
-	Now  clock        // nil is time.Now
+	Now  clock         // nil is time.Now
 }
 
 // Folders of a pool for blocks.

@@ -17,7 +17,7 @@ import (
 // where they are.
 type Subdirectory struct {
 	Root *safepath.Dir // of the mounted pool
-	Now  clock        // nil is time.Now
+	Now  clock         // nil is time.Now
 }
 
 const (

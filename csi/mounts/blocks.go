@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/csi/backend"
-	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/blockdev"
+	"github.com/atoll-storage/atoll/csi/catalog"
 )
 
 // Methods of the service for block volumes.
@@ -34,8 +34,8 @@ type blockRequest struct {
 type blockAnswer struct {
 	Device blockdev.Device `json:"device,omitzero"`
 	Lost   []blockdev.Lost `json:"lost,omitempty"`
-	Kind   string         `json:"kind,omitempty"` // see kinds
-	Error  string         `json:"error,omitempty"`
+	Kind   string          `json:"kind,omitempty"` // see kinds
+	Error  string          `json:"error,omitempty"`
 }
 
 // kinds are the errors that callers tell apart.

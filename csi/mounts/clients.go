@@ -45,9 +45,9 @@ type Clients struct {
 	uncached bool
 	metrics  *metrics
 	specs    *volfileserver.Server // of the graphs of native pools
-	waiting  sync.Map      // by key: the bricks that a changed graph waits for
-	port     int           // where it serves them, on this host only
-	stop     func()        // ends it
+	waiting  sync.Map              // by key: the bricks that a changed graph waits for
+	port     int                   // where it serves them, on this host only
+	stop     func()                // ends it
 
 	mu      sync.Mutex
 	clients map[string]*client // by key

@@ -16,8 +16,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 
-	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/blockdev"
+	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/render/volfile"
