@@ -66,8 +66,8 @@ func (s *scope) poolNames() {
 	}
 }
 
-// use is one place of a node, or a claim, that a brick takes.
-type use struct {
+// brickPlacement is one place of a node, or a claim, that a brick takes.
+type brickPlacement struct {
 	document *Document
 	path     string // of the document
 	kind     string // device, path or claim
@@ -81,11 +81,11 @@ type use struct {
 // of another brick's device.
 func (s *scope) places() {
 	order := 0
-	byOwner := map[[2]string][]use{}
+	byOwner := map[[2]string][]brickPlacement{}
 	add := func(d *Document, path, kind, owner, name string) {
 		order++
 		key := [2]string{kind, owner}
-		byOwner[key] = append(byOwner[key], use{d, path, kind, owner, name, order})
+		byOwner[key] = append(byOwner[key], brickPlacement{d, path, kind, owner, name, order})
 	}
 	for _, d := range s.documents {
 		for i, b := range d.Pool.Spec.Bricks {
@@ -110,9 +110,9 @@ func (s *scope) places() {
 
 // overlaps compares the uses of one owner. Sorted by name, what contains a place
 // stands right before it but for places in between that it contains as well.
-func (s *scope) overlaps(group []use) {
-	slices.SortStableFunc(group, func(a, b use) int { return cmp.Compare(a.name+"/", b.name+"/") })
-	var around []use
+func (s *scope) overlaps(group []brickPlacement) {
+	slices.SortStableFunc(group, func(a, b brickPlacement) int { return cmp.Compare(a.name+"/", b.name+"/") })
+	var around []brickPlacement
 	for _, u := range group {
 		for len(around) > 0 && !contains(around[len(around)-1], u) {
 			around = around[:len(around)-1]
@@ -124,7 +124,7 @@ func (s *scope) overlaps(group []use) {
 	}
 }
 
-func contains(outer, inner use) bool {
+func contains(outer, inner brickPlacement) bool {
 	if outer.name == inner.name {
 		return true
 	}
@@ -136,7 +136,7 @@ func contains(outer, inner use) bool {
 var partition = regexp.MustCompile(`^(p?[0-9]+|-part[0-9]+)$`)
 
 // overlap reports the one that was read later.
-func (s *scope) overlap(outer, inner use) {
+func (s *scope) overlap(outer, inner brickPlacement) {
 	late, early := inner, outer
 	if inner.order < outer.order {
 		late, early = outer, inner

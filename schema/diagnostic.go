@@ -53,12 +53,12 @@ func (d Diagnostic) String() string {
 		b.WriteString(d.Path)
 		b.WriteString(": ")
 	}
-	b.WriteString(d.Words())
+	b.WriteString(d.Text())
 	return b.String()
 }
 
-// Words gives "what is wrong; what is allowed".
-func (d Diagnostic) Words() string {
+// Text gives "what is wrong; what is allowed".
+func (d Diagnostic) Text() string {
 	if d.Allowed == "" {
 		return d.Message
 	}

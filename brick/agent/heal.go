@@ -202,7 +202,7 @@ func (h *Healer) settle(states []agent.Status) error {
 		return nil
 	}
 	h.Log.Info("the new brick has what its set has")
-	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.Own), ondisk.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.GlusterDir), ondisk.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("taking the mark off a brick that was new: %w", err)
 	}
 	return nil
@@ -216,7 +216,7 @@ const maxMark = 4096
 
 // mark is the value of one of the brick's marks, "" when it has it not.
 func (a *Agent) mark(name string) string {
-	return attribute(filepath.Join(a.Directory, ondisk.Own), name)
+	return attribute(filepath.Join(a.Directory, ondisk.GlusterDir), name)
 }
 
 func attribute(path, name string) string {

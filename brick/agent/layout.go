@@ -39,7 +39,7 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request names no layout", http.StatusBadRequest)
 		return
 	}
-	if err := unix.Setxattr(filepath.Join(s.Directory, ondisk.Own), ondisk.LayoutAttribute, []byte(q.Layout), 0); err != nil {
+	if err := unix.Setxattr(filepath.Join(s.Directory, ondisk.GlusterDir), ondisk.LayoutAttribute, []byte(q.Layout), 0); err != nil {
 		s.Log.Error(err, "noting how files are spread")
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
@@ -80,7 +80,7 @@ func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 			return nil // it has just gone
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, ctx.Err())
-		case path == ondisk.Own:
+		case path == ondisk.GlusterDir:
 			return fs.SkipDir
 		case d.IsDir() || a.isLink(path):
 			return nil
@@ -111,7 +111,7 @@ func (a *Agent) empty(ctx context.Context) bool {
 		switch {
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, ctx.Err())
-		case path == ondisk.Own:
+		case path == ondisk.GlusterDir:
 			return fs.SkipDir
 		case !d.IsDir(), strings.Count(path, "/") >= ondisk.Depth && !strings.HasPrefix(path, ondisk.Blocks+"/"):
 			return errFound

@@ -98,7 +98,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 }
 
 // indices is the folder of a brick that lists what is to be healed.
-const indices = ondisk.Own + "/indices"
+const indices = ondisk.GlusterDir + "/indices"
 
 // backlog counts an index of what is to be healed: its entries, but for the one that
 // they are all links to (features/index of GlusterFS).

@@ -93,7 +93,7 @@ func (a *Agent) pending(ctx context.Context, limit int) (agent.Pending, error) {
 // link to the folder.
 func handle(id uuid.UUID) string {
 	text := id.String()
-	return path.Join(ondisk.Own, text[:2], text[2:4], text)
+	return path.Join(ondisk.GlusterDir, text[:2], text[2:4], text)
 }
 
 // open opens a file or folder by its GFID, and makes sure that it is that one: what a
@@ -205,20 +205,20 @@ func nameOf(f *os.File) (parent, name string) {
 	return "", ""
 }
 
-// forgive takes back what the brick holds against another one.
-func (s *Server) forgive(w http.ResponseWriter, r *http.Request) {
+// clearPending takes back what the brick holds against another one.
+func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 	body, good := s.request(w, r)
 	if !good {
 		return
 	}
-	var q agent.ForgiveRequest
+	var q agent.ClearPendingRequest
 	err := json.Unmarshal(body, &q)
 	id, bad := uuid.Parse(q.ID)
 	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clients()) || len(q.Kinds) == 0 {
 		http.Error(w, "the request names no file, no brick of the pool, or nothing to forgive", http.StatusBadRequest)
 		return
 	}
-	if err := s.Agent.forgive(id, q); err != nil {
+	if err := s.Agent.clearPending(id, q); err != nil {
 		s.Log.Error(err, "forgiving", "id", q.ID, "brick", q.Brick)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -226,7 +226,7 @@ func (s *Server) forgive(w http.ResponseWriter, r *http.Request) {
 	s.Log.Info("another brick is held to be right", "id", q.ID, "brick", q.Brick, "about", q.Kinds)
 }
 
-func (a *Agent) forgive(id uuid.UUID, q agent.ForgiveRequest) error {
+func (a *Agent) clearPending(id uuid.UUID, q agent.ClearPendingRequest) error {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
 		return fmt.Errorf("opening the brick: %w", err)

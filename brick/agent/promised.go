@@ -70,7 +70,7 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 	}
 	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: recorded, ondisk.Snapshots: usedBy} {
 		err = eachBelow(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
-			e, err := parent.Look(name)
+			e, err := parent.OpenPath(name)
 			if err != nil {
 				return // it has gone
 			}

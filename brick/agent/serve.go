@@ -43,7 +43,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST "+agent.PathHeal, s.heal)
 	mux.HandleFunc("POST "+agent.PathLayout, s.layout)
 	mux.HandleFunc("POST "+agent.PathPending, s.pending)
-	mux.HandleFunc("POST "+agent.PathForgive, s.forgive)
+	mux.HandleFunc("POST "+agent.PathForgive, s.clearPending)
 	mux.HandleFunc("POST "+agent.PathShare, s.share)
 	mux.HandleFunc("GET "+agent.PathStatus, s.status)
 	mux.HandleFunc("GET "+agent.PathLeftover, s.leftover)

@@ -87,7 +87,7 @@ func content(root *safepath.Dir, path string) (*os.File, error) {
 	if mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, fmt.Errorf("%s is no file", path)
 	}
-	f, err := root.Write(path)
+	f, err := root.OpenRDWR(path)
 	if err != nil {
 		return nil, err
 	}

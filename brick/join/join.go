@@ -45,7 +45,7 @@ func (b Brick) Run(ctx context.Context) error {
 		return fmt.Errorf("opening the brick: %w", err)
 	}
 	defer root.Close()
-	own, err := root.Open(ondisk.Own)
+	own, err := root.Open(ondisk.GlusterDir)
 	if err != nil {
 		return fmt.Errorf("opening the brick: %w", err)
 	}

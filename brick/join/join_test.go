@@ -94,7 +94,7 @@ func TestJoin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			own := filepath.Join(dir, ondisk.Own)
+			own := filepath.Join(dir, ondisk.GlusterDir)
 			if err := os.Mkdir(own, 0o700); err != nil {
 				t.Fatal(err)
 			}

@@ -28,7 +28,7 @@ const xattrVolumeID = "trusted.glusterfs.volume-id"
 // brick's folder are the volume's: healing takes what differs between bricks for damage,
 // and would give one brick the marks of another.
 const (
-	marked = ondisk.Own
+	marked = ondisk.GlusterDir
 	// xattrPosition is pool and position, such as fast/0.
 	xattrPosition = "trusted.atoll.brick"
 	// xattrGeneration is a number in decimal; none is 1.

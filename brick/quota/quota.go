@@ -21,7 +21,7 @@ import (
 // joining has a folder for every folder whose files are not all in its project yet: it
 // had files when it got its limit, as on a brick that is healed. An attribute of the
 // folder itself would be healed onto other bricks.
-const joining = ondisk.Own + "/atoll/joining"
+const joining = ondisk.GlusterDir + "/atoll/joining"
 
 // joiningOf is that of a folder.
 func joiningOf(folder string) string {
@@ -44,7 +44,7 @@ func Open(directory string) (*Brick, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the brick: %w", err)
 	}
-	file, err := root.Read(".")
+	file, err := root.OpenDir(".")
 	if err != nil {
 		root.Close()
 		return nil, fmt.Errorf("opening the brick: %w", err)
@@ -71,7 +71,7 @@ func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
 		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
 	}
 	defer d.Close()
-	f, err := d.Read(".")
+	f, err := d.OpenDir(".")
 	if err != nil {
 		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
 	}
@@ -152,7 +152,7 @@ func (b *Brick) joinOne(ctx context.Context, d *safepath.Dir, name string, folde
 
 // Usage tells what a volume has of its limit; project.ErrNone when it has none.
 func (b *Brick) Usage(folder string) (prjquota.Usage, error) {
-	f, err := b.root.Read(folder)
+	f, err := b.root.OpenDir(folder)
 	if err != nil {
 		return prjquota.Usage{}, fmt.Errorf("opening the volume's folder on the brick: %w", err)
 	}

@@ -124,11 +124,11 @@ func newMounter(f *flags) *cobra.Command {
 				return err
 			}
 			defer clients.Close()
-			h := &mounts.Holder{Catalog: f.folder(), Clients: clients}
+			h := &mounts.Server{Catalog: f.folder(), Clients: clients}
 			services := []func(context.Context) error{}
 			measures := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
-				h.Devices = &blockdev.Holder{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
+				h.Devices = &blockdev.Manager{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
 				if err := h.Devices.Start(); err != nil {
 					return err
 				}

@@ -143,8 +143,8 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 			if len(s.Has[own].Blames[right]) == 0 {
 				continue
 			}
-			q := agent.ForgiveRequest{ID: id, Brick: right, Kinds: s.Kinds}
-			if err := client.Forgive(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q, keys); err != nil {
+			q := agent.ClearPendingRequest{ID: id, Brick: right, Kinds: s.Kinds}
+			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q, keys); err != nil {
 				return err
 			}
 		}

@@ -53,7 +53,7 @@ func (a Adoption) record(d *safepath.Dir, now clock) (Volume, error) {
 	if a.Size <= 0 {
 		return Volume{}, ErrSize
 	}
-	r := Claim{Request: a.Name, Name: a.Name, Size: a.Size, Reclaim: a.Reclaim}.record(now.now())
+	r := CreateRequest{Request: a.Name, Name: a.Name, Size: a.Size, Reclaim: a.Reclaim}.record(now.now())
 	err := r.create(d)
 	if errors.Is(err, fs.ErrExist) {
 		return Volume{}, fmt.Errorf("%w: %s has a record already", ErrExists, a.Name)

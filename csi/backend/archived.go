@@ -31,8 +31,8 @@ func splitPlace(place string) (name string, err error) {
 	return name, nil
 }
 
-// asideOf gives the folders of a layout to which deleted volumes go.
-func asideOf(layout schema.Layout) (trashed, archived string) {
+// trashDirs gives the folders of a layout to which deleted volumes go.
+func trashDirs(layout schema.Layout) (trashed, archived string) {
 	if layout == schema.Block {
 		return blockTrash, blockArchive
 	}
@@ -41,7 +41,7 @@ func asideOf(layout schema.Layout) (trashed, archived string) {
 
 // Archive lists the deleted volumes of a layout that are kept in a pool, by place.
 func Archive(ctx context.Context, root *safepath.Dir, layout schema.Layout) ([]Archived, error) {
-	_, archive := asideOf(layout)
+	_, archive := trashDirs(layout)
 	places, err := listed(root, archive)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func Archive(ctx context.Context, root *safepath.Dir, layout schema.Layout) ([]A
 			continue // not ours
 		}
 		a := Archived{Place: place, Name: name}
-		d, err := root.Look(archive + "/" + place)
+		d, err := root.OpenPath(archive + "/" + place)
 		if err != nil {
 			return nil, fmt.Errorf("opening %s: %w", place, err)
 		}
@@ -85,7 +85,7 @@ func restore(root *safepath.Dir, archive, place string, at func(name string) str
 	if err != nil {
 		return Volume{}, err
 	}
-	d, err := root.Look(archive + "/" + place)
+	d, err := root.OpenPath(archive + "/" + place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Volume{}, fmt.Errorf("%w: %s is not in the archive", ErrNotFound, place)
 	}
@@ -97,7 +97,7 @@ func restore(root *safepath.Dir, archive, place string, at func(name string) str
 	if err != nil {
 		return Volume{}, fmt.Errorf("%s: %w; it is not one volume", place, err)
 	}
-	if taken, err := root.Look(at(name)); err == nil {
+	if taken, err := root.OpenPath(at(name)); err == nil {
 		taken.Close()
 		return Volume{}, fmt.Errorf("%w: %s; archive or delete that one first", ErrExists, name)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func restore(root *safepath.Dir, archive, place string, at func(name string) str
 
 // Purge gives an archived volume to the trash: its data is lost when that is swept.
 func Purge(root *safepath.Dir, layout schema.Layout, place string) error {
-	trash, archive := asideOf(layout)
+	trash, archive := trashDirs(layout)
 	if _, err := splitPlace(place); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 type Backend interface {
 	// Create makes a volume, or finds the one that an earlier call of the same
 	// request made.
-	Create(ctx context.Context, c Claim) (Volume, error)
+	Create(ctx context.Context, c CreateRequest) (Volume, error)
 	// Get reads a volume; ErrNotFound.
 	Get(ctx context.Context, name string) (Volume, error)
 	// Expand makes a volume at least this large. It never shrinks.
@@ -43,8 +43,8 @@ type Folders interface {
 	Folder(name string) string
 }
 
-// Claim is what a request asks for.
-type Claim struct {
+// CreateRequest is what a request asks for.
+type CreateRequest struct {
 	Request string // the request's own name, which tells repeats from clashes
 	Name    string // the volume's, safe as a path's component
 	Size    int64  // bytes, at least
@@ -97,7 +97,7 @@ const ownMode = 0o700
 // aside gives the folder to which a deleted volume's data goes, and a place in it that
 // nothing else has.
 func (r record) aside(layout schema.Layout, name string, now time.Time) (folder, place string) {
-	folder, archived := asideOf(layout)
+	folder, archived := trashDirs(layout)
 	if r.reclaim() == schema.ReclaimArchive {
 		folder = archived
 	}
@@ -105,6 +105,6 @@ func (r record) aside(layout schema.Layout, name string, now time.Time) (folder,
 }
 
 // fits holds an existing volume to a claim.
-func (v Volume) fits(c Claim) bool {
+func (v Volume) fits(c CreateRequest) bool {
 	return v.Request == c.Request && v.FileSystem == c.FileSystem && v.Source == c.Source && v.Shared == c.Shared && v.Size >= c.Size && (c.Limit == 0 || v.Size <= c.Limit)
 }

@@ -34,8 +34,8 @@ func pool(t *testing.T) (*safepath.Dir, string) {
 	return root, dir
 }
 
-func claim(request string, size int64) Claim {
-	return Claim{Request: request, Name: volumeid.Name(request), Size: size, Reclaim: schema.ReclaimDelete}
+func claim(request string, size int64) CreateRequest {
+	return CreateRequest{Request: request, Name: volumeid.Name(request), Size: size, Reclaim: schema.ReclaimDelete}
 }
 
 // TestBothLayouts takes a volume of each layout through its life.

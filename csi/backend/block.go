@@ -45,7 +45,7 @@ func (Block) Place(name string) string { return hashedIn(blockVolumes, name) + "
 // Create makes the file and then its record, which says how large it is; then it is made
 // that large. A file without a record, or one that is smaller, is the rest of a call that
 // was cut off, and is finished.
-func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
+func (b Block) Create(_ context.Context, c CreateRequest) (Volume, error) {
 	place := b.Place(c.Name)
 	f, err := b.Root.Create(place, blockMode)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +75,7 @@ func (b Block) Create(_ context.Context, c Claim) (Volume, error) {
 }
 
 // fitsBlock holds an existing volume to a claim, and tells what it is if it does not fit.
-func (v Volume) fitsBlock(c Claim) error {
+func (v Volume) fitsBlock(c CreateRequest) error {
 	if v.fits(c) {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (b Block) Get(_ context.Context, name string) (Volume, error) {
 
 // look finds a volume that has a record.
 func (b Block) look(name string) (*safepath.Entry, record, error) {
-	e, err := b.Root.Look(b.Place(name))
+	e, err := b.Root.OpenPath(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -158,7 +158,7 @@ func (b Block) Expand(_ context.Context, name string, size int64) (Volume, error
 	if err != nil {
 		return Volume{}, err
 	}
-	f, err := b.Root.Write(b.Place(name))
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	if err != nil {
 		return Volume{}, fmt.Errorf("opening volume %s: %w", name, err)
 	}
@@ -199,7 +199,7 @@ func (b Block) Rewrite(name string) error {
 // Delete moves the file aside in one step, with its lock held: nobody has it then, and
 // nobody gets it. ErrInUse while a node has it.
 func (b Block) Delete(_ context.Context, name string) error {
-	f, err := b.Root.Write(b.Place(name))
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -244,7 +244,7 @@ func (b Block) delete(f *os.File, name string) error {
 // Free tells whether a volume can go to a node: ErrInUse while another one has its lock. A
 // shared one can go to any, and has no attachment.
 func (b Block) Free(name, node string) error {
-	f, err := b.Root.Write(b.Place(name))
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -278,9 +278,9 @@ func (b Block) who(f *os.File, name string) string {
 // List reads all volumes, in no order.
 func (b Block) List(ctx context.Context) ([]Volume, error) { return list(ctx, b.Root, blockVolumes) }
 
-// Taken is a volume's file with its lock held: no other node can write to it, and none
+// LockedVolume is a volume's file with its lock held: no other node can write to it, and none
 // that had it before can any more. Shared ones have locks that other nodes may have too.
-type Taken struct {
+type LockedVolume struct {
 	File   *os.File
 	Volume Volume
 	Before ondisk.Attachment // who had it
@@ -288,10 +288,10 @@ type Taken struct {
 	now ondisk.Attachment
 }
 
-// Take opens a volume's file and takes its lock. ErrInUse while another one has it. Whether
+// Lock opens a volume's file and takes its lock. ErrInUse while another one has it. Whether
 // it is shared stands in its record.
-func (b Block) Take(name string) (*Taken, error) {
-	f, err := b.Root.Write(b.Place(name))
+func (b Block) Lock(name string) (*LockedVolume, error) {
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -306,7 +306,7 @@ func (b Block) Take(name string) (*Taken, error) {
 	return t, nil
 }
 
-func (b Block) take(f *os.File, name string) (*Taken, error) {
+func (b Block) take(f *os.File, name string) (*LockedVolume, error) {
 	r, err := read(safepath.Of(f))
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
@@ -326,7 +326,7 @@ func (b Block) take(f *os.File, name string) (*Taken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", name, err)
 	}
-	return &Taken{File: f, Volume: r.volume(name), Before: before, now: before}, extend(f, r)
+	return &LockedVolume{File: f, Volume: r.volume(name), Before: before, now: before}, extend(f, r)
 }
 
 // stillThere holds that a file, by now locked, is the volume's: whoever deletes one locks it
@@ -340,20 +340,20 @@ func (b Block) stillThere(f *os.File, name string) error {
 }
 
 // Attach notes who has the volume from now on.
-func (t *Taken) Attach(node, boot string, now clock) error {
+func (t *LockedVolume) Attach(node, boot string, now clock) error {
 	t.now.Epoch = t.Before.Epoch + 1
 	t.now.Node, t.now.Boot, t.now.Since = node, boot, now.now().UTC()
 	return t.note()
 }
 
 // Formatted notes that a file system is on the volume, completely.
-func (t *Taken) Formatted(fileSystem string) error {
+func (t *LockedVolume) Formatted(fileSystem string) error {
 	t.now.Formatted = fileSystem
 	return t.note()
 }
 
 // Detach notes that nobody has it; of a shared one, that this node does not.
-func (t *Taken) Detach() error {
+func (t *LockedVolume) Detach() error {
 	if t.Volume.Shared {
 		return t.leave()
 	}
@@ -362,9 +362,9 @@ func (t *Taken) Detach() error {
 }
 
 // Attachment is what was noted last.
-func (t *Taken) Attachment() ondisk.Attachment { return t.now }
+func (t *LockedVolume) Attachment() ondisk.Attachment { return t.now }
 
-func (t *Taken) note() error {
+func (t *LockedVolume) note() error {
 	text, err := t.now.Encode()
 	if err == nil {
 		err = safepath.Of(t.File).SetAttribute(t.attribute(), text)
@@ -376,7 +376,7 @@ func (t *Taken) note() error {
 }
 
 // Extend makes the file as large as the record says by now.
-func (t *Taken) Extend() error {
+func (t *LockedVolume) Extend() error {
 	r, err := read(safepath.Of(t.File))
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", t.Volume.Name, err)
@@ -387,4 +387,4 @@ func (t *Taken) Extend() error {
 
 // Close gives the volume up. Its lock is free when this returns: the kernel lets go of a
 // file that was a device's some time later.
-func (t *Taken) Close() error { return errors.Join(ofd.Unlock(t.File), t.File.Close()) }
+func (t *LockedVolume) Close() error { return errors.Join(ofd.Unlock(t.File), t.File.Close()) }

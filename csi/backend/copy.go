@@ -115,7 +115,7 @@ func (c *Copy) begin() (again bool, err error) {
 
 // isAt tells whether an open file is what is at a place now.
 func (b Block) isAt(f *os.File, place string) (bool, error) {
-	e, err := b.Root.Look(place)
+	e, err := b.Root.OpenPath(place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -171,7 +171,7 @@ func (c *Copy) BecomeSnapshot(s Snapshot) error {
 
 // BecomeVolume makes the copy a volume, in one step, as large as it is claimed. ErrExists when
 // there is one.
-func (c *Copy) BecomeVolume(claim Claim) (Volume, error) {
+func (c *Copy) BecomeVolume(claim CreateRequest) (Volume, error) {
 	r := claim.record(c.b.Now.now())
 	text, err := r.Encode()
 	if err != nil {
@@ -196,7 +196,7 @@ func (c *Copy) BecomeVolume(claim Claim) (Volume, error) {
 // become gives the copy a record and its name. A file without a record at that name is the
 // rest of a call that was cut off, and goes.
 func (c *Copy) become(place, attribute string, record []byte) error {
-	if e, err := c.b.Root.Look(place); err == nil {
+	if e, err := c.b.Root.OpenPath(place); err == nil {
 		_, err = e.Attribute(attribute)
 		e.Close()
 		if !errors.Is(err, safepath.ErrNoAttribute) {

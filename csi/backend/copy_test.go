@@ -29,7 +29,7 @@ func spotted(t *testing.T, b Block, name string) []byte {
 	c.FileSystem = "xfs"
 	_, err := b.Create(ctx, c)
 	must(t, err)
-	f, err := b.Root.Write(b.Place(name))
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	must(t, err)
 	defer f.Close()
 	all := make([]byte, large)
@@ -65,7 +65,7 @@ func TestCopies(t *testing.T) {
 	if source.Held || source.Size != large || source.Used == 0 || source.Used >= large {
 		t.Fatalf("source %+v", source)
 	}
-	if _, err := b.Take("a"); !errors.Is(err, ErrInUse) {
+	if _, err := b.Lock("a"); !errors.Is(err, ErrInUse) {
 		t.Errorf("taken while it is copied: %v", err)
 	}
 	c := copyTo(t, b, SnapshotKey("s"), source)
@@ -76,7 +76,7 @@ func TestCopies(t *testing.T) {
 	must(t, c.Close())
 	must(t, source.Close())
 	same(t, filepath.Join(dir, snapshotPlace("s")), want)
-	f, err := b.Root.Write(b.Place("a"))
+	f, err := b.Root.OpenRDWR(b.Place("a"))
 	must(t, err)
 	_, err = f.WriteAt(bytes.Repeat([]byte{7}, copyStep), 0)
 	must(t, err)
@@ -188,12 +188,12 @@ func TestUntaken(t *testing.T) {
 	source, err := b.VolumeSource("a")
 	must(t, err)
 	defer source.Close()
-	if is, err := source.Untaken(); err != nil || !is {
+	if is, err := source.Unchanged(); err != nil || !is {
 		t.Errorf("before: %t, %v", is, err)
 	}
 	must(t, ofd.Unlock(source.file)) // as a pool does that loses it
 	must(t, attach(b))
-	if is, err := source.Untaken(); err != nil || is {
+	if is, err := source.Unchanged(); err != nil || is {
 		t.Errorf("after somebody had it: %t, %v", is, err)
 	}
 }
@@ -208,7 +208,7 @@ func TestSweepLeft(t *testing.T) {
 	must(t, err)
 	c, err := b.BeginCopy(SnapshotKey("s"), 0, source)
 	must(t, err)
-	ask, err := b.Ask("a")
+	ask, err := b.RequestFreeze("a")
 	must(t, err)
 	must(t, b.SweepLeft(logr.Discard()))
 	if left := filesBelow(t, dir); len(left) != 3 {
@@ -220,7 +220,7 @@ func TestSweepLeft(t *testing.T) {
 	if left := filesBelow(t, dir); len(left) != 2 { // the copy has its lock
 		t.Errorf("later, left are %v", left)
 	}
-	must(t, errors.Join(c.Close(), ask.Close(), source.Close()))
+	must(t, errors.Join(c.Close(), ask.Withdraw(), source.Close()))
 	must(t, b.SweepLeft(logr.Discard()))
 	must(t, b.Delete(ctx, "a"))
 	must(t, Sweep(ctx, root, schema.Block, logr.Discard()))
@@ -234,32 +234,32 @@ func TestSweepLeft(t *testing.T) {
 func TestAsk(t *testing.T) {
 	root, _ := pool(t)
 	b := Block{Root: root}
-	ask, err := b.Ask("a")
+	ask, err := b.RequestFreeze("a")
 	must(t, err)
-	asks, err := b.Asks()
+	asks, err := b.FreezeRequests()
 	if err != nil || len(asks) != 1 {
 		t.Fatalf("asks %v, %v", asks, err)
 	}
 	for name, of := range asks {
-		asked, err := b.Asked(name)
+		asked, err := b.OpenFreezeRequest(name)
 		must(t, err)
 		defer asked.Close()
 		first, err := asked.Read()
 		must(t, err)
-		must(t, ask.Copied())
-		if second, err := asked.Read(); err != nil || of != "a" || second.Beat <= first.Beat || first.Copied || !second.Copied {
+		must(t, ask.MarkCopied())
+		if second, err := asked.Read(); err != nil || of != "a" || second.Heartbeat <= first.Heartbeat || first.Copied || !second.Copied {
 			t.Errorf("of %s: %+v, then %+v, %v", of, first, second, err)
 		}
-		if a, err := ask.Answer(); err != nil || a.State != "" {
+		if a, err := ask.Status(); err != nil || a.State != "" {
 			t.Errorf("before there is an answer: %+v, %v", a, err)
 		}
-		must(t, asked.Answer(ondisk.Answer{Node: "n", State: ondisk.Stopped}))
-		if a, err := ask.Answer(); err != nil || a.State != ondisk.Stopped || a.Node != "n" {
+		must(t, asked.Reply(ondisk.FreezeStatus{Node: "n", State: ondisk.Stopped}))
+		if a, err := ask.Status(); err != nil || a.State != ondisk.Stopped || a.Node != "n" {
 			t.Errorf("answer %+v, %v", a, err)
 		}
 	}
-	must(t, ask.Close())
-	if asks, err := b.Asks(); err != nil || len(asks) != 0 {
+	must(t, ask.Withdraw())
+	if asks, err := b.FreezeRequests(); err != nil || len(asks) != 0 {
 		t.Errorf("asks %v, %v", asks, err)
 	}
 }

@@ -79,7 +79,7 @@ func operate(operation, dir string) error {
 	return err
 }
 
-var blockClaim = func() Claim {
+var blockClaim = func() CreateRequest {
 	c := claim("a", 100)
 	c.FileSystem = "xfs"
 	return c
@@ -87,7 +87,7 @@ var blockClaim = func() Claim {
 
 // attach takes a volume, has a file system made on it, and gives it back.
 func attach(b Block) error {
-	t, err := b.Take("a")
+	t, err := b.Lock("a")
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ type record struct{ ondisk.Record }
 // ErrRecord says that a record cannot be read: nothing is done with the volume.
 var ErrRecord = ondisk.ErrRecord
 
-func (c Claim) record(now time.Time) record {
+func (c CreateRequest) record(now time.Time) record {
 	r := record{ondisk.Record{Version: ondisk.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
 	r.FileSystem, r.FormatOptions, r.Source, r.Shared = c.FileSystem, c.FormatOptions, c.Source, c.Shared
 	if c.Overcommit > 1 {

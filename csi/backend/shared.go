@@ -18,13 +18,13 @@ import (
 // written as soon as that was answered, as from a disk that is shared, so nothing may wait in
 // a client (write-behind): the file is opened for writing through (O_DSYNC), which no
 // option of a pool turns off.
-func (b Block) share(f *os.File, r record, name string) (*Taken, error) {
+func (b Block) share(f *os.File, r record, name string) (*LockedVolume, error) {
 	fd, err := unix.Open(safepath.Of(f).Path(), unix.O_RDWR|unix.O_DSYNC|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening volume %s for writing through: %w", name, err)
 	}
 	through := os.NewFile(uintptr(fd), f.Name())
-	t := &Taken{File: through, Volume: r.volume(name)}
+	t := &LockedVolume{File: through, Volume: r.volume(name)}
 	if err = t.Lock(); errors.Is(err, ofd.ErrHeld) {
 		err = fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
 	}
@@ -41,7 +41,7 @@ func (b Block) share(f *os.File, r record, name string) (*Taken, error) {
 }
 
 // Lock takes the lock again, of the kind that the volume has.
-func (t *Taken) Lock() error {
+func (t *LockedVolume) Lock() error {
 	if t.Volume.Shared {
 		return ofd.LockShared(t.File)
 	}
@@ -49,7 +49,7 @@ func (t *Taken) Lock() error {
 }
 
 // attribute is where it stands who has the volume.
-func (t *Taken) attribute() string {
+func (t *LockedVolume) attribute() string {
 	if t.Volume.Shared {
 		return ondisk.HolderAttribute(t.now.Node)
 	}
@@ -58,7 +58,7 @@ func (t *Taken) attribute() string {
 
 // Leave takes away the note that this node has a shared volume, which is its own to take
 // away also when its lock is lost. Of other volumes it changes nothing.
-func (t *Taken) Leave() error {
+func (t *LockedVolume) Leave() error {
 	if !t.Volume.Shared {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (t *Taken) Leave() error {
 // takes away what nodes have left that did not come back: it asks for the lock of one alone,
 // which nobody gets while others have theirs. GlusterFS may let go of the shared lock when it
 // refuses that.
-func (t *Taken) leave() error {
+func (t *LockedVolume) leave() error {
 	if err := t.Leave(); err != nil {
 		return err
 	}

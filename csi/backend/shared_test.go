@@ -28,9 +28,9 @@ func TestShared(t *testing.T) {
 			t.Errorf("%v have it, %v; they should be %v", got, err, want)
 		}
 	}
-	nodes := map[string]*Taken{}
+	nodes := map[string]*LockedVolume{}
 	for _, name := range []string{"one", "two", "three"} {
-		taken, err := b.Take("a")
+		taken, err := b.Lock("a")
 		must(t, err)
 		must(t, taken.Attach(name, "boot", nil))
 		must(t, taken.Lock()) // as after a brick's restart
@@ -65,10 +65,10 @@ func TestNotShared(t *testing.T) {
 	b := Block{Root: root}
 	_, err := b.Create(ctx, claim("a", 1<<20))
 	must(t, err)
-	taken, err := b.Take("a")
+	taken, err := b.Lock("a")
 	must(t, err)
 	must(t, taken.Attach("one", "boot", nil))
-	if _, err := b.Take("a"); !errors.Is(err, ErrInUse) {
+	if _, err := b.Lock("a"); !errors.Is(err, ErrInUse) {
 		t.Errorf("taken twice: %v", err)
 	}
 	must(t, taken.Leave()) // is for shared ones
@@ -91,7 +91,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 		_, err := b.Create(ctx, c)
 		must(t, err)
 		open := func() *os.File {
-			f, err := root.Write(b.Place(name))
+			f, err := root.OpenRDWR(b.Place(name))
 			must(t, err)
 			t.Cleanup(func() { f.Close() })
 			return f

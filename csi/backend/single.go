@@ -20,7 +20,7 @@ type Single struct {
 }
 
 // Create takes the pool, with the data that is in it; ErrExhausted names the holder.
-func (s Single) Create(_ context.Context, c Claim) (Volume, error) {
+func (s Single) Create(_ context.Context, c CreateRequest) (Volume, error) {
 	r := c.record(s.Now.now())
 	err := r.create(s.Root)
 	if err == nil {

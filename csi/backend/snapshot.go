@@ -43,7 +43,7 @@ func (b Block) Snapshot(name string) (Snapshot, error) {
 
 // lookSnapshot finds a snapshot and reads it; ErrNoSnapshot.
 func (b Block) lookSnapshot(name string) (*safepath.Entry, Snapshot, error) {
-	e, err := b.Root.Look(snapshotPlace(name))
+	e, err := b.Root.OpenPath(snapshotPlace(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
 	}

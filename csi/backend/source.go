@@ -69,7 +69,7 @@ func (b Block) SnapshotSource(name string) (*Source, error) {
 // VolumeSource opens a volume to be copied, and takes its lock if nobody has it;
 // ErrNotFound.
 func (b Block) VolumeSource(name string) (*Source, error) {
-	f, err := b.Root.Write(b.Place(name))
+	f, err := b.Root.OpenRDWR(b.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -131,9 +131,9 @@ func takers(f *os.File) (ondisk.Attachment, []string, error) {
 	return a, all.Nodes(), err
 }
 
-// Untaken tells whether nobody has taken the source since it was opened. Its lock says so as
+// Unchanged tells whether nobody has taken the source since it was opened. Its lock says so as
 // long as the pool keeps it; this is for those that do not (ADR 0016, Disperse).
-func (s *Source) Untaken() (bool, error) {
+func (s *Source) Unchanged() (bool, error) {
 	if s.file == nil {
 		return true, nil // nobody ever writes to a snapshot
 	}

@@ -33,7 +33,7 @@ func hashed(name string) string { return hashedIn(ondisk.Folder, name) }
 
 // Create makes the folder and then its record. A folder without a record is the
 // rest of a call that was cut off, and is finished.
-func (s Subdirectory) Create(_ context.Context, c Claim) (Volume, error) {
+func (s Subdirectory) Create(_ context.Context, c CreateRequest) (Volume, error) {
 	d, found, err := s.folder(c.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		// It was made, or was there, and is not: another controller is at it.
@@ -98,7 +98,7 @@ func (s Subdirectory) folder(name string) (d *safepath.Dir, found bool, err erro
 
 // existing holds what is there to the claim; ErrNotFound when it is an empty
 // folder that only lacks its record.
-func (s Subdirectory) existing(d *safepath.Dir, c Claim) (Volume, error) {
+func (s Subdirectory) existing(d *safepath.Dir, c CreateRequest) (Volume, error) {
 	r, err := read(d)
 	if errors.Is(err, ErrNotFound) {
 		names, err := d.Names()

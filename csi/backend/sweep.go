@@ -21,7 +21,7 @@ const reportEvery = 10 * time.Second
 // Sweep removes what is in the trash of a layout. It can be cut off, and goes on when it
 // is called again.
 func Sweep(ctx context.Context, root *safepath.Dir, layout schema.Layout, log logr.Logger) error {
-	trash, _ := asideOf(layout)
+	trash, _ := trashDirs(layout)
 	names, err := listed(root, trash)
 	if err != nil {
 		return err
@@ -53,13 +53,13 @@ const (
 // SweepLeft removes copies and questions that were left over: old ones, and copies whose
 // source has gone.
 func (b Block) SweepLeft(log logr.Logger) error {
-	asks, err := b.Asks()
+	asks, err := b.FreezeRequests()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for ask := range asks {
-		errs = append(errs, b.sweepOld(ondisk.Asks+"/"+ask, askLeft))
+		errs = append(errs, b.sweepOld(ondisk.FreezeRequests+"/"+ask, askLeft))
 	}
 	names, err := listed(b.Root, ondisk.Copies)
 	if err != nil {
@@ -76,7 +76,7 @@ func (b Block) SweepLeft(log logr.Logger) error {
 
 // sweepOld removes a file that was not changed for so long.
 func (b Block) sweepOld(place string, left time.Duration) error {
-	e, err := b.Root.Look(place)
+	e, err := b.Root.OpenPath(place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (b Block) sweepOld(place string, left time.Duration) error {
 
 // sweepCopy removes a copy that nobody works on, if it is old or of nothing any more.
 func (b Block) sweepCopy(place string) error {
-	f, err := b.Root.Write(place)
+	f, err := b.Root.OpenRDWR(place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -80,7 +80,7 @@ func listBelow[T any](ctx context.Context, top *safepath.Dir, first string, read
 }
 
 func listedIn[T any](parent *safepath.Dir, name string, read reader[T]) (v T, err error) {
-	d, err := parent.Look(name)
+	d, err := parent.OpenPath(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return v, ErrNotFound
 	}

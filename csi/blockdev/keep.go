@@ -35,8 +35,8 @@ const (
 )
 
 // Keep looks after the volumes that are held until the context ends.
-func (h *Holder) Keep(ctx context.Context) error {
-	return h.eachPool(ctx, keepEvery, func(pool string, volumes []*held) {
+func (h *Manager) Keep(ctx context.Context) error {
+	return h.eachPool(ctx, keepEvery, func(pool string, volumes []*attachment) {
 		if err := h.keep(ctx, pool, volumes); err != nil {
 			h.Log.Info("cannot look after the volumes of a pool", "pool", pool, "error", err.Error())
 		}
@@ -45,7 +45,7 @@ func (h *Holder) Keep(ctx context.Context) error {
 
 // eachPool does work with the volumes of each pool again and again until the context ends. One
 // that takes long keeps others waiting no longer, and is not done twice at once.
-func (h *Holder) eachPool(ctx context.Context, every time.Duration, work func(pool string, volumes []*held)) error {
+func (h *Manager) eachPool(ctx context.Context, every time.Duration, work func(pool string, volumes []*attachment)) error {
 	var busy sync.Map // by pool
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -68,11 +68,11 @@ func (h *Holder) eachPool(ctx context.Context, every time.Duration, work func(po
 }
 
 // byPool lists what is held.
-func (h *Holder) byPool() map[string][]*held {
+func (h *Manager) byPool() map[string][]*attachment {
 	h.mu.Lock()
 	all := maps.Clone(h.held)
 	h.mu.Unlock()
-	pools := map[string][]*held{}
+	pools := map[string][]*attachment{}
 	for _, one := range all {
 		pools[one.pool] = append(pools[one.pool], one)
 	}
@@ -80,7 +80,7 @@ func (h *Holder) byPool() map[string][]*held {
 }
 
 // keep looks after the volumes of one pool.
-func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
+func (h *Manager) keep(ctx context.Context, pool string, volumes []*attachment) error {
 	mine := h.lockAll(volumes)
 	defer unlockAll(mine)
 	if len(mine) == 0 {
@@ -93,11 +93,11 @@ func (h *Holder) keep(ctx context.Context, pool string, volumes []*held) error {
 	graph, connections, err := h.Pools.Connections(p, schema.Block)
 	if err != nil {
 		for _, one := range mine {
-			h.lose(one, err) // its client has gone
+			h.markLost(one, err) // its client has gone
 		}
 		return nil
 	}
-	back, changed := h.news(pool, graph, connections)
+	back, changed := h.connectionChanges(pool, graph, connections)
 	if !back && !changed {
 		return nil
 	}
@@ -147,18 +147,18 @@ var errMoved = errors.New("the graph of its pool has changed, and a Disperse poo
 // where it has not (GlusterFS 10.3). So a brick that is back stays without them, until they are
 // attached anew, and those are given up whose client has another graph for whatever reason. A
 // node that takes one over then leaves this one takeoverGrace to find out.
-func (h *Holder) keepDispersed(volumes []*held, changed bool) {
+func (h *Manager) keepDispersed(volumes []*attachment, changed bool) {
 	if !changed {
 		h.answering(volumes) // on too few bricks, they are lost
 		return
 	}
 	for _, one := range volumes {
-		h.lose(one, errMoved)
+		h.markLost(one, errMoved)
 	}
 }
 
 // noteGraph remembers which graph the volumes of a pool were taken by.
-func (h *Holder) noteGraph(pool, graph string) {
+func (h *Manager) noteGraph(pool, graph string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen := h.seen[pool]
@@ -168,7 +168,7 @@ func (h *Holder) noteGraph(pool, graph string) {
 
 // others counts the volumes of a pool, beside these, that are held or may be: somebody works on
 // them.
-func (h *Holder) others(pool string, these []*held) int {
+func (h *Manager) others(pool string, these []*attachment) int {
 	n := 0
 	for _, one := range h.byPool()[pool] {
 		if slices.Contains(these, one) {
@@ -188,8 +188,8 @@ func (h *Holder) others(pool string, these []*held) int {
 
 // lockAll gives those that are attached and that nobody works on, locked. The devices of
 // those that are lost are closed if they were not.
-func (h *Holder) lockAll(volumes []*held) []*held {
-	var mine []*held
+func (h *Manager) lockAll(volumes []*attachment) []*attachment {
+	var mine []*attachment
 	for _, one := range volumes {
 		if !one.mu.TryLock() {
 			continue
@@ -206,7 +206,7 @@ func (h *Holder) lockAll(volumes []*held) []*held {
 	return mine
 }
 
-func unlockAll(volumes []*held) {
+func unlockAll(volumes []*attachment) {
 	for _, one := range volumes {
 		one.mu.Unlock()
 	}
@@ -219,11 +219,11 @@ type locked struct {
 }
 
 // begin notes how a pool is connected before a volume is taken when it has no others.
-func (h *Holder) begin(p catalog.Pool, one *held) error {
+func (h *Manager) begin(p catalog.Pool, one *attachment) error {
 	h.mu.Lock()
 	_, known := h.seen[p.Pool]
 	h.mu.Unlock()
-	if known && h.others(p.Pool, []*held{one}) > 0 {
+	if known && h.others(p.Pool, []*attachment{one}) > 0 {
 		return nil
 	}
 	graph, connections, err := h.Pools.Connections(p, schema.Block)
@@ -234,9 +234,9 @@ func (h *Holder) begin(p catalog.Pool, one *held) error {
 	return nil
 }
 
-// news tells whether a brick is back that does not have all locks, and whether the mount has
+// connectionChanges tells whether a brick is back that does not have all locks, and whether the mount has
 // another graph: a brick may have been away while that was changed.
-func (h *Holder) news(pool, graph string, connections []gluster.Connection) (back, changed bool) {
+func (h *Manager) connectionChanges(pool, graph string, connections []gluster.Connection) (back, changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	seen := h.seen[pool]
@@ -269,7 +269,7 @@ func both(before, now []gluster.Connection) []gluster.Connection {
 // note remembers which bricks have all locks: those on which as many files are open as on
 // others of their set. A client that begins anew may take its files along before it is
 // connected to all bricks, and then opens them on no other.
-func (h *Holder) note(p catalog.Pool, graph string, connections []gluster.Connection) {
+func (h *Manager) note(p catalog.Pool, graph string, connections []gluster.Connection) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.seen == nil {
@@ -290,8 +290,8 @@ func (h *Holder) note(p catalog.Pool, graph string, connections []gluster.Connec
 // answering asks volumes whether enough bricks still know them, and gives up those that are
 // lost. One that is slow is left as it is, and keeps the others waiting: a client must not
 // begin anew under it.
-func (h *Holder) answering(volumes []*held) []*held {
-	answers := make(map[*held]chan error, len(volumes))
+func (h *Manager) answering(volumes []*attachment) []*attachment {
+	answers := make(map[*attachment]chan error, len(volumes))
 	for _, one := range volumes {
 		answer := make(chan error, 1)
 		answers[one] = answer
@@ -299,12 +299,12 @@ func (h *Holder) answering(volumes []*held) []*held {
 		go func() { answer <- file.Sync() }()
 	}
 	limit := time.After(probeLimit)
-	var alive []*held
+	var alive []*attachment
 	for _, one := range volumes {
 		select {
 		case err := <-answers[one]:
 			if err != nil {
-				h.lose(one, err)
+				h.markLost(one, err)
 				continue
 			}
 			alive = append(alive, one)
@@ -317,19 +317,19 @@ func (h *Holder) answering(volumes []*held) []*held {
 }
 
 // relockAll takes the locks of volumes again, and gives up those that cannot be had.
-func (h *Holder) relockAll(volumes []*held, asked time.Time) {
+func (h *Manager) relockAll(volumes []*attachment, asked time.Time) {
 	for _, one := range volumes {
 		if one.lost != nil {
 			continue
 		}
 		if err := errors.Join(relock(one), one.known(asked)); err != nil {
-			h.lose(one, err)
+			h.markLost(one, err)
 		}
 	}
 }
 
 // relock takes the lock again, on all bricks where the file is open now.
-func relock(one *held) error {
+func relock(one *attachment) error {
 	end := time.Now().Add(collideLimit)
 	for {
 		err := one.taken.Lock()
@@ -340,9 +340,9 @@ func relock(one *held) error {
 	}
 }
 
-// lose gives up a volume: its device lets nothing through any more, whatever becomes of the
+// markLost gives up a volume: its device lets nothing through any more, whatever becomes of the
 // file. Who has it mounted sees I/O errors.
-func (h *Holder) lose(one *held, why error) {
+func (h *Manager) markLost(one *attachment, why error) {
 	one.lost = fmt.Errorf("%w: %s in pool %s: %w", ErrLost, one.name, one.pool, why)
 	h.measures().lost.WithLabelValues(one.pool).Inc()
 	h.Log.Info("a volume is lost", "pool", one.pool, "volume", one.name, "device", one.device.Name(), "reason", why.Error())
@@ -353,7 +353,7 @@ func (h *Holder) lose(one *held, why error) {
 }
 
 // fence closes the device of a lost volume, if that was not done.
-func (h *Holder) fence(one *held) {
+func (h *Manager) fence(one *attachment) {
 	err := loop.Fence(one.device, one.label, deviceFlags)
 	if one.fenced = err == nil; !one.fenced {
 		h.Log.Error(err, "a lost volume's device stays open", "volume", one.name, "device", one.device.Name())
@@ -369,7 +369,7 @@ type Lost struct {
 }
 
 // Lost lists them.
-func (h *Holder) Lost(context.Context) ([]Lost, error) {
+func (h *Manager) Lost(context.Context) ([]Lost, error) {
 	var all []Lost
 	for _, volumes := range h.byPool() {
 		for _, one := range volumes {

@@ -46,7 +46,7 @@ func (b *back) Renew(context.Context, catalog.Pool, schema.Layout) error {
 
 // testbed is a holder of volumes that are files of this machine.
 type testbed struct {
-	*Holder
+	*Manager
 	t     *testing.T
 	dir   string
 	pools *back
@@ -55,7 +55,7 @@ type testbed struct {
 func holder(t *testing.T, kind schema.Type) *testbed {
 	dir := t.TempDir()
 	pools := &back{graph: "graph", lost: 1}
-	h := &Holder{Pools: pools, Catalog: catalog.Folder{Dir: filepath.Join(dir, "catalog")}, Log: logr.Discard(), held: map[string]*held{}}
+	h := &Manager{Pools: pools, Catalog: catalog.Folder{Dir: filepath.Join(dir, "catalog")}, Log: logr.Discard(), held: map[string]*attachment{}}
 	text, err := entry.Encode(entry.Entry{
 		Pool: "p", Namespace: "n", Type: kind, Layouts: []schema.Layout{schema.Block}, SetSize: 2, Bricks: []entry.Brick{{Host: "h"}, {Host: "i"}},
 	})
@@ -69,9 +69,9 @@ func holder(t *testing.T, kind schema.Type) *testbed {
 }
 
 // take is Attach, but for the lock and the device.
-func (b *testbed) take(name string) *held {
+func (b *testbed) take(name string) *attachment {
 	b.t.Helper()
-	one := &held{pool: "p", name: name}
+	one := &attachment{pool: "p", name: name}
 	p, err := b.Catalog.Pool("p")
 	if err == nil {
 		err = b.begin(p, one)
@@ -83,7 +83,7 @@ func (b *testbed) take(name string) *held {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { one.device.Close() })
-	one.taken = &backend.Taken{File: one.device}
+	one.taken = &backend.LockedVolume{File: one.device}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held["p/"+name] = one
@@ -151,9 +151,9 @@ func TestKeepDispersed(t *testing.T) {
 func TestKeepBusy(t *testing.T) {
 	h := holder(t, schema.Replica3)
 	idle, busy := h.take("idle"), h.take("busy")
-	var late *held
+	var late *attachment
 	h.pools.anew = func() { late = h.take("late") }
-	locked := func(one *held, want bool) {
+	locked := func(one *attachment, want bool) {
 		t.Helper()
 		other, err := os.OpenFile(one.taken.File.Name(), os.O_RDWR, 0)
 		if err != nil {

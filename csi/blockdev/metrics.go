@@ -15,7 +15,7 @@ type metrics struct {
 	takeover *prometheus.CounterVec
 }
 
-func (h *Holder) measures() *metrics {
+func (h *Manager) measures() *metrics {
 	m := &h.metrics
 	m.once.Do(func() {
 		counter := func(name, help string) *prometheus.CounterVec {
@@ -33,10 +33,10 @@ func (h *Holder) measures() *metrics {
 }
 
 // Metrics are those of the volumes that the node has.
-func (h *Holder) Metrics() prometheus.Gatherer { return h.measures().registry }
+func (h *Manager) Metrics() prometheus.Gatherer { return h.measures().registry }
 
 // count counts the volumes that are attached. One that is worked on is as it was.
-func (h *Holder) count() int {
+func (h *Manager) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0

@@ -16,7 +16,7 @@ var errUnknown = errors.New("it took too long to lock it on the bricks again, wh
 
 // known tells whether a volume that answered when it was asked, and has been locked again
 // since, can not have been lost in between.
-func (o *held) known(asked time.Time) error {
+func (o *attachment) known(asked time.Time) error {
 	if o.taken.Volume.Shared && time.Since(asked) > knownFor {
 		return errUnknown
 	}

@@ -40,7 +40,7 @@ type stop struct {
 }
 
 // stop stops a volume. Everything that was written before is on the bricks then.
-func (h *Holder) stop(ctx context.Context, one *held) (*stop, error) {
+func (h *Manager) stop(ctx context.Context, one *attachment) (*stop, error) {
 	if _, err := h.one(ctx, one.pool, one.name); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (h *Holder) stop(ctx context.Context, one *held) (*stop, error) {
 
 // register notes that a volume, which is locked, is about to stop: if it is lost, its
 // writers must be told and not wait.
-func (h *Holder) register(one *held) (*stop, *os.File, error) {
+func (h *Manager) register(one *attachment) (*stop, *os.File, error) {
 	switch {
 	case one.lost != nil:
 		return nil, nil, one.lost
@@ -92,7 +92,7 @@ func (h *Holder) register(one *held) (*stop, *os.File, error) {
 }
 
 // freeze freezes the file system that is on the device, if one is mounted.
-func (s *stop) freeze(h *Holder) error {
+func (s *stop) freeze(h *Manager) error {
 	in, at, err := mounted(s.open)
 	if err != nil || in == nil {
 		return err
@@ -219,10 +219,10 @@ func (s *stop) thaw() {
 
 // frozen is the folder of notes on file systems that are frozen: they are so in the kernel,
 // and stay it when this process ends.
-func (h *Holder) frozen() string { return filepath.Join(h.Dir, ".frozen") }
+func (h *Manager) frozen() string { return filepath.Join(h.Dir, ".frozen") }
 
 // noteFrozen notes where a file system is mounted that is about to be frozen.
-func (h *Holder) noteFrozen(note, at string) error {
+func (h *Manager) noteFrozen(note, at string) error {
 	if note == "" {
 		return nil
 	}
@@ -237,7 +237,7 @@ func (h *Holder) noteFrozen(note, at string) error {
 
 // thawLeft thaws what a former process has left frozen: those who write there are to see that
 // its volumes have gone, and not to wait for ever.
-func (h *Holder) thawLeft() error {
+func (h *Manager) thawLeft() error {
 	if h.Dir == "" {
 		return nil
 	}
@@ -263,7 +263,7 @@ func (h *Holder) thawLeft() error {
 	return errors.Join(errs...)
 }
 
-func (h *Holder) thawAt(at string) error {
+func (h *Manager) thawAt(at string) error {
 	m, found, err := mountinfo.At(at)
 	if err != nil || !found || m.Type != filesystem.XFS && m.Type != filesystem.Ext4 {
 		return err

@@ -46,8 +46,8 @@ type Copier struct {
 	Log    logr.Logger
 }
 
-// Order is a copy to be made.
-type Order struct {
+// Request is a copy to be made.
+type Request struct {
 	Pool   catalog.Pool
 	Blocks backend.Block
 	// Open opens what is to be copied, as it is at this moment.
@@ -56,8 +56,8 @@ type Order struct {
 	Key string
 	// Pause is how long a volume in use may stand still; 0 is PauseLimit.
 	Pause time.Duration
-	// Said is told how much is there, in bytes of how many.
-	Said func(done, size int64)
+	// OnProgress is told how much is there, in bytes of how many.
+	OnProgress func(done, size int64)
 }
 
 // Finish gives a copy, which has the content that its source had at this moment, its record and
@@ -66,7 +66,7 @@ type Finish func(made *backend.Copy, of *backend.Source, at time.Time) error
 
 // Copy makes a copy and has it finished. It can be cut off anywhere, and repeated: what nobody
 // wrote to meanwhile is gone on with.
-func (c Copier) Copy(ctx context.Context, o Order, finish Finish) error {
+func (c Copier) Copy(ctx context.Context, o Request, finish Finish) error {
 	for n := 1; ; n++ {
 		err := c.once(ctx, o, finish)
 		if !errors.Is(err, ErrMoving) || n == attempts {
@@ -80,7 +80,7 @@ func (c Copier) Copy(ctx context.Context, o Order, finish Finish) error {
 	}
 }
 
-func (c Copier) once(ctx context.Context, o Order, finish Finish) error {
+func (c Copier) once(ctx context.Context, o Request, finish Finish) error {
 	source, err := o.Open()
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (c Copier) once(ctx context.Context, o Order, finish Finish) error {
 
 // untaken is an error when somebody has taken a volume while it was copied.
 func untaken(s *backend.Source) error {
-	is, err := s.Untaken()
+	is, err := s.Unchanged()
 	if err == nil && !is {
 		err = fmt.Errorf("%w: a node has taken %s", ErrMoving, s.Key)
 	}
@@ -110,7 +110,7 @@ func untaken(s *backend.Source) error {
 }
 
 // copyStill copies what nobody writes to now, as still says in the end.
-func (c Copier) copyStill(ctx context.Context, o Order, s *backend.Source, finish Finish, still func() error) (err error) {
+func (c Copier) copyStill(ctx context.Context, o Request, s *backend.Source, finish Finish, still func() error) (err error) {
 	at := time.Now()
 	made, err := c.fill(ctx, o, s)
 	if err != nil {
@@ -128,7 +128,7 @@ func (c Copier) copyStill(ctx context.Context, o Order, s *backend.Source, finis
 }
 
 // fill gives a copy that has the whole content.
-func (c Copier) fill(ctx context.Context, o Order, s *backend.Source) (*backend.Copy, error) {
+func (c Copier) fill(ctx context.Context, o Request, s *backend.Source) (*backend.Copy, error) {
 	if made, err := c.share(ctx, o, s); made != nil || err != nil {
 		return made, err
 	}
@@ -143,8 +143,8 @@ func (c Copier) fill(ctx context.Context, o Order, s *backend.Source) (*backend.
 	defer cancel()
 	begun, said, before := time.Now(), time.Now(), made.Done
 	err = made.Fill(limit, func(done int64) {
-		if o.Said != nil {
-			o.Said(done, s.Size)
+		if o.OnProgress != nil {
+			o.OnProgress(done, s.Size)
 		}
 		if time.Since(said) > sayEvery {
 			said = time.Now()
@@ -164,7 +164,7 @@ func (c Copier) fill(ctx context.Context, o Order, s *backend.Source) (*backend.
 	return nil, errors.Join(err, made.Close())
 }
 
-func (o Order) pause() time.Duration {
+func (o Request) pause() time.Duration {
 	if o.Pause > 0 {
 		return o.Pause
 	}

@@ -37,12 +37,12 @@ type pause struct {
 	done  sync.WaitGroup
 
 	mu  sync.Mutex
-	ask *backend.Ask
+	ask *backend.FreezeRequest
 }
 
 // begin has the node stop writing. ErrMoving when it has given the volume back meanwhile.
-func begin(ctx context.Context, o Order, s *backend.Source) (*pause, error) {
-	ask, err := o.Blocks.Ask(s.Name)
+func begin(ctx context.Context, o Request, s *backend.Source) (*pause, error) {
+	ask, err := o.Blocks.RequestFreeze(s.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,8 @@ func (p *pause) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 		p.mu.Lock()
-		_ = p.ask.Beat() // the node goes on if it is not heard of for too long, and says so in the end
-		a, err := p.ask.Answer()
+		_ = p.ask.Heartbeat() // the node goes on if it is not heard of for too long, and says so in the end
+		a, err := p.ask.Status()
 		p.mu.Unlock()
 		if err == nil && a.State == ondisk.Written {
 			p.moved(p.unkept(a))
@@ -81,14 +81,14 @@ func (p *pause) beat(ctx context.Context) {
 }
 
 // unkept is the error of a volume that did not stand still.
-func (p *pause) unkept(a ondisk.Answer) error {
+func (p *pause) unkept(a ondisk.FreezeStatus) error {
 	return fmt.Errorf("%w: node %s says of volume %s: %s", ErrMoving, a.Node, p.source.Name, a.Why)
 }
 
 // confirm has the node say that nothing was written; ErrMoving when something was.
 func (p *pause) confirm(ctx context.Context) error {
 	p.mu.Lock()
-	err := p.ask.Copied()
+	err := p.ask.MarkCopied()
 	p.mu.Unlock()
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (p *pause) wait(ctx context.Context, limit time.Duration, states ...ondisk.
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		a, err := p.ask.Answer()
+		a, err := p.ask.Status()
 		if err != nil {
 			return fmt.Errorf("reading the answer of the node that has volume %s: %w", p.source.Name, err)
 		}
@@ -120,7 +120,7 @@ func (p *pause) wait(ctx context.Context, limit time.Duration, states ...ondisk.
 }
 
 // silent tells why there was no answer.
-func (p *pause) silent(last ondisk.Answer, limit time.Duration) error {
+func (p *pause) silent(last ondisk.FreezeStatus, limit time.Duration) error {
 	if freed, err := p.source.Freed(); freed || err != nil {
 		return errors.Join(fmt.Errorf("%w: the node has given volume %s back", ErrMoving, p.source.Name), err)
 	}
@@ -136,5 +136,5 @@ func (p *pause) end() {
 	p.stop()
 	p.done.Wait()
 	p.moved(nil)
-	_ = p.ask.Close() // what stays has no beat, and is swept
+	_ = p.ask.Withdraw() // what stays has no beat, and is swept
 }

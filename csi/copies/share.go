@@ -25,7 +25,7 @@ const (
 
 // share has the bricks share the content; nil when they cannot, or when a copy that was cut
 // off is to be gone on with.
-func (c Copier) share(ctx context.Context, o Order, s *backend.Source) (*backend.Copy, error) {
+func (c Copier) share(ctx context.Context, o Request, s *backend.Source) (*backend.Copy, error) {
 	if c.Agents == nil || o.Pool.SetSize < 1 {
 		return nil, nil
 	}

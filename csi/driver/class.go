@@ -128,7 +128,7 @@ func (c class) shares() bool { return c.rawShared && slices.ContainsFunc(c.capab
 
 // onBlocks adds to a claim what block volumes need: what is to be on them, xfs unless
 // something else is usual, and room for it.
-func (c class) onBlocks(claim backend.Claim, usual string) (backend.Claim, error) {
+func (c class) onBlocks(claim backend.CreateRequest, usual string) (backend.CreateRequest, error) {
 	claim.FileSystem, claim.FormatOptions, claim.Shared = "", "", c.shares()
 	for _, one := range c.capabilities {
 		if one.GetMount() != nil {

@@ -93,8 +93,8 @@ func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 }
 
 // readCreate holds the request to the rules.
-func readCreate(r *csi.CreateVolumeRequest) (class, backend.Claim, error) {
-	claim := backend.Claim{Request: r.GetName(), Name: volumeid.Name(r.GetName())}
+func readCreate(r *csi.CreateVolumeRequest) (class, backend.CreateRequest, error) {
+	claim := backend.CreateRequest{Request: r.GetName(), Name: volumeid.Name(r.GetName())}
 	if r.GetName() == "" {
 		return class{}, claim, invalid("a name is needed")
 	}
@@ -187,7 +187,7 @@ func (c *controller) free(ctx context.Context, o *opened, k class) (int64, error
 
 // existing looks for the volume of a repeated request in all pools, before any
 // pool is chosen anew.
-func (c *controller) existing(ctx context.Context, pools []*opened, class class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+func (c *controller) existing(ctx context.Context, pools []*opened, class class, claim backend.CreateRequest) (*csi.CreateVolumeResponse, error) {
 	for _, o := range pools {
 		v, err := o.backend.Get(ctx, claim.Name)
 		if errors.Is(err, backend.ErrNotFound) {
@@ -215,7 +215,7 @@ func (c *controller) existing(ctx context.Context, pools []*opened, class class,
 }
 
 // createIn reserves room and makes the volume.
-func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+func (c *controller) createIn(ctx context.Context, o *opened, k class, claim backend.CreateRequest) (*csi.CreateVolumeResponse, error) {
 	claim.Reclaim, claim.Overcommit = cmp.Or(k.reclaim, o.Reclaim), k.overcommit
 	if claim.Source != "" {
 		return c.copyIn(ctx, o, k, claim)

@@ -57,7 +57,7 @@ func (w *watcher) shutdown(path string) error {
 		return err
 	}
 	defer at.Close()
-	in, err := at.parent.Read(at.name)
+	in, err := at.parent.OpenDir(at.name)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EIO) {
 		return nil // a device, or it is shut down
 	}

@@ -162,7 +162,7 @@ func (p *place) mountDevice(d blockdev.Device, options []string) error {
 
 // growDevice makes the file system that is mounted here as large as its device.
 func (p *place) growDevice(d blockdev.Device) error {
-	in, err := p.parent.Read(p.name)
+	in, err := p.parent.OpenDir(p.name)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", p.path, err)
 	}

@@ -127,8 +127,8 @@ func (c *controller) make(ctx context.Context, o *opened, k making, finish func(
 		if err != nil {
 			return err
 		}
-		order := copies.Order{
-			Pool: o.Pool, Blocks: o.blocks(), Key: k.key, Pause: k.pause, Said: j.said,
+		order := copies.Request{
+			Pool: o.Pool, Blocks: o.blocks(), Key: k.key, Pause: k.pause, OnProgress: j.said,
 			Open: func() (*backend.Source, error) { return k.open(o.blocks()) },
 		}
 		err = c.d.Copies.Copy(ctx, order, func(made *backend.Copy, s *backend.Source, at time.Time) error {

@@ -81,7 +81,7 @@ func content(pool, key string) *csi.VolumeContentSource {
 
 // likeSource makes a claim for a copy what its source is, where it leaves that open: a volume
 // of unspecified size is as large, and has the same file system.
-func (k class) likeSource(claim backend.Claim, size int64, fileSystem string) (backend.Claim, error) {
+func (k class) likeSource(claim backend.CreateRequest, size int64, fileSystem string) (backend.CreateRequest, error) {
 	if !k.sized {
 		claim.Size = size
 	}
@@ -99,7 +99,7 @@ func (k class) likeSource(claim backend.Claim, size int64, fileSystem string) (b
 }
 
 // copyIn makes a volume that is a copy.
-func (c *controller) copyIn(ctx context.Context, o *opened, k class, claim backend.Claim) (*csi.CreateVolumeResponse, error) {
+func (c *controller) copyIn(ctx context.Context, o *opened, k class, claim backend.CreateRequest) (*csi.CreateVolumeResponse, error) {
 	if o.layout != schema.Block {
 		return nil, invalid("volumes of layout %s cannot be made from snapshots or other volumes", o.layout)
 	}

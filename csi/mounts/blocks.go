@@ -45,7 +45,7 @@ var kinds = map[string]error{
 	"unreachable": ErrUnreachable,
 }
 
-func (h *Holder) block(ctx context.Context, method string, r *blockRequest) (*blockAnswer, error) {
+func (h *Server) block(ctx context.Context, method string, r *blockRequest) (*blockAnswer, error) {
 	if h.Devices == nil {
 		return nil, status.Error(codes.Unimplemented, "this mount holder has no block volumes")
 	}
@@ -61,7 +61,7 @@ func (h *Holder) block(ctx context.Context, method string, r *blockRequest) (*bl
 	return answer, nil
 }
 
-func (h *Holder) doBlock(ctx context.Context, method string, r *blockRequest, answer *blockAnswer) (err error) {
+func (h *Server) doBlock(ctx context.Context, method string, r *blockRequest, answer *blockAnswer) (err error) {
 	switch method {
 	case methodAttach:
 		answer.Device, err = h.Devices.Attach(ctx, r.Pool, r.Name)
@@ -88,7 +88,7 @@ func blockMethods() []grpc.MethodDesc {
 				if err := decode(r); err != nil {
 					return nil, err
 				}
-				return server.(*Holder).block(ctx, name, r)
+				return server.(*Server).block(ctx, name, r)
 			},
 		})
 	}

@@ -52,15 +52,15 @@ func (codec) Name() string                       { return codecName }
 
 func init() { encoding.RegisterCodec(codec{}) }
 
-// Holder answers for a node's clients.
-type Holder struct {
+// Server answers for a node's clients.
+type Server struct {
 	Catalog catalog.Folder
 	Clients *Clients
-	Devices *blockdev.Holder // nil: no block volumes
+	Devices *blockdev.Manager // nil: no block volumes
 }
 
 // root answers with the folder of a pool.
-func (h *Holder) root(ctx context.Context, r *rootRequest) (*rootAnswer, error) {
+func (h *Server) root(ctx context.Context, r *rootRequest) (*rootAnswer, error) {
 	p, err := h.Catalog.Pool(r.Pool)
 	if err != nil {
 		return nil, status.Error(codes.NotFound, err.Error())
@@ -82,13 +82,13 @@ var description = grpc.ServiceDesc{
 			if err := decode(r); err != nil {
 				return nil, err
 			}
-			return server.(*Holder).root(ctx, r)
+			return server.(*Server).root(ctx, r)
 		},
 	}),
 }
 
 // Serve answers on a unix socket that only root can use, until the context ends.
-func (h *Holder) Serve(ctx context.Context, path string) error {
+func (h *Server) Serve(ctx context.Context, path string) error {
 	s := grpc.NewServer()
 	s.RegisterService(&description, h)
 	return socket.Serve(ctx, s, path)

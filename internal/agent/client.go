@@ -81,8 +81,8 @@ func (c *Client) Pending(ctx context.Context, address, audience string, q Pendin
 	return p, c.post(ctx, "http://"+address+PathPending, audience, q, keys, &p)
 }
 
-// Forgive has an agent take back what its brick holds against another.
-func (c *Client) Forgive(ctx context.Context, address, audience string, q ForgiveRequest, keys Keys) error {
+// ClearPending has an agent take back what its brick holds against another.
+func (c *Client) ClearPending(ctx context.Context, address, audience string, q ClearPendingRequest, keys Keys) error {
 	return c.post(ctx, "http://"+address+PathForgive, audience, q, keys, nil)
 }
 

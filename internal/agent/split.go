@@ -48,8 +48,8 @@ type Entry struct {
 	Blames map[string][]Kind `json:"blames"`
 }
 
-// ForgiveRequest has a brick hold no more against another one that it has a file wrong.
-type ForgiveRequest struct {
+// ClearPendingRequest has a brick hold no more against another one that it has a file wrong.
+type ClearPendingRequest struct {
 	ID    string `json:"id"`
 	Brick string `json:"brick"` // its name in the pool's graphs
 	Kinds []Kind `json:"kinds"`

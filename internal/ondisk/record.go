@@ -12,9 +12,9 @@ import (
 // in a container can change user attributes of the volume's folder, but not these.
 const Attribute = "trusted.atoll.volume"
 
-// Own is the folder of a brick that GlusterFS keeps to itself: what is on and in it is
+// GlusterDir is the folder of a brick that GlusterFS keeps to itself: what is on and in it is
 // this brick's alone, and is not healed.
-const Own = ".glusterfs"
+const GlusterDir = ".glusterfs"
 
 // FreshAttribute is on Own of a brick that was made empty, until what its set has is on
 // the brick.

@@ -144,10 +144,10 @@ func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	if r.Changes, err = a.try(ctx, p, before, objects); err != nil {
+	if r.Changes, err = a.dryRun(ctx, p, before, objects); err != nil {
 		return r, err
 	}
-	gone, err := a.gone(ctx, p, before.objects, objects)
+	gone, err := a.findStale(ctx, p, before.objects, objects)
 	r.Changes = append(r.Changes, gone...)
 	return r, err
 }
@@ -167,7 +167,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	tried, err := a.try(ctx, p, before, objects)
+	tried, err := a.dryRun(ctx, p, before, objects)
 	if err != nil {
 		return r, err
 	}
@@ -182,7 +182,7 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if r.Changes, err = a.write(ctx, objects, tried); err != nil {
 		return r, fmt.Errorf("applying pool %s: %w", p.Name, err)
 	}
-	gone, err := a.gone(ctx, p, before.objects, objects)
+	gone, err := a.findStale(ctx, p, before.objects, objects)
 	if err != nil {
 		return r, err
 	}

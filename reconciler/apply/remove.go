@@ -72,7 +72,7 @@ func (a *Applier) Remove(ctx context.Context, namespace, pool string) (Result, e
 	if err != nil {
 		return r, err
 	}
-	all, err := a.gone(ctx, p, was.objects, nil)
+	all, err := a.findStale(ctx, p, was.objects, nil)
 	if err != nil {
 		return r, err
 	}

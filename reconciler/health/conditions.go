@@ -24,7 +24,7 @@ func Fill(s *v1alpha1.PoolStatus, pool *schema.Pool, bricks []Brick) {
 		if b.Online {
 			online++
 		}
-		if b.Known {
+		if b.AgentReachable {
 			known++
 		}
 		s.Backlog += b.Backlog
@@ -35,7 +35,7 @@ func Fill(s *v1alpha1.PoolStatus, pool *schema.Pool, bricks []Brick) {
 	s.BricksOnline = fmt.Sprintf("%d/%d", online, len(bricks))
 	size := max(1, pool.Spec.SetSize())
 	for set := range slices.Chunk(bricks, size) {
-		if least := smallest(pool, set); least.Known {
+		if least := smallest(pool, set); least.AgentReachable {
 			s.SizeBytes += int64(least.Size) * parts(pool)
 			s.FreeBytes += int64(least.Free) * parts(pool)
 		}
@@ -83,7 +83,7 @@ func smallest(pool *schema.Pool, set []Brick) Brick {
 	}
 	var least Brick
 	for _, b := range set {
-		if b.Known && (!least.Known || b.Free < least.Free) {
+		if b.AgentReachable && (!least.AgentReachable || b.Free < least.Free) {
 			least = b
 		}
 	}
@@ -139,7 +139,7 @@ func healed(bricks []Brick) metav1.Condition {
 	known, fresh := 0, 0
 	for _, b := range bricks {
 		backlog, splits = backlog+b.Backlog, max(splits, b.SplitBrain)
-		if b.Known {
+		if b.AgentReachable {
 			known++
 		}
 		if b.Fresh {
@@ -167,7 +167,7 @@ func enforced(pool *schema.Pool, bricks []Brick) metav1.Condition {
 	}
 	var not []string
 	for _, b := range bricks {
-		if !b.Known {
+		if !b.AgentReachable {
 			return condition(kind, metav1.ConditionUnknown, v1alpha1.ReasonUnknown, fmt.Sprintf("the agent of brick %d does not answer", b.Index))
 		}
 		if !b.Enforced {

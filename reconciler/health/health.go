@@ -32,19 +32,19 @@ type Brick struct {
 	Pod string // its name, "" when there is none
 	UID types.UID
 	Set int
-	// Back is when its pod became ready.
-	Back time.Time
-	// Calm is since when nothing was to be healed from it, as its agent has seen it, in a pool
+	// ReadySince is when its pod became ready.
+	ReadySince time.Time
+	// HealedSince is since when nothing was to be healed from it, as its agent has seen it, in a pool
 	// with a tiebreaker; zero in others, and when that is not known.
-	Calm time.Time
-	// Known tells that its agent has answered; what follows is from that.
-	Known    bool
-	Fresh    bool
-	Enforced bool
-	Empty    bool
-	Size     uint64
-	Free     uint64
-	Promised *agent.Promised
+	HealedSince time.Time
+	// AgentReachable tells that its agent has answered; what follows is from that.
+	AgentReachable bool
+	Fresh          bool
+	Enforced       bool
+	Empty          bool
+	Size           uint64
+	Free           uint64
+	Promised       *agent.Promised
 }
 
 // Bricks looks at all bricks of a native pool, as they stand in its document.
@@ -93,7 +93,7 @@ func fromPod(p *corev1.Pod, update string) Brick {
 	b.Phase = v1alpha1.PhaseStarting
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			b.Back = c.LastTransitionTime.Time
+			b.ReadySince = c.LastTransitionTime.Time
 		}
 	}
 	for _, c := range p.Status.InitContainerStatuses {
@@ -156,11 +156,11 @@ func ask(ctx context.Context, all []Brick, pool *schema.Pool) {
 			}
 			continue
 		}
-		b.Known, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
+		b.AgentReachable, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
 		b.Backlog, b.SplitBrain, b.Size, b.Free = int64(s.Backlog), int64(s.SplitBrain), s.Size, s.Free
 		b.Promised = s.Promised
 		if s.Calm != nil && pool.Spec.Tiebreaker != nil { // how long, as clocks need not agree
-			b.Calm = time.Now().Add(-time.Duration(*s.Calm) * time.Second)
+			b.HealedSince = time.Now().Add(-time.Duration(*s.Calm) * time.Second)
 		}
 		switch {
 		case !s.Online && b.Phase == v1alpha1.PhaseOffline:

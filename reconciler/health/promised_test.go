@@ -11,9 +11,9 @@ import (
 // TestPromised adds up what agents tell: folders once, blocks by sets.
 func TestPromised(t *testing.T) {
 	brick := func(online bool, folders, blocks int64) Brick {
-		return Brick{BrickStatus: v1alpha1.BrickStatus{Online: online}, Known: true, Promised: &agent.Promised{Folders: folders, Blocks: blocks}}
+		return Brick{BrickStatus: v1alpha1.BrickStatus{Online: online}, AgentReachable: true, Promised: &agent.Promised{Folders: folders, Blocks: blocks}}
 	}
-	old := Brick{BrickStatus: v1alpha1.BrickStatus{Online: true}, Known: true} // its agent does not tell
+	old := Brick{BrickStatus: v1alpha1.BrickStatus{Online: true}, AgentReachable: true} // its agent does not tell
 	const unknown = -1
 	for name, test := range map[string]struct {
 		bricks []Brick

@@ -55,8 +55,8 @@ type Reconciler struct {
 	// of bricks that has to wait is called stuck.
 	Attentive, RollDeadline time.Duration
 
-	drawings drawings
-	settled  settled
+	drawings renderCache
+	settled  appliedCache
 }
 
 // owned are the conditions that only a Reconciler writes.
@@ -167,7 +167,7 @@ func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 	var errs []error
 	for _, d := range found.Diagnostics {
 		if d.Severity == schema.SeverityError {
-			errs = append(errs, fmt.Errorf("%s: %s", d.Path, d.Words()))
+			errs = append(errs, fmt.Errorf("%s: %s", d.Path, d.Text()))
 		}
 	}
 	if len(found.Documents) != 1 && len(errs) == 0 {

@@ -77,9 +77,9 @@ func InUse(ctx context.Context, c client.Reader, namespace string, pool *schema.
 	}
 	for _, b := range bricks {
 		switch {
-		case b.Known && !b.Empty:
+		case b.AgentReachable && !b.Empty:
 			return fmt.Sprintf("brick %d (%s) has files that belong to no persistent volume; remove them through a mount, or set deletionPolicy: Orphan", b.Index, b.Place), nil
-		case !b.Known:
+		case !b.AgentReachable:
 			return fmt.Sprintf("brick %d (%s) cannot be asked whether it has files (annotation %s: %s goes on without): %s", b.Index, b.Place, apply.AllowAnnotation, withoutAsking, b.Message), nil
 		}
 	}

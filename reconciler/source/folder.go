@@ -28,9 +28,9 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Mark is on the inventories of pools that came from a folder: only these are removed when
+// FolderSource is on the inventories of pools that came from a folder: only these are removed when
 // their document goes.
-const Mark = "folder"
+const FolderSource = "folder"
 
 // Folder follows the documents of a folder.
 type Folder struct {
@@ -120,7 +120,7 @@ func (f *Folder) pool(ctx context.Context, document *schema.Pool) {
 		return
 	}
 	o.Status = before
-	if _, err := f.Pools.Follow(ctx, reconcile.Request{NamespacedName: name}, o, document, Mark); err != nil {
+	if _, err := f.Pools.Follow(ctx, reconcile.Request{NamespacedName: name}, o, document, FolderSource); err != nil {
 		f.say(name.String(), err.Error())
 	}
 	if err := f.save(ctx, name, before, o.Status); err != nil {
@@ -136,7 +136,7 @@ func (f *Folder) pool(ctx context.Context, document *schema.Pool) {
 // prune removes pools whose documents have gone, when they say deletionPolicy: Delete and
 // nothing is on them.
 func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error {
-	applied, err := f.Pools.Applier.Applied(ctx, "", Mark)
+	applied, err := f.Pools.Applier.Applied(ctx, "", FolderSource)
 	if err != nil {
 		return err
 	}

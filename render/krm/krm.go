@@ -107,7 +107,7 @@ func withoutBookkeeping(item *yaml.RNode) (string, error) {
 
 func result(d schema.Diagnostic) *framework.Result {
 	return &framework.Result{
-		Message:  d.Words(),
+		Message:  d.Text(),
 		Severity: framework.Severity(d.Severity),
 		ResourceRef: &yaml.ResourceIdentifier{
 			TypeMeta: yaml.TypeMeta{APIVersion: schema.APIVersion, Kind: schema.Kind},

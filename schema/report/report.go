@@ -104,7 +104,7 @@ func github(w io.Writer, s Summary) error {
 // message is a diagnostic without its position.
 func message(d schema.Diagnostic) string {
 	if d.Path == "" {
-		return d.Words()
+		return d.Text()
 	}
-	return d.Path + ": " + d.Words()
+	return d.Path + ": " + d.Text()
 }

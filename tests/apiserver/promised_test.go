@@ -18,7 +18,7 @@ import (
 // are on both, once, and each block volume, though the other set has a pointer to some.
 func TestPromised(t *testing.T) {
 	s := serve(operate(t), 6)
-	root, err := beneath.Open(s.bricks.Mount("volumes", volfile.BlockClient))
+	root, err := safepath.Open(s.bricks.Mount("volumes", volfile.BlockClient))
 	s.must(err)
 	defer root.Close()
 	folders, blocks := backend.Subdirectory{Root: root}, backend.Block{Root: root}

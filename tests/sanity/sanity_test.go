@@ -45,7 +45,7 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	d := &driver.Driver{
 		Version: "test", NodeID: "node", KubeletRoot: kubelet, Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true, Node: true,
 		Nodes:  func(_ context.Context, name string) (bool, error) { return name == "node", nil },
-		Blocks: &devices.Holder{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
+		Blocks: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
 	}
 	endpoint = "unix://" + filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())

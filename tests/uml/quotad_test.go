@@ -43,7 +43,7 @@ func TestExternalQuota(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- d.Run(ctx) }()
 	pool := backend.Subdirectory{Root: root}
-	if _, err := pool.Create(ctx, backend.Claim{Request: "v", Name: "v", Size: 16 * mib, Reclaim: "Delete"}); err != nil {
+	if _, err := pool.Create(ctx, backend.CreateRequest{Request: "v", Name: "v", Size: 16 * mib, Reclaim: "Delete"}); err != nil {
 		t.Fatal(err)
 	}
 	at := filepath.Join(g.Mounted("vol1"), pool.Folder("v"))

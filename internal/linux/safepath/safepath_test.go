@@ -105,7 +105,7 @@ func TestAttributes(t *testing.T) {
 func TestAttributesOfNothing(t *testing.T) {
 	d, _ := root(t)
 	must(t, d.Mkdir("a", 0o700))
-	e, err := d.Look("a")
+	e, err := d.OpenPath("a")
 	must(t, err)
 	must(t, e.Close())
 	if names, err := e.Attributes("trusted."); err == nil {

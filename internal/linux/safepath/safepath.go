@@ -38,8 +38,8 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 	return &Dir{Entry{f}}, nil
 }
 
-// Look opens a file or folder below, whatever it is.
-func (d *Dir) Look(name string) (*Entry, error) {
+// OpenPath opens a file or folder below, whatever it is.
+func (d *Dir) OpenPath(name string) (*Entry, error) {
 	f, err := d.open(name, unix.O_PATH)
 	if err != nil {
 		return nil, err
@@ -53,13 +53,13 @@ func (d *Dir) Create(name string, mode uint32) (*os.File, error) {
 	return d.openAs(name, unix.O_RDWR|unix.O_CREAT, mode)
 }
 
-// Write opens a file below for reading and writing; fs.ErrNotExist. Close it.
-func (d *Dir) Write(name string) (*os.File, error) {
+// OpenRDWR opens a file below for reading and writing; fs.ErrNotExist. Close it.
+func (d *Dir) OpenRDWR(name string) (*os.File, error) {
 	return d.openAs(name, unix.O_RDWR, 0)
 }
 
-// Read opens a folder below for reading, as ioctl(2) and the like want it. Close it.
-func (d *Dir) Read(name string) (*os.File, error) {
+// OpenDir opens a folder below for reading, as ioctl(2) and the like want it. Close it.
+func (d *Dir) OpenDir(name string) (*os.File, error) {
 	return d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
 }
 
@@ -198,7 +198,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 
 // Names lists the folder, in no order.
 func (d *Dir) Names() ([]string, error) {
-	listing, err := d.Read(".")
+	listing, err := d.OpenDir(".")
 	if err != nil {
 		return nil, err
 	}

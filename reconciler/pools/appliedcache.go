@@ -12,22 +12,22 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/apply"
 )
 
-// settled remembers how the objects of pools were when all of them were as they should be,
+// appliedCache remembers how the objects of pools were when all of them were as they should be,
 // so that pools that nobody has touched cost no requests. What it remembers is never more
 // than that: it is compared with what the cluster has, every time.
-type settled struct {
+type appliedCache struct {
 	mu    sync.Mutex
 	pools map[ctrl.Request]string
 }
 
-func (s *settled) forget(pool ctrl.Request) {
+func (s *appliedCache) forget(pool ctrl.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pools, pool)
 }
 
 // is tells whether a pool's objects are as they were when all was as it should be.
-func (s *settled) is(pool ctrl.Request, now string) bool {
+func (s *appliedCache) is(pool ctrl.Request, now string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return now != "" && s.pools[pool] == now
@@ -36,7 +36,7 @@ func (s *settled) is(pool ctrl.Request, now string) bool {
 // note remembers how objects are after a run: as they were before it, when it has found
 // nothing to write, or as they were when it had written them, when that was all of them. If
 // it wrote some, it is not known what else was written meanwhile: the next run looks.
-func (s *settled) note(pool ctrl.Request, before, revision string, done apply.Result) {
+func (s *appliedCache) note(pool ctrl.Request, before, revision string, done apply.Result) {
 	states, written := []string{revision}, 0
 	for _, c := range done.Changes {
 		switch {
@@ -64,7 +64,7 @@ func (s *settled) note(pool ctrl.Request, before, revision string, done apply.Re
 
 // fingerprint is another one whenever somebody has changed an object of the pool; "" when
 // one of them is not there.
-func fingerprint(ctx context.Context, c client.Reader, d *drawing) string {
+func fingerprint(ctx context.Context, c client.Reader, d *rendered) string {
 	all := []string{d.revision}
 	for _, object := range d.objects {
 		is := &metav1.PartialObjectMetadata{}

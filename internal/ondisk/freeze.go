@@ -6,20 +6,20 @@ import "fmt"
 // at the pool: a file of Asks carries the question in one attribute, which who asks writes
 // again and again, and the answer in another one, which the node writes.
 
-// Asks is the folder of a pool for these files. They are called <volume>.<random>.
-const Asks = Blocks + "/asks"
+// FreezeRequests is the folder of a pool for these files. They are called <volume>.<random>.
+const FreezeRequests = Blocks + "/asks"
 
 // Attributes of such a file.
 const (
-	AskAttribute    = "trusted.atoll.ask"
-	AnswerAttribute = "trusted.atoll.answer"
+	FreezeRequestAttribute = "trusted.atoll.ask"
+	FreezeStatusAttribute  = "trusted.atoll.answer"
 )
 
-// Ask is the question, in JSON.
-type Ask struct {
+// FreezeRequest is the question, in JSON.
+type FreezeRequest struct {
 	Version int `json:"v"`
-	// Beat counts up for as long as somebody waits: a node goes on when it does not.
-	Beat int64 `json:"beat"`
+	// Heartbeat counts up for as long as somebody waits: a node goes on when it does not.
+	Heartbeat int64 `json:"beat"`
 	// Copied says that the copy is complete: was nothing written all the time?
 	Copied bool `json:"copied,omitempty"`
 }
@@ -36,36 +36,36 @@ const (
 	Refused  State = "refused"  // it could not be stopped
 )
 
-// Answer is the answer, in JSON.
-type Answer struct {
+// FreezeStatus is the answer, in JSON.
+type FreezeStatus struct {
 	Version int    `json:"v"`
 	Node    string `json:"node"`
 	State   State  `json:"state"`
 	Why     string `json:"why,omitempty"`
 }
 
-// DecodeAsk is strict, as Decode is.
-func DecodeAsk(text []byte) (Ask, error) {
-	var a Ask
+// DecodeFreezeRequest is strict, as Decode is.
+func DecodeFreezeRequest(text []byte) (FreezeRequest, error) {
+	var a FreezeRequest
 	err := decode(text, &a, "the question to a node")
 	return a, versioned(err, a.Version)
 }
 
 // Encode writes the question.
-func (a Ask) Encode() ([]byte, error) {
+func (a FreezeRequest) Encode() ([]byte, error) {
 	a.Version = Version
 	return encode(a, "a question to a node")
 }
 
-// DecodeAnswer is strict, as Decode is.
-func DecodeAnswer(text []byte) (Answer, error) {
-	var a Answer
+// DecodeFreezeStatus is strict, as Decode is.
+func DecodeFreezeStatus(text []byte) (FreezeStatus, error) {
+	var a FreezeStatus
 	err := decode(text, &a, "the answer of a node")
 	return a, versioned(err, a.Version)
 }
 
 // Encode writes the answer.
-func (a Answer) Encode() ([]byte, error) {
+func (a FreezeStatus) Encode() ([]byte, error) {
 	a.Version = Version
 	return encode(a, "an answer to who asked")
 }

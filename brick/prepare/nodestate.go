@@ -13,14 +13,14 @@ import (
 // memoryFile is what a node remembers of a brick, in the folder that is given for it.
 const memoryFile = "brick.json"
 
-// memory says that a brick was made: if it is missing later, its disk is.
-type memory struct {
+// nodeState says that a brick was made: if it is missing later, its disk is.
+type nodeState struct {
 	VolumeID   uuid.UUID `json:"volumeID"`
 	Place      string    `json:"place"` // device or folder of the document
 	Generation int       `json:"generation"`
 }
 
-func (b Brick) memory() memory { return memory{b.VolumeID, b.Place, b.Generation} }
+func (b Brick) nodeState() nodeState { return nodeState{b.VolumeID, b.Place, b.Generation} }
 
 // inState works in the folder of the node's memory, if there is one.
 func (b Brick) inState(work func(root *os.Root) error) error {
@@ -44,7 +44,7 @@ func (b Brick) notRemembered(root *os.Root) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var m memory
+	var m nodeState
 	if err == nil {
 		err = json.Unmarshal(text, &m)
 	}
@@ -62,7 +62,7 @@ func (b Brick) notRemembered(root *os.Root) error {
 func (b Brick) remember() error { return b.inState(b.write) }
 
 func (b Brick) write(root *os.Root) error {
-	text, err := json.Marshal(b.memory())
+	text, err := json.Marshal(b.nodeState())
 	if err != nil {
 		return err
 	}

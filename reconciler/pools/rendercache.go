@@ -15,9 +15,9 @@ import (
 	pool "github.com/atoll-storage/atoll/schema"
 )
 
-// drawing is what follows from a document alone, and is worth remembering: pools are looked
+// rendered is what follows from a document alone, and is worth remembering: pools are looked
 // at far more often than they change.
-type drawing struct {
+type rendered struct {
 	of       string // the document, in JSON
 	revision string
 	objects  []object
@@ -36,15 +36,15 @@ type reading struct {
 	err      error
 }
 
-// drawings are remembered by pool.
-type drawings struct {
+// renderCache are remembered by pool.
+type renderCache struct {
 	mu       sync.Mutex
 	readings map[ctrl.Request]reading
-	drawings map[ctrl.Request]*drawing
+	drawings map[ctrl.Request]*rendered
 }
 
 // read is package schema's reading of a resource, done once for each version of it.
-func (d *drawings) read(ctx context.Context, req ctrl.Request, o v1alpha1.Object) (*pool.Pool, error) {
+func (d *renderCache) read(ctx context.Context, req ctrl.Request, o v1alpha1.Object) (*pool.Pool, error) {
 	of := fmt.Sprint(o.GetUID(), o.GetGeneration(), o.GetLabels(), described(o.GetAnnotations()))
 	d.mu.Lock()
 	known := d.readings[req]
@@ -66,7 +66,7 @@ func (d *drawings) read(ctx context.Context, req ctrl.Request, o v1alpha1.Object
 }
 
 // draw gives the drawing of a document; render renders it, when that is not known.
-func (d *drawings) draw(req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error)) (*drawing, error) {
+func (d *renderCache) draw(req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error)) (*rendered, error) {
 	text, err := json.Marshal(document)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (d *drawings) draw(req ctrl.Request, document *pool.Pool, render func() (ap
 	if err != nil {
 		return nil, err
 	}
-	now := &drawing{of: string(text)}
+	now := &rendered{of: string(text)}
 	if now.revision, err = p.Revision(); err != nil {
 		return nil, err
 	}
@@ -91,14 +91,14 @@ func (d *drawings) draw(req ctrl.Request, document *pool.Pool, render func() (ap
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.drawings == nil {
-		d.drawings = map[ctrl.Request]*drawing{}
+		d.drawings = map[ctrl.Request]*rendered{}
 	}
 	d.drawings[req] = now
 	return now, nil
 }
 
 // forget forgets a pool that has gone.
-func (d *drawings) forget(req ctrl.Request) {
+func (d *renderCache) forget(req ctrl.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.readings, req)

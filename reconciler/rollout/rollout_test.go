@@ -14,7 +14,7 @@ import (
 func pool(change func(b []health.Brick)) []health.Brick {
 	var all []health.Brick
 	for i := range 6 {
-		all = append(all, health.Brick{BrickStatus: v1alpha1.BrickStatus{Index: i, Online: true}, Pod: "p", Set: i / 3, Known: true})
+		all = append(all, health.Brick{BrickStatus: v1alpha1.BrickStatus{Index: i, Online: true}, Pod: "p", Set: i / 3, AgentReachable: true})
 	}
 	change(all)
 	return all
@@ -39,16 +39,16 @@ func TestNext(t *testing.T) {
 		"something is to be healed":        {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, false, -1, "7 entries"},
 		"something is healed, forced":      {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, true, 4, ""},
 		"one is being filled":              {func(b []health.Brick) { b[4].Outdated, b[0].Fresh = true, true }, false, -1, "brick 0"},
-		"another is back just now":         {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled.Add(1) }, false, -1, "brick 3"},
-		"that, forced":                     {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled.Add(1) }, true, -1, "brick 3"},
-		"that, of another set":             {func(b []health.Brick) { b[4].Outdated, b[0].Back = true, settled.Add(1) }, false, 4, ""},
-		"another is back for a while":      {func(b []health.Brick) { b[4].Outdated, b[3].Back = true, settled }, false, 4, ""},
-		"another is healed just now":       {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled.Add(1) }, false, -1, "brick 3"},
-		"it is itself":                     {func(b []health.Brick) { b[4].Outdated, b[4].Calm = true, settled.Add(1) }, false, -1, "brick 4"},
-		"that, of another set, was healed": {func(b []health.Brick) { b[4].Outdated, b[0].Calm = true, settled.Add(1) }, false, 4, ""},
-		"that, healed, forced":             {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled.Add(1) }, true, 4, ""},
-		"another is healed for a while":    {func(b []health.Brick) { b[4].Outdated, b[3].Calm = true, settled }, false, 4, ""},
-		"an agent is silent":               {func(b []health.Brick) { b[4].Outdated, b[0].Known = true, false }, false, -1, "agent of brick 0"},
+		"another is back just now":         {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled.Add(1) }, false, -1, "brick 3"},
+		"that, forced":                     {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled.Add(1) }, true, -1, "brick 3"},
+		"that, of another set":             {func(b []health.Brick) { b[4].Outdated, b[0].ReadySince = true, settled.Add(1) }, false, 4, ""},
+		"another is back for a while":      {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled }, false, 4, ""},
+		"another is healed just now":       {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled.Add(1) }, false, -1, "brick 3"},
+		"it is itself":                     {func(b []health.Brick) { b[4].Outdated, b[4].HealedSince = true, settled.Add(1) }, false, -1, "brick 4"},
+		"that, of another set, was healed": {func(b []health.Brick) { b[4].Outdated, b[0].HealedSince = true, settled.Add(1) }, false, 4, ""},
+		"that, healed, forced":             {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled.Add(1) }, true, 4, ""},
+		"another is healed for a while":    {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled }, false, 4, ""},
+		"an agent is silent":               {func(b []health.Brick) { b[4].Outdated, b[0].AgentReachable = true, false }, false, -1, "agent of brick 0"},
 		"one without a pod comes back new": {func(b []health.Brick) { b[4].Outdated, b[4].Online, b[4].Pod = true, false, "" }, false, -1, "brick 4"},
 	} {
 		d := Next(pool(test.change), test.force, settled)

@@ -38,13 +38,13 @@ func (h *Healer) noteLacking(ctx context.Context, sets gluster.Healers, others [
 	founders := h.founders()
 	for i, b := range others {
 		joining := states[i].Joining
-		if joining == "" || h.accused(b.Name) == joining || slices.Contains(founders, joining) {
+		if joining == "" || h.pendingMarked(b.Name) == joining || slices.Contains(founders, joining) {
 			continue
 		}
 		if known, err := h.known(ctx, sets); err != nil || !known {
 			return err
 		}
-		if err := h.accuse(b.Name); err != nil {
+		if err := h.markPending(b.Name); err != nil {
 			return err
 		}
 		h.mu.Lock()
@@ -57,8 +57,8 @@ func (h *Healer) noteLacking(ctx context.Context, sets gluster.Healers, others [
 	return nil
 }
 
-// accused is as which another brick was accused last.
-func (h *Healer) accused(brick string) string {
+// pendingMarked is as which another brick was accused last.
+func (h *Healer) pendingMarked(brick string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lacks[brick]
@@ -89,12 +89,12 @@ func (h *Healer) known(ctx context.Context, sets gluster.Healers) (bool, error) 
 	return !in, nil
 }
 
-// accuse notes that another brick, which was made empty and serves nobody yet, lacks the
+// markPending notes that another brick, which was made empty and serves nobody yet, lacks the
 // root's metadata and all entries. Clients do not read it there then, and the self-heal
 // daemon, which finds it in the index, brings what is below as well. That something is
 // pending for the brick already is not enough: it would be about what has changed while
 // the brick was away.
-func (h *Healer) accuse(brick string) error {
+func (h *Healer) markPending(brick string) error {
 	if err := h.list(); err != nil {
 		return fmt.Errorf("noting the root in the brick's index: %w", err)
 	}
@@ -145,7 +145,7 @@ func (h *Healer) list() error {
 	}
 	entries := []string{indices + "/xattrop/" + rootID}
 	for _, name := range names {
-		if name != ondisk.Own {
+		if name != ondisk.GlusterDir {
 			entries = append(entries, changed+"/"+name)
 		}
 	}

@@ -84,14 +84,14 @@ func obstacle(bricks []health.Brick, one *health.Brick, force bool, settled time
 		switch {
 		case !b.Online && (!force || b.Set == one.Set):
 			return fmt.Sprintf("brick %d (%s) is not online", b.Index, b.Place)
-		case b.Back.After(settled) && b.Set == one.Set:
+		case b.ReadySince.After(settled) && b.Set == one.Set:
 			return fmt.Sprintf("brick %d (%s) is back just now, and nodes lock their block volumes there", b.Index, b.Place)
 		case force:
-		case !b.Known:
+		case !b.AgentReachable:
 			return fmt.Sprintf("the agent of brick %d (%s) does not answer", b.Index, b.Place)
 		case b.Fresh || b.Backlog > 0:
 			return fmt.Sprintf("%d entries are to be healed from brick %d (%s)", b.Backlog, b.Index, b.Place)
-		case b.Calm.After(settled) && b.Set == one.Set:
+		case b.HealedSince.After(settled) && b.Set == one.Set:
 			return fmt.Sprintf("all has been healed from brick %d (%s) for a moment only, and the tiebreaker may not know yet", b.Index, b.Place)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/atoll-storage/atoll/render"
 )
 
-// gone lists what the inventory has and the pool has no more, and what becomes of it.
-func (a *Applier) gone(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
+// findStale lists what the inventory has and the pool has no more, and what becomes of it.
+func (a *Applier) findStale(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	for _, r := range before {
 		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return same(r, referenceTo(o)) }) {

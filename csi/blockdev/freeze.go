@@ -27,8 +27,8 @@ const (
 )
 
 // Answer answers questions until the context ends.
-func (h *Holder) Answer(ctx context.Context) error {
-	return h.eachPool(ctx, askEvery, func(pool string, volumes []*held) {
+func (h *Manager) Answer(ctx context.Context) error {
+	return h.eachPool(ctx, askEvery, func(pool string, volumes []*attachment) {
 		here := attachedOf(volumes)
 		if len(here) == 0 {
 			return
@@ -40,8 +40,8 @@ func (h *Holder) Answer(ctx context.Context) error {
 }
 
 // attachedOf gives the volumes that this node has, by name.
-func attachedOf(volumes []*held) map[string]*held {
-	here := map[string]*held{}
+func attachedOf(volumes []*attachment) map[string]*attachment {
+	here := map[string]*attachment{}
 	for _, one := range volumes {
 		if one.attached.Load() {
 			here[one.name] = one
@@ -51,7 +51,7 @@ func attachedOf(volumes []*held) map[string]*held {
 }
 
 // look begins to answer the questions of a pool that are new.
-func (h *Holder) look(ctx context.Context, pool string, here map[string]*held) error {
+func (h *Manager) look(ctx context.Context, pool string, here map[string]*attachment) error {
 	p, err := h.Catalog.Pool(pool)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (h *Holder) look(ctx context.Context, pool string, here map[string]*held) e
 	}
 	defer root.Close()
 	b := backend.Block{Root: root}
-	asks, err := b.Asks()
+	asks, err := b.FreezeRequests()
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (h *Holder) look(ctx context.Context, pool string, here map[string]*held) e
 		if _, known := h.asks.LoadOrStore(askKey{pool, ask}, true); known {
 			continue
 		}
-		asked, err := b.Asked(ask)
+		asked, err := b.OpenFreezeRequest(ask)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -99,7 +99,7 @@ func (h *Holder) look(ctx context.Context, pool string, here map[string]*held) e
 type askKey struct{ pool, ask string }
 
 // forget drops the questions of a pool that have gone.
-func (h *Holder) forget(pool string, asks map[string]string) {
+func (h *Manager) forget(pool string, asks map[string]string) {
 	h.asks.Range(func(k, _ any) bool {
 		key := k.(askKey)
 		if _, there := asks[key.ask]; key.pool == pool && !there {
@@ -110,7 +110,7 @@ func (h *Holder) forget(pool string, asks map[string]string) {
 }
 
 // answer answers one question, to its end.
-func (h *Holder) answer(ctx context.Context, one *held, asked *backend.Asked) error {
+func (h *Manager) answer(ctx context.Context, one *attachment, asked *backend.ReceivedFreeze) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	beats := follow(ctx, asked)
@@ -148,8 +148,8 @@ func (h *Holder) answer(ctx context.Context, one *held, asked *backend.Asked) er
 
 // follow reads a question again and again, and gives the latest one that differs from the one
 // before. It ends, and closes the question, when that was taken back.
-func follow(ctx context.Context, asked *backend.Asked) <-chan ondisk.Ask {
-	beats := make(chan ondisk.Ask, 1)
+func follow(ctx context.Context, asked *backend.ReceivedFreeze) <-chan ondisk.FreezeRequest {
+	beats := make(chan ondisk.FreezeRequest, 1)
 	go func() {
 		defer close(beats)
 		defer asked.Close()
@@ -158,8 +158,8 @@ func follow(ctx context.Context, asked *backend.Asked) <-chan ondisk.Ask {
 			if err != nil {
 				return
 			}
-			if a.Beat != last {
-				last = a.Beat
+			if a.Heartbeat != last {
+				last = a.Heartbeat
 				select {
 				case <-beats: // nobody has read the one before
 				default:
@@ -177,7 +177,7 @@ func follow(ctx context.Context, asked *backend.Asked) <-chan ondisk.Ask {
 }
 
 // next waits for the next beat; false when there is none for too long.
-func next(ctx context.Context, beats <-chan ondisk.Ask) (a ondisk.Ask, waits bool) {
+func next(ctx context.Context, beats <-chan ondisk.FreezeRequest) (a ondisk.FreezeRequest, waits bool) {
 	select {
 	case a, waits = <-beats:
 	case <-ctx.Done():
@@ -188,13 +188,13 @@ func next(ctx context.Context, beats <-chan ondisk.Ask) (a ondisk.Ask, waits boo
 
 // say answers. A pool that does not take the answer in time holds nobody up: who asks finds
 // that there is none.
-func (h *Holder) say(asked *backend.Asked, state ondisk.State, why error) {
-	answer := ondisk.Answer{Node: h.Node, State: state}
+func (h *Manager) say(asked *backend.ReceivedFreeze, state ondisk.State, why error) {
+	answer := ondisk.FreezeStatus{Node: h.Node, State: state}
 	if why != nil {
 		answer.Why = why.Error()
 	}
 	said := make(chan error, 1)
-	go func() { said <- asked.Answer(answer) }()
+	go func() { said <- asked.Reply(answer) }()
 	select {
 	case err := <-said:
 		if err != nil {

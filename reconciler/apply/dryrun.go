@@ -15,9 +15,9 @@ import (
 	"github.com/atoll-storage/atoll/render/plan"
 )
 
-// try has the API server take every object without keeping it. All that it refuses is
+// dryRun has the API server take every object without keeping it. All that it refuses is
 // told of at once.
-func (a *Applier) try(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
+func (a *Applier) dryRun(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	var errs []error
 	for _, o := range objects {
@@ -52,7 +52,7 @@ func (a *Applier) creates(ctx context.Context, o *unstructured.Unstructured) (bo
 
 // differs compares an object that may be there with what it would become.
 func (a *Applier) differs(ctx context.Context, p Pool, o *unstructured.Unstructured) (Change, error) {
-	if err := a.others(ctx, p, o); err != nil {
+	if err := a.checkOwnership(ctx, p, o); err != nil {
 		return Change{}, err
 	}
 	entry, is, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
@@ -72,9 +72,9 @@ func fields(is, merged *unstructured.Unstructured) []plan.Difference {
 	})
 }
 
-// others refuses to take over an object that is there and is not this pool's. Names of
+// checkOwnership refuses to take over an object that is there and is not this pool's. Names of
 // classes are the cluster's: a pool of the same name in another namespace has the same.
-func (a *Applier) others(ctx context.Context, p Pool, o *unstructured.Unstructured) error {
+func (a *Applier) checkOwnership(ctx context.Context, p Pool, o *unstructured.Unstructured) error {
 	if o.GetNamespace() != "" {
 		return nil // it is in the pool's namespace, under the pool's name
 	}

@@ -62,8 +62,8 @@ var (
 // to notice.
 const takeoverGrace = 3 * time.Second
 
-// Holder has the volumes of a node. What it has ends with it: its clients do.
-type Holder struct {
+// Manager has the volumes of a node. What it has ends with it: its clients do.
+type Manager struct {
 	Pools   Pools
 	Catalog catalog.Folder
 	Node    string
@@ -74,18 +74,18 @@ type Holder struct {
 	metrics metrics
 
 	mu   sync.Mutex
-	held map[string]*held
+	held map[string]*attachment
 	seen map[string]locked // by pool
 	asks sync.Map          // questions that are known, by askKey
 }
 
-// held is one volume. Its lock is held while it is worked on.
-type held struct {
+// attachment is one volume. Its lock is held while it is worked on.
+type attachment struct {
 	mu     sync.Mutex
 	pool   string
 	name   string
 	label  string
-	taken  *backend.Taken // nil: it is not attached
+	taken  *backend.LockedVolume // nil: it is not attached
 	device *os.File
 	lost   error // why nothing goes to the volume any more
 	fenced bool  // the device lets nothing through
@@ -104,14 +104,14 @@ const deviceFlags = loop.AutoClear | loop.DirectIO
 const busyLimit = 5 * time.Second
 
 // one finds a volume and locks it, or ErrBusy.
-func (h *Holder) one(ctx context.Context, pool, name string) (*held, error) {
+func (h *Manager) one(ctx context.Context, pool, name string) (*attachment, error) {
 	h.mu.Lock()
 	if h.held == nil {
-		h.held = map[string]*held{}
+		h.held = map[string]*attachment{}
 	}
 	key := pool + "/" + name
 	if h.held[key] == nil {
-		h.held[key] = &held{pool: pool, name: name, label: h.label(key)}
+		h.held[key] = &attachment{pool: pool, name: name, label: h.label(key)}
 	}
 	one := h.held[key]
 	h.mu.Unlock()
@@ -129,20 +129,20 @@ func (h *Holder) one(ctx context.Context, pool, name string) (*held, error) {
 
 // label is what the devices of a volume are called on this node. Several nodes may share a
 // kernel.
-func (h *Holder) label(key string) string {
+func (h *Manager) label(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return h.prefix() + hex.EncodeToString(sum[:12])
 }
 
 // prefix is of all labels of this node.
-func (h *Holder) prefix() string {
+func (h *Manager) prefix() string {
 	sum := sha256.Sum256([]byte(h.Node + " " + h.Dir))
 	return "atoll-" + hex.EncodeToString(sum[:6]) + "-"
 }
 
 // Start detaches what a former process has left: its clients have ended with it, so nothing
 // is behind those devices. One that is mounted goes when it is unmounted.
-func (h *Holder) Start() error {
+func (h *Manager) Start() error {
 	if err := h.thawLeft(); err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (h *Holder) Start() error {
 
 // Attach takes a volume for this node, or finds it taken. backend.ErrInUse while another
 // node has it.
-func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) {
+func (h *Manager) Attach(ctx context.Context, pool, name string) (Device, error) {
 	if !volumeid.IsPart(name) { // a path is made of it
 		return Device{}, fmt.Errorf("%w: %q cannot be a volume's name", backend.ErrNotFound, name)
 	}
@@ -184,7 +184,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 		if err == nil {
 			return d, nil
 		}
-		h.lose(one, err)
+		h.markLost(one, err)
 	}
 	if one.device != nil { // lost
 		if err := h.release(ctx, one); err != nil {
@@ -203,7 +203,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 	if err := h.begin(p, one); err != nil {
 		return Device{}, err
 	}
-	taken, err := backend.Block{Root: root}.Take(name)
+	taken, err := backend.Block{Root: root}.Lock(name)
 	if err != nil {
 		return Device{}, err
 	}
@@ -214,7 +214,7 @@ func (h *Holder) Attach(ctx context.Context, pool, name string) (Device, error) 
 }
 
 // attach makes a device of a volume that was taken.
-func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) error {
+func (h *Manager) attach(ctx context.Context, one *attachment, taken *backend.LockedVolume) error {
 	if before := taken.Before; before.Node != "" {
 		h.measures().takeover.WithLabelValues(one.pool).Inc()
 		h.Log.Info("taking over a volume that was not given back", "pool", one.pool, "volume", one.name, "node", before.Node, "since", before.Since, "epoch", before.Epoch)
@@ -240,7 +240,7 @@ func (h *Holder) attach(ctx context.Context, one *held, taken *backend.Taken) er
 	return nil
 }
 
-func (o *held) describe() (Device, error) {
+func (o *attachment) describe() (Device, error) {
 	v, a := o.taken.Volume, o.taken.Attachment()
 	info, err := o.taken.File.Stat()
 	if err != nil {
@@ -253,7 +253,7 @@ func (o *held) describe() (Device, error) {
 }
 
 // with does something with a volume that this node has.
-func (h *Holder) with(ctx context.Context, pool, name string, do func(*held) error) (Device, error) {
+func (h *Manager) with(ctx context.Context, pool, name string, do func(*attachment) error) (Device, error) {
 	one, err := h.one(ctx, pool, name)
 	if err != nil {
 		return Device{}, err
@@ -272,14 +272,14 @@ func (h *Holder) with(ctx context.Context, pool, name string, do func(*held) err
 }
 
 // Formatted notes that a file system was made on a volume, completely.
-func (h *Holder) Formatted(ctx context.Context, pool, name, fileSystem string) error {
-	_, err := h.with(ctx, pool, name, func(o *held) error { return o.taken.Formatted(fileSystem) })
+func (h *Manager) Formatted(ctx context.Context, pool, name, fileSystem string) error {
+	_, err := h.with(ctx, pool, name, func(o *attachment) error { return o.taken.Formatted(fileSystem) })
 	return err
 }
 
 // Grow makes the device as large as the volume is by now.
-func (h *Holder) Grow(ctx context.Context, pool, name string) (Device, error) {
-	return h.with(ctx, pool, name, func(o *held) error {
+func (h *Manager) Grow(ctx context.Context, pool, name string) (Device, error) {
+	return h.with(ctx, pool, name, func(o *attachment) error {
 		if err := o.taken.Extend(); err != nil {
 			return err
 		}
@@ -289,7 +289,7 @@ func (h *Holder) Grow(ctx context.Context, pool, name string) (Device, error) {
 
 // Detach gives a volume back; one that this node does not have is no error. ErrOpen as long
 // as its device is in use.
-func (h *Holder) Detach(ctx context.Context, pool, name string) error {
+func (h *Manager) Detach(ctx context.Context, pool, name string) error {
 	one, err := h.one(ctx, pool, name)
 	if err != nil {
 		return err
@@ -309,7 +309,7 @@ const releaseLimit = 5 * time.Second
 
 // release detaches the device, and then the volume. The file's lock goes with the last that
 // has it, which is the device.
-func (h *Holder) release(ctx context.Context, one *held) error {
+func (h *Manager) release(ctx context.Context, one *attachment) error {
 	path := one.device.Name()
 	if at, err := mountedAt(path); err != nil {
 		return err
@@ -344,7 +344,7 @@ func (h *Holder) release(ctx context.Context, one *held) error {
 
 // clear detaches the device and waits until it has no file: kernels do that when the last
 // who has it open closes it, which may be somebody who has only looked.
-func (h *Holder) clear(ctx context.Context, one *held) error {
+func (h *Manager) clear(ctx context.Context, one *attachment) error {
 	path := one.device.Name()
 	if err := errors.Join(loop.Detach(one.device), one.device.Close()); err != nil {
 		return err
