@@ -22,8 +22,8 @@ func TestPromised(t *testing.T) {
 	s.must(err)
 	defer root.Close()
 	folders, blocks := backend.Subdirectory{Root: root}, backend.Block{Root: root}
-	claim := func(name string, size int64) backend.Claim {
-		return backend.Claim{Request: name, Name: name, Size: size, Reclaim: schema.ReclaimDelete}
+	claim := func(name string, size int64) backend.CreateRequest {
+		return backend.CreateRequest{Request: name, Name: name, Size: size, Reclaim: schema.ReclaimDelete}
 	}
 	for i := range 3 {
 		_, err := folders.Create(t.Context(), claim(fmt.Sprintf("folder-%d", i), 1<<20))
