@@ -143,7 +143,7 @@ func (f *flags) setUp(m manager.Manager) error {
 			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, Attentive: f.attentive, RollDeadline: f.deadline},
 		})
 	}
-	recorder, err := events.NewRecorder(m, m.GetLogger(), f.events, name)
+	recorder, err := events.NewRecorder(m.GetLogger(), f.events, name, events.WithManager(m))
 	if err != nil {
 		return fmt.Errorf("making events: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/fluxcd/pkg/runtime/patch"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -47,7 +47,7 @@ type Reconciler struct {
 	client.Client
 	Applier *apply.Applier
 	Options render.Options       // of all pools; the namespace is each pool's own
-	Events  record.EventRecorder // nil makes no events
+	Events  events.EventRecorder // nil makes no events
 	Metrics helper.Metrics
 	// New makes an empty resource of the kind.
 	New func() v1alpha1.Object
@@ -278,7 +278,7 @@ func (r *Reconciler) tell(o v1alpha1.Object, before []metav1.Condition) {
 // event makes one, where pools are resources that can have events.
 func (r *Reconciler) event(o v1alpha1.Object, kind, reason, message string) {
 	if r.Events != nil {
-		r.Events.Event(o, kind, reason, message)
+		r.Events.Eventf(o, nil, kind, reason, "", "%s", message)
 	}
 }
 

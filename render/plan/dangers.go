@@ -183,7 +183,7 @@ func (c *Pool) layouts(was, is *schema.Spec) {
 }
 
 // immutableFields are the fields that an API server never changes on an object
-// that exists (Kubernetes 1.36, validation of storage and apps).
+// that exists (Kubernetes 1.37, validation of storage and apps).
 var immutableFields = map[string][]string{
 	"StorageClass": {"provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"},
 	"StatefulSet":  {"spec.serviceName", "spec.selector", "spec.podManagementPolicy", "spec.volumeClaimTemplates"},

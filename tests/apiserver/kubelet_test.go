@@ -26,27 +26,26 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// registered is what a kubelet was told of a driver. A real kubelet, which also has
-// it mount, is in tests of a whole cluster: the code of 1.36 that mounts cannot be
-// built with version 1.13 of the CSI specification.
+// registered is what the kubelet's plugin manager reports of a driver. A whole kubelet,
+// which also has the driver mount, runs in the tests of a cluster.
 type registered struct {
 	endpoint chan string
 	gone     chan string
 }
 
-func (r registered) ValidatePlugin(name, endpoint string, versions []string) error {
+func (r registered) ValidatePlugin(_ context.Context, name, endpoint string, versions []string) error {
 	if name != schema.DriverName || !slices.Contains(versions, "1.0.0") {
 		return fmt.Errorf("driver %s at %s with versions %v", name, endpoint, versions)
 	}
 	return nil
 }
 
-func (r registered) RegisterPlugin(_, endpoint string, _ []string, _ *time.Duration) error {
+func (r registered) RegisterPlugin(_ context.Context, _, endpoint string, _ []string, _ *time.Duration) error {
 	r.endpoint <- endpoint
 	return nil
 }
 
-func (r registered) DeRegisterPlugin(name, _ string) { r.gone <- name }
+func (r registered) DeRegisterPlugin(_ context.Context, name, _ string) { r.gone <- name }
 
 // TestRegistration has the driver found by the kubelet's own plugin manager, also
 // after it was killed, and forgotten when it ends.
