@@ -56,7 +56,7 @@ func BuildImages(ctx context.Context, project string, say func(string)) error {
 		list["docker.io/library/"+name+":v1"] = built[name] // to upgrade to
 	}
 	for ref, program := range map[string]string{
-		"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0":     "csi-provisioner",
+		"registry.k8s.io/sig-storage/csi-provisioner:v6.4.0":     "csi-provisioner",
 		"registry.k8s.io/sig-storage/csi-attacher:v4.13.0":       "csi-attacher",
 		"registry.k8s.io/sig-storage/csi-resizer:v2.3.0":         "csi-resizer",
 		"registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0":     "csi-snapshotter",
