@@ -3,54 +3,59 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint test test-fast test-gluster test-block test-csi test-apiserver test-cluster e2e e2e-k8s \
-  image-programs images cluster-up cluster-down demo bench fuzz clean
+.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block test-csi \
+  test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down demo bench fuzz clean
 .DEFAULT_GOAL := help
 
-help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-deps: ## install what tests and demo need from Debian packages (as root)
+deps: ## install the Debian packages that tests and demo need (as root)
 	@tests/deps.sh
 
-build: ## programs, in bin/
+build: ## build the programs into bin/
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
-generate: ## everything that is made from the CUE schema
+generate: ## regenerate everything derived from the CUE schema
 	$(GO) generate ./...
 
-lint: ## gofumpt, vet, staticcheck
+lint: lint-format lint-vet lint-static ## gofumpt, vet, staticcheck
+
+lint-format:
 	@unformatted=$$($(GO) tool gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted, run 'go tool gofumpt -w':"; echo "$$unformatted"; exit 1; fi
+
+lint-vet:
 	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
 	cd tests/bench && $(GO) vet -tags bench ./...
 	cd tests/apiserver && $(GO) vet -tags bench ./...
 	cd tests/sanity && $(GO) vet ./...
 
-test: deps lint test-fast test-gluster test-block test-csi test-apiserver test-cluster ## everything, fast first; skips are listed at the end
+lint-static:
+	$(GO) tool staticcheck ./...
 
-# Packages whose tests start real bricks and mounts.
-REAL := /tests/(gluster|pods|demo|csi|uml)$$
-# The cluster's has a target of its own, and so have the fences: they hang on time, and have
-# the machine for themselves.
-OWN := /tests/(e2e|block)$$
+# Suites run side by side; each has a log in .cache/test-NAME.log. ARGS are more arguments
+# for 'go test', such as ARGS='-run TestRace'. tests/README.md says what each suite proves.
+SUITES := GO=$(GO) $(GO) run ./tests/internal/runsuites
 
-test-fast: ## all that starts no daemons
-	@tests/run.sh fast $$($(GO) list ./... | grep -vE '$(REAL)|$(OWN)')
+test: deps ## all tests, side by side; failures and skips are listed at the end
+	@$(SUITES)
 
-test-gluster: ## real bricks, mounts and self-heal (root)
-	@tests/run.sh gluster $$($(GO) list ./... | grep -E '$(REAL)') -count=1 -timeout 20m
+test-fast: ## tests that start no daemons
+	@$(SUITES) fast -- $(ARGS)
 
-test-block: ## fences, faults, snapshots and databases of block volumes (root)
-	@tests/run.sh block -count=1 -timeout 40m ./tests/block
+test-gluster: ## real bricks, mounts, pods and self-heal (root)
+	@$(SUITES) gluster -- $(ARGS)
 
-test-csi: ## csi-sanity on every kind of pool (root)
-	@IN=tests/sanity tests/run.sh csi -count=1 ./...
+test-block: ## fencing, faults, snapshots and databases of block volumes (root)
+	@$(SUITES) block -- $(ARGS)
 
-# Programs of Kubernetes and others are built once, from modules that pin them: a changed
-# version in tests/cluster/binaries builds them again.
+test-csi: ## csi-sanity on every type of pool (root)
+	@$(SUITES) csi -- $(ARGS)
+
+# Programs of Kubernetes and others are built once, from modules that pin their versions. A
+# changed version in tests/cluster/binaries rebuilds them.
 PROGRAMS := $(CURDIR)/.cache/bin
 APISERVER := $(PROGRAMS)/kube-apiserver
 KUBERNETES := $(addprefix $(PROGRAMS)/,kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
@@ -89,43 +94,45 @@ $(PROGRAMS)/e2e.test: tests/cluster/binaries/kubernetes/go.mod
 
 CLUSTER := $(KUBERNETES) $(addprefix $(PROGRAMS)/,csi-provisioner csi-attacher csi-resizer csi-snapshotter snapshot-controller coredns)
 
+programs: $(CLUSTER)
+
 ARCHES ?= amd64 arm64
 
-image-programs: ## what the Dockerfile copies, for each of ARCHES
+image-programs: ## build the programs that the Dockerfile copies, for each of ARCHES
 	@for a in $(ARCHES); do mkdir -p $(BIN)/linux-$$a && \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$a $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/linux-$$a/ ./cmd/... || exit 1; done
 
-images: $(CLUSTER) ## container images for the test cluster, by the Dockerfile, without Docker (root)
+images: $(CLUSTER) ## build container images for the test cluster from the Dockerfile, without Docker (root)
 	@$(GO) run ./tests/cluster/atoll-cluster images
 
-cluster-up: deps images ## a Kubernetes cluster of three nodes on this machine (root)
+cluster-up: deps images ## start a Kubernetes cluster of three nodes on this machine (root)
 	@$(GO) build -o $(BIN)/atoll-cluster ./tests/cluster/atoll-cluster && $(BIN)/atoll-cluster up
 
-cluster-down: ## end it
+cluster-down: ## stop the cluster
 	@$(GO) run ./tests/cluster/atoll-cluster down
 
-test-cluster: images ## claims, pods and a fault on a real cluster (root)
-	@tests/run.sh cluster -count=1 -timeout 20m ./tests/e2e
+test-cluster: images ## claims, pods and one fault on a real cluster (root)
+	@$(SUITES) cluster -- $(ARGS)
 
-e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and faults on a real cluster; makes the table of docs/reliability.md (root)
-	@tests/run.sh e2e -count=1 -timeout 60m ./tests/e2e -full -report $(CURDIR)/.cache/reliability.md
+e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and faults on a real cluster; writes the table for docs/reliability.md (root)
+	@$(SUITES) e2e -- $(ARGS)
 
-e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; makes the tables of docs/conformance.md (root)
-	@tests/run.sh e2e-k8s -count=1 -timeout 170m ./tests/e2e -run TestKubernetesSuite -suite -report $(CURDIR)/.cache/conformance
+e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; writes the tables for docs/conformance.md (root)
+	@$(SUITES) e2e-k8s -- $(ARGS)
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
-	@IN=tests/apiserver ATOLL_KUBE_APISERVER=$(APISERVER) tests/run.sh apiserver -count=1 -timeout 20m .
+	@$(SUITES) apiserver -- $(ARGS)
 
-demo: deps ## from a pool document to data on a mounted volume (root)
+demo: deps ## go from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo
 
-bench: $(APISERVER) ## documents a second beside kubeconform, volumes, blocks beside folders, and pools beside Flux's applier
+bench: $(APISERVER) ## compare vet with kubeconform, block volumes with directories, and the reconciler with Flux's applier (root)
 	cd tests/bench && $(GO) test -run '^$$' -bench . -benchmem ./...
 	cd tests/bench && $(GO) test -tags bench -count=1 -timeout 60m -run TestBlocks -v . -plot $(CURDIR)/.cache/block-volumes.svg
 	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -tags bench -count=1 -timeout 30m -run TestConverge -v .
 
-fuzz: ## each fuzz target for half a minute
+fuzz: ## run each fuzz target for half a minute
 	@tests/fuzz.sh 30s
 
-clean: ## remove what was built
+clean: ## remove built programs
 	rm -rf $(BIN)
