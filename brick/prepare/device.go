@@ -16,39 +16,39 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/loop"
 )
 
-// device is a brick's disk while it is made ready.
+// device is a brick's disk while it is prepared.
 type device struct {
 	path string // of the block device
-	// held keeps a loop device attached until it is mounted.
-	held *os.File
+	// loop keeps a loop device attached until it is mounted.
+	loop *os.File
 }
 
 func (d *device) close() {
-	if d.held != nil {
-		d.held.Close()
+	if d.loop != nil {
+		d.loop.Close()
 	}
 }
 
-// open finds the block device of the brick: the device itself, or the one of a file.
+// open finds the brick's block device: the device itself, or the loop device of a file.
 func open(path string) (*device, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("opening the brick's device: %w", err)
+		return nil, fmt.Errorf("open the brick's device: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("looking at %s: %w", path, err)
+		return nil, fmt.Errorf("stat the brick's device %s: %w", path, err)
 	case info.Mode().IsRegular():
-		return ofFile(f)
+		return loopDeviceOf(f)
 	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
 		return &device{path: path}, nil
 	}
 	return nil, fmt.Errorf("%w: %s is neither a block device nor a file", ErrForeign, path)
 }
 
-func ofFile(f *os.File) (*device, error) {
+func loopDeviceOf(f *os.File) (*device, error) {
 	attached, err := loop.Find(f)
 	if err != nil || attached != "" {
 		return &device{path: attached}, err
@@ -61,7 +61,7 @@ func ofFile(f *os.File) (*device, error) {
 }
 
 // mount mounts the brick's device at target, unless it is mounted there already. A
-// blank device gets a file system first; what is on any other is never overwritten.
+// blank device gets a file system first. The content of any other is never overwritten.
 func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error {
 	d, err := open(b.Device)
 	if err != nil {
@@ -69,14 +69,14 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 	}
 	defer d.close()
 	if err := os.MkdirAll(target, 0o755); err != nil {
-		return fmt.Errorf("making the mount point: %w", err)
+		return fmt.Errorf("create the mount point: %w", err)
 	}
 	mounted, err := isMountedAt(d.path, target)
 	if err != nil {
 		return err
 	}
 	if mounted {
-		log.Info("the device is mounted", "device", b.Device, "target", target)
+		log.Info("the device is already mounted", "device", b.Device, "target", target)
 		return nil
 	}
 	kind, err := b.fileSystem(ctx, d.path, log)
@@ -85,37 +85,37 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 	}
 	quota, err := mountQuota(d.path, target, kind)
 	if err != nil {
-		return fmt.Errorf("mounting %s (%s) at %s: %w", b.Device, kind, target, err)
+		return fmt.Errorf("mount %s (%s) at %s: %w", b.Device, kind, target, err)
 	}
 	log.Info("mounted the device", "device", b.Device, "target", target, "fileSystem", kind, "quota", quota)
-	if err := b.ours(target); err != nil {
+	if err := b.checkContents(target); err != nil {
 		return errors.Join(err, unix.Unmount(target, 0))
 	}
 	return nil
 }
 
-// Words for whether a brick's file system can hold volumes to their sizes.
+// Log values: whether a brick's file system can enforce the sizes of volumes.
 const (
 	quotaEnforced = "enforced"
 	quotaAdvisory = "advisory"
 )
 
-// mountQuota mounts with project quotas where kernel and file system have them.
+// mountQuota mounts with project quotas where the kernel and the file system support them.
 func mountQuota(device, target, kind string) (quota string, err error) {
 	const flags = unix.MS_NOATIME | unix.MS_NODEV | unix.MS_NOSUID
 	if unix.Mount(device, target, kind, flags, "prjquota") == nil {
 		return quotaEnforced, nil
 	}
-	// Why not is not told apart: a real trouble comes back here.
+	// The reason does not matter: a real problem shows in the second mount too.
 	return quotaAdvisory, unix.Mount(device, target, kind, flags, "")
 }
 
-// ours holds that a file system on a device of its own has a brick or nothing: a disk
-// with other people's files is the wrong disk.
-func (b Brick) ours(target string) error {
+// checkContents verifies that the file system on a brick's device holds a brick or
+// nothing: a disk with other files is the wrong disk.
+func (b Brick) checkContents(target string) error {
 	names, err := os.ReadDir(target)
 	if err != nil {
-		return fmt.Errorf("listing the brick's device: %w", err)
+		return fmt.Errorf("list the brick's device: %w", err)
 	}
 	var others []string
 	for _, e := range names {
@@ -125,19 +125,19 @@ func (b Brick) ours(target string) error {
 	}
 	_, err = os.Lstat(b.Directory)
 	if errors.Is(err, fs.ErrNotExist) && len(others) > 0 {
-		return fmt.Errorf("%w: the file system on %s has %s and no brick: is it the right disk?", ErrForeign, b.Device, strings.Join(others[:min(3, len(others))], ", "))
+		return fmt.Errorf("%w: the file system on %s has %s and no brick; check that it is the right disk", ErrForeign, b.Device, strings.Join(others[:min(3, len(others))], ", "))
 	}
 	return nil
 }
 
-// isMountedAt compares the device of the target's file system with the device.
+// isMountedAt reports whether the file system at target is the one on the device.
 func isMountedAt(device, target string) (bool, error) {
 	var d, t unix.Stat_t
 	if err := unix.Stat(device, &d); err != nil {
-		return false, fmt.Errorf("looking at %s: %w", device, err)
+		return false, fmt.Errorf("stat device %s: %w", device, err)
 	}
 	if err := unix.Stat(target, &t); err != nil {
-		return false, fmt.Errorf("looking at %s: %w", target, err)
+		return false, fmt.Errorf("stat mount point %s: %w", target, err)
 	}
 	return d.Rdev == t.Dev, nil
 }

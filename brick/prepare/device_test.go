@@ -22,14 +22,14 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 )
 
-// diskSize is the least that mkfs.xfs takes, and a little more.
+// diskSize is a little more than the minimum that mkfs.xfs accepts (300 MiB), in bytes.
 const diskSize = 320 << 20
 
-// onDisk gives a brick on a disk of its own: a file, which is made a device.
-func onDisk(t *testing.T) Brick {
+// newDiskBrick returns a brick on its own disk: a file behind a loop device.
+func newDiskBrick(t *testing.T) Brick {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
-		t.Skip("makes file systems on loop devices: needs root, and no -short")
+		t.Skip("creates file systems on loop devices: needs root and no -short")
 	}
 	for _, tool := range []string{"mkfs.xfs", "blkid"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -57,8 +57,8 @@ func unmount(t *testing.T, b Brick) {
 	}
 }
 
-// isBrick holds that the brick is there, on a file system of its own.
-func isBrick(t *testing.T, b Brick) {
+// checkIsBrick verifies that the brick exists, on its own file system.
+func checkIsBrick(t *testing.T, b Brick) {
 	t.Helper()
 	id := make([]byte, 16)
 	if _, err := unix.Getxattr(b.Directory, xattrVolumeID, id); err != nil || uuid.UUID(id) != b.VolumeID {
@@ -69,31 +69,31 @@ func isBrick(t *testing.T, b Brick) {
 	}
 }
 
-// TestBlankDisk makes a brick on a blank disk, and finds it with its data again: when
-// it is mounted, and after a restart of the machine.
+// TestBlankDisk creates a brick on a blank disk and finds it again with its data: while
+// it is mounted, and after a reboot.
 func TestBlankDisk(t *testing.T) {
-	b := onDisk(t)
+	b := newDiskBrick(t)
 	must(t, run(b))
-	isBrick(t, b)
+	checkIsBrick(t, b)
 	must(t, os.WriteFile(filepath.Join(b.Directory, "file"), []byte("text"), 0o600))
 	must(t, run(b))
 	unmount(t, b)
 	must(t, run(b))
-	isBrick(t, b)
+	checkIsBrick(t, b)
 	if text, err := os.ReadFile(filepath.Join(b.Directory, "file")); err != nil || string(text) != "text" {
 		t.Errorf("%q, %v", text, err)
 	}
 	unmount(t, b)
 	other := b
 	other.Position = "1"
-	if err := run(other); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "brick p/0, here it would be p/1") {
+	if err := run(other); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "brick p/0, the document has it as p/1") {
 		t.Errorf("as another brick: %v", err)
 	}
 }
 
-// TestDiskAway: a blank disk under the name of the brick's is not formatted.
-func TestDiskAway(t *testing.T) {
-	b := onDisk(t)
+// TestMissingDiskIsNotFormatted: a blank disk under the name of the brick's disk is not formatted.
+func TestMissingDiskIsNotFormatted(t *testing.T) {
+	b := newDiskBrick(t)
 	b.State, b.Place = t.TempDir(), "/dev/sdb"
 	must(t, run(b))
 	unmount(t, b)
@@ -108,12 +108,12 @@ func TestDiskAway(t *testing.T) {
 	}
 	b.Generation = 2
 	must(t, run(b))
-	isBrick(t, b)
+	checkIsBrick(t, b)
 }
 
-// TestDiskOfOthers: what is not blank is refused with the name of what it is, and not
-// one byte of it changes.
-func TestDiskOfOthers(t *testing.T) {
+// TestForeignDiskIsRefused: a disk that is not blank is refused, the error names its content,
+// and no byte of it changes.
+func TestForeignDiskIsRefused(t *testing.T) {
 	tool := func(name string, args ...string) func(t *testing.T, disk string) {
 		return func(t *testing.T, disk string) {
 			t.Helper()
@@ -152,7 +152,7 @@ func TestDiskOfOthers(t *testing.T) {
 		"another's mkfs": {func(t *testing.T, disk string) {
 			tool("mkfs.xfs", "-q")(t, disk)
 			write(xfsInProgress, []byte{1})(t, disk)
-		}, ErrNoFileSystem, "somebody else began"},
+		}, ErrNoFileSystem, "another program began"},
 		"files": {func(t *testing.T, disk string) {
 			tool("mkfs.xfs", "-q")(t, disk)
 			at := t.TempDir()
@@ -162,14 +162,14 @@ func TestDiskOfOthers(t *testing.T) {
 		}, ErrForeign, "has letter and no brick"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := onDisk(t)
+			b := newDiskBrick(t)
 			test.before(t, b.Device)
 			before := sum(t, b.Device)
 			err := run(b)
 			if !errors.Is(err, test.want) || !strings.Contains(fmt.Sprint(err), test.says) {
 				t.Errorf("error %v, want %v with %q", err, test.want, test.says)
 			}
-			// Mounting an XFS writes to its log.
+			// Mounting an XFS writes to its log, so the sum may differ.
 			if name != "files" && sum(t, b.Device) != before {
 				t.Error("the disk has changed")
 			}
@@ -177,8 +177,8 @@ func TestDiskOfOthers(t *testing.T) {
 	}
 }
 
-// lvmLabel is what pvcreate writes into the second sector: LABELONE, the sector, a
-// checksum of what follows it, where the header begins, and the type.
+// lvmLabel is what pvcreate writes into the second sector: LABELONE, the sector number,
+// a checksum of the rest, the offset of the header, and the type.
 func lvmLabel() []byte {
 	label := make([]byte, 512)
 	copy(label, "LABELONE")
@@ -209,21 +209,21 @@ func sum(t *testing.T, path string) string {
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
-// TestEmptyFileSystem takes one that somebody has made for the brick.
-func TestEmptyFileSystem(t *testing.T) {
+// TestAcceptsEmptyFileSystem: an administrator may format the disk before.
+func TestAcceptsEmptyFileSystem(t *testing.T) {
 	for _, mkfs := range []string{"mkfs.xfs", "mkfs.ext4"} {
 		t.Run(mkfs, func(t *testing.T) {
-			b := onDisk(t)
+			b := newDiskBrick(t)
 			if out, err := exec.Command(mkfs, "-q", b.Device).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			must(t, run(b))
-			isBrick(t, b)
+			checkIsBrick(t, b)
 		})
 	}
 }
 
-// crashVariable makes a copy of the test prepare a brick and end.
+// crashVariable makes a copy of the test program prepare a brick and exit.
 const crashVariable = "ATOLL_CRASH_TEST"
 
 func TestMain(m *testing.M) {
@@ -238,23 +238,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestPowerCut kills prepare, or the mkfs.xfs that it has started, at system calls of
-// every kind that changes something, and lets it begin again: there is a brick in the
-// end, and never a disk that nobody dares to touch.
-func TestPowerCut(t *testing.T) {
+// TestKilledAtSystemCalls kills prepare, or the mkfs.xfs that it has started, at every kind
+// of system call that changes something, and runs it again. The result is always a brick,
+// and never a disk that prepare refuses.
+func TestKilledAtSystemCalls(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed: run make deps")
 	}
 	kills := 0
 	for _, call := range []string{"pwrite64", "fallocate", "fsync", "mount", "mkdirat", "fsetxattr", "renameat", "ioctl"} {
 		for n := 1; ; n += 1 + n/4 { // mkfs.xfs writes some hundred times
-			b := onDisk(t)
+			b := newDiskBrick(t)
 			killed := runKilled(t, b, call, n)
-			unmount(t, b) // what a power cut does
+			unmount(t, b) // as a reboot does
 			if err := run(b); err != nil {
 				t.Fatalf("killed at %s %d, then: %v", call, n, err)
 			}
-			isBrick(t, b)
+			checkIsBrick(t, b)
 			unmount(t, b)
 			if !killed {
 				break
@@ -264,12 +264,12 @@ func TestPowerCut(t *testing.T) {
 	}
 	t.Logf("killed at %d system calls", kills)
 	if kills < 20 {
-		t.Error("too few to prove anything")
+		t.Error("too few system calls to prove anything")
 	}
 }
 
-// runKilled prepares in processes of their own, of which the one that comes to the
-// n-th system call of a kind is killed; false when none comes there.
+// runKilled prepares the brick in child processes. The one that makes the n-th system
+// call of a kind is killed; false if none gets there.
 func runKilled(t *testing.T, b Brick, call string, n int) bool {
 	t.Helper()
 	self, err := os.Executable()

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// brickIn gives a brick below a new folder; it needs trusted attributes.
-func brickIn(t *testing.T) Brick {
+// newDirBrick returns a brick below a new directory, which must support trusted attributes.
+func newDirBrick(t *testing.T) Brick {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Setxattr(dir, "trusted.atoll.test", []byte("1"), 0); err != nil {
@@ -25,9 +25,9 @@ func brickIn(t *testing.T) Brick {
 
 func run(b Brick) error { return Run(context.Background(), b, logr.Discard()) }
 
-func TestMakesAndFinds(t *testing.T) {
-	b := brickIn(t)
-	// What a run that was cut off left is no obstacle.
+func TestCreatesAndFindsBrick(t *testing.T) {
+	b := newDirBrick(t)
+	// The leftovers of an interrupted run do no harm.
 	if err := os.MkdirAll(filepath.Join(filepath.Dir(b.Directory), staging, ".glusterfs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestMakesAndFinds(t *testing.T) {
 	}
 }
 
-func TestRefuses(t *testing.T) {
+func TestRefusesForeignBrick(t *testing.T) {
 	for name, test := range map[string]struct {
 		before func(t *testing.T, b *Brick)
 		want   error
@@ -58,7 +58,7 @@ func TestRefuses(t *testing.T) {
 			must(t, run(*b))
 			b.Position = "1"
 		}, ErrForeign},
-		"folder with files": {func(t *testing.T, b *Brick) {
+		"directory with files": {func(t *testing.T, b *Brick) {
 			must(t, os.Mkdir(b.Directory, 0o700))
 			must(t, os.WriteFile(filepath.Join(b.Directory, "a"), nil, 0o600))
 		}, ErrNotEmpty},
@@ -68,12 +68,12 @@ func TestRefuses(t *testing.T) {
 		"file": {func(t *testing.T, b *Brick) {
 			must(t, os.WriteFile(b.Directory, nil, 0o600))
 		}, ErrForeign},
-		"no place": {func(_ *testing.T, b *Brick) {
+		"no parent directory": {func(_ *testing.T, b *Brick) {
 			b.Directory = filepath.Join(b.Directory, "away", "brick")
 		}, os.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := brickIn(t)
+			b := newDirBrick(t)
 			test.before(t, &b)
 			if err := run(b); !errors.Is(err, test.want) {
 				t.Errorf("error %v, want %v", err, test.want)
@@ -82,23 +82,23 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestAdopts(t *testing.T) {
-	b := brickIn(t)
+func TestAdoptsBrick(t *testing.T) {
+	b := newDirBrick(t)
 	must(t, os.Mkdir(b.Directory, 0o755))
-	must(t, run(b)) // an empty folder
-	must(t, unix.Removexattr(filepath.Join(b.Directory, marked), xattrPosition))
-	must(t, run(b)) // the brick of a former operator, which knew no positions
+	must(t, run(b)) // an empty directory
+	must(t, unix.Removexattr(filepath.Join(b.Directory, markDir), xattrPosition))
+	must(t, run(b)) // a brick of Kadalu, which has no position
 	b.Position = "1"
 	if err := run(b); !errors.Is(err, ErrForeign) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestDevice(t *testing.T) {
-	b := brickIn(t)
+func TestRefusesCharacterDevice(t *testing.T) {
+	b := newDirBrick(t)
 	b.Device = "/dev/null"
 	if err := run(b); err == nil {
-		t.Error("a character device was taken")
+		t.Error("a character device was accepted")
 	}
 }
 
@@ -109,10 +109,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestMissingBrick: a brick that was made and is not there is not made anew, unless
-// the document says so.
-func TestMissingBrick(t *testing.T) {
-	b := brickIn(t)
+// TestMissingBrickNeedsGeneration: a brick that was created and is missing is not created
+// again, unless the document raises its generation.
+func TestMissingBrickNeedsGeneration(t *testing.T) {
+	b := newDirBrick(t)
 	b.State, b.Place = t.TempDir(), "/srv/gluster"
 	for range 2 {
 		must(t, run(b))
@@ -122,14 +122,14 @@ func TestMissingBrick(t *testing.T) {
 		if err := run(b); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "generation: 2") {
 			t.Errorf("missing: %v", err)
 		}
-		must(t, os.MkdirAll(b.Directory, 0o755)) // nor is an empty folder a brick
+		must(t, os.MkdirAll(b.Directory, 0o755)) // an empty directory is not a brick either
 	}
 	b.Generation = 2
 	must(t, run(b))
 	must(t, run(b))
 	b.Generation = 1
 	if err := run(b); !errors.Is(err, ErrForeign) {
-		t.Errorf("with the document of before: %v", err)
+		t.Errorf("with the former document: %v", err)
 	}
 	// Another place is another disk.
 	must(t, os.RemoveAll(b.Directory))
@@ -137,7 +137,7 @@ func TestMissingBrick(t *testing.T) {
 	must(t, run(b))
 	// The former disk comes back.
 	b.Generation = 3
-	if err := run(b); !errors.Is(err, ErrFormer) || !strings.Contains(err.Error(), "its data is old") {
+	if err := run(b); !errors.Is(err, ErrFormer) || !strings.Contains(err.Error(), "its data is stale") {
 		t.Errorf("the former brick: %v", err)
 	}
 }

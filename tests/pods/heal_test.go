@@ -64,7 +64,7 @@ func TestReplacedDisk(t *testing.T) {
 	if err := c.BlankDevice("kube2", "/dev/sda"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(context.Background(), pod); err == nil || !strings.Contains(err.Error(), "was here before") {
+	if err := c.Start(context.Background(), pod); err == nil || !strings.Contains(err.Error(), "was created here before") {
 		t.Errorf("with a blank disk: %v", err)
 	}
 	p := document(t, fmt.Sprintf(text, "sdb"))
