@@ -1,6 +1,6 @@
-// Package agent is the process beside a brick that holds its volumes to their sizes and
-// tells how the brick is. It derives all that it does from the records that are on the
-// brick's volumes: a request only makes it sooner.
+// Package agent is the process beside a brick that enforces the sizes of its volumes and
+// reports the brick's state. Everything it does is derived from the records on the brick's
+// volumes: a request only makes it happen sooner.
 package agent
 
 import (
@@ -20,25 +20,25 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// Brick is the brick that an agent is for.
+// Brick is the brick that an agent serves.
 type Brick struct {
 	Namespace, Pool, Position string
 	Directory                 string
-	// Parts is how many bricks share a volume's data: 1 but for Disperse, where it is
-	// the number of data bricks of a set.
+	// Parts is how many bricks share a volume's data: the number of data bricks of a set
+	// for Disperse, 1 for every other type.
 	Parts int64
-	// Advisory leaves volumes without limits, though the file system has them: in an
-	// Arbiter pool a full brick gives errors at random.
+	// Advisory sets no limits, although the file system supports them: in an Arbiter pool
+	// a full brick returns errors at random.
 	Advisory bool
 	// Port on this host where glusterfsd serves the brick.
 	Port int
 }
 
-// Every is how often limits are derived anew: a volume that is healed onto this brick
-// gets its own that soon.
+// Every is how often limits are derived again: the longest time until a volume that is
+// healed onto this brick has its limit.
 const Every = 20 * time.Second
 
-// Agent is one brick's.
+// Agent is the agent of one brick.
 type Agent struct {
 	Brick
 	Log logr.Logger
@@ -46,25 +46,25 @@ type Agent struct {
 	quota *quota.Brick // nil where sizes are advisory
 
 	mu      sync.Mutex
-	volumes []usage // as of the last derivation
+	volumes []volumeUsage // as of the last derivation
 	derived time.Time
 	drift   int // limits that the last derivation had to set
-	// promised is as of the last count, nil when that failed or there was none yet.
+	// promised is the result of the last count, nil before the first and after a failed one.
 	promised *agent.Promised
 }
 
-// usage is what one volume has on the brick, in bytes.
-type usage struct {
+// volumeUsage is what one volume uses on the brick, in bytes.
+type volumeUsage struct {
 	name        string
 	used, limit uint64
 }
 
-// New looks at the brick. A file system without project quotas is no error: sizes are
-// advisory then, and the agent says so. Close it.
+// New opens the brick. On a file system without project quotas sizes are advisory, which
+// the agent reports; that is not an error. Close it.
 func New(b Brick, log logr.Logger) (*Agent, error) {
 	a := &Agent{Brick: b, Log: log.WithValues("pool", b.Pool, "brick", b.Position)}
 	if b.Parts < 1 {
-		return nil, fmt.Errorf("a volume's data is shared by %d bricks; at least 1 is needed", b.Parts)
+		return nil, fmt.Errorf("start agent: a volume's data cannot be shared by %d bricks; at least 1 is needed", b.Parts)
 	}
 	if b.Advisory {
 		a.Log.Info("sizes of volumes are advisory in this pool")
@@ -88,19 +88,19 @@ func (a *Agent) Close() {
 	}
 }
 
-// part is what a volume of this size may have on the brick, in bytes.
-func (a *Agent) part(size int64) uint64 { return uint64((size + a.Parts - 1) / a.Parts) }
+// brickShare is how much a volume of this size may use on the brick, in bytes.
+func (a *Agent) brickShare(size int64) uint64 { return uint64((size + a.Parts - 1) / a.Parts) }
 
 // Run derives limits until the context ends.
 func (a *Agent) Run(ctx context.Context) error {
 	return repeat(ctx, Every, func() {
 		if err := a.Derive(ctx); err != nil && ctx.Err() == nil {
-			a.Log.Error(err, "holding volumes to their sizes")
+			a.Log.Error(err, "enforcing the sizes of volumes")
 		}
 	})
 }
 
-// repeat works at once and then again and again, with a pause, until the context ends.
+// repeat runs work at once and then after every pause, until the context ends.
 func repeat(ctx context.Context, pause time.Duration, work func()) error {
 	for {
 		work()
@@ -112,23 +112,23 @@ func repeat(ctx context.Context, pause time.Duration, work func()) error {
 	}
 }
 
-// Derive holds every volume on the brick to the size in its record. What is wrong with
-// one does not keep it from the others.
+// Derive enforces the size in the record of every volume on the brick. An error of one
+// volume does not stop the others.
 func (a *Agent) Derive(ctx context.Context) error {
 	if a.quota == nil {
 		return nil
 	}
 	root, err := safepath.Open(a.Directory)
 	if err != nil {
-		return fmt.Errorf("opening the brick: %w", err)
+		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	var all []usage
+	var all []volumeUsage
 	var errs []error
 	set := 0
-	err = eachFolder(ctx, root, func(folder, name string, d *safepath.Dir) {
-		u, changed, err := a.hold(ctx, folder, d)
-		if errors.Is(err, errNoVolume) {
+	err = eachVolumeDir(ctx, root, func(folder, name string, d *safepath.Dir) {
+		u, changed, err := a.enforce(ctx, folder, d)
+		if errors.Is(err, errNotVolume) {
 			return
 		}
 		if err != nil {
@@ -138,10 +138,10 @@ func (a *Agent) Derive(ctx context.Context) error {
 		if changed {
 			set++
 		}
-		all = append(all, usage{name, u.Bytes, u.Limit})
+		all = append(all, volumeUsage{name, u.Bytes, u.Limit})
 	})
 	if set > 0 {
-		a.Log.Info("held volumes to the sizes in their records", "volumes", set)
+		a.Log.Info("set the limits of volumes to the sizes in their records", "volumes", set)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -149,20 +149,20 @@ func (a *Agent) Derive(ctx context.Context) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// errNoVolume says that a folder has no record that can be read.
-var errNoVolume = errors.New("the folder is no volume")
+// errNotVolume says that a directory has no readable record.
+var errNotVolume = errors.New("the directory is not a volume")
 
-// hold sets a volume's limit where it differs from its size. The limit is read before
-// the record: a volume that is growing has its record changed first, so that what a
-// request has just set is never taken back.
-func (a *Agent) hold(ctx context.Context, folder string, d *safepath.Dir) (u prjquota.Usage, changed bool, err error) {
+// enforce sets a volume's limit where it differs from its size. The limit is read before
+// the record: expanding a volume changes its record first, so that a limit which a request
+// has just set is never reverted.
+func (a *Agent) enforce(ctx context.Context, folder string, d *safepath.Dir) (u prjquota.Usage, changed bool, err error) {
 	u, err = a.quota.Usage(folder)
 	size, isVolume := sizeOf(&d.Entry)
 	if !isVolume {
-		return u, false, errNoVolume
+		return u, false, errNotVolume
 	}
-	want := a.part(size)
-	if err == nil && blocks(u.Limit) == blocks(want) {
+	want := a.brickShare(size)
+	if err == nil && quotaBlocks(u.Limit) == quotaBlocks(want) {
 		complete, err := a.quota.Complete(folder)
 		if complete || err != nil {
 			return u, false, err
@@ -172,7 +172,7 @@ func (a *Agent) hold(ctx context.Context, folder string, d *safepath.Dir) (u prj
 		return u, false, err
 	}
 	if want == 0 {
-		return u, false, nil // a volume that has no size has no limit
+		return u, false, nil // a volume without a size has no limit
 	}
 	if err := a.quota.Limit(ctx, folder, want); err != nil {
 		return u, false, err
@@ -181,7 +181,7 @@ func (a *Agent) hold(ctx context.Context, folder string, d *safepath.Dir) (u prj
 	return u, true, err
 }
 
-// sizeOf reads the size in the record of a file or folder, if it has one that can be read.
+// sizeOf reads the size in the record of a file or directory, if it has a readable one.
 func sizeOf(e *safepath.Entry) (int64, bool) {
 	text, err := e.Attribute(ondisk.Attribute)
 	if err != nil {
@@ -191,28 +191,28 @@ func sizeOf(e *safepath.Entry) (int64, bool) {
 	return r.Size, err == nil
 }
 
-// blocks is how a file system counts: limits are whole ones, 512 bytes each.
-func blocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
+// quotaBlocks rounds up to the unit of quota limits: blocks of 512 bytes.
+func quotaBlocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
-// eachFolder calls f for all folders of the brick where volumes are.
-func eachFolder(ctx context.Context, root *safepath.Dir, f func(folder, name string, d *safepath.Dir)) error {
-	return eachBelow(ctx, root, ondisk.Folder, func(folder, name string, parent *safepath.Dir) {
+// eachVolumeDir calls f for each directory of the brick that may be a subdirectory volume.
+func eachVolumeDir(ctx context.Context, root *safepath.Dir, f func(folder, name string, d *safepath.Dir)) error {
+	return walkTwoLevels(ctx, root, ondisk.Folder, func(folder, name string, parent *safepath.Dir) {
 		d, err := parent.Dir(name)
 		if err != nil {
-			return // no folder, or it has gone
+			return // not a directory, or deleted meanwhile
 		}
 		defer d.Close()
 		f(folder, name, d)
 	})
 }
 
-// eachBelow calls f for all that is two levels below a folder of the brick.
-func eachBelow(ctx context.Context, root *safepath.Dir, folder string, f func(path, name string, parent *safepath.Dir)) error {
+// walkTwoLevels calls f for every entry two levels below a directory of the brick.
+func walkTwoLevels(ctx context.Context, root *safepath.Dir, folder string, f func(path, name string, parent *safepath.Dir)) error {
 	var walk func(d *safepath.Dir, at string, depth int) error
 	walk = func(d *safepath.Dir, at string, depth int) error {
 		names, err := d.Names()
 		if err != nil {
-			return fmt.Errorf("listing %s: %w", at, err)
+			return fmt.Errorf("list %s: %w", at, err)
 		}
 		for _, name := range names {
 			if err := ctx.Err(); err != nil {
@@ -225,7 +225,7 @@ func eachBelow(ctx context.Context, root *safepath.Dir, folder string, f func(pa
 			}
 			below, err := d.Dir(name)
 			if err != nil {
-				continue // no folder, or it has gone
+				continue // not a directory, or deleted meanwhile
 			}
 			err = walk(below, path, depth-1)
 			below.Close()

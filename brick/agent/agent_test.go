@@ -161,7 +161,7 @@ func TestCalm(t *testing.T) {
 			t.Errorf("%s: %v, want %d seconds", what, c, seconds)
 		}
 	}
-	_ = s.Healer.look(t.Context()) // it has no volfile
+	_ = s.Healer.poll(t.Context()) // it has no volfile
 	want("with something to heal", 0)
 	index := filepath.Join(s.Directory, ".glusterfs/indices/xattrop")
 	for _, name := range []string{"one", "two"} {
@@ -169,18 +169,18 @@ func TestCalm(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = s.Healer.look(t.Context())
-	s.Healer.calm = s.Healer.calm.Add(-40 * time.Second)
-	_ = s.Healer.look(t.Context())
+	_ = s.Healer.poll(t.Context())
+	s.Healer.healedSince = s.Healer.healedSince.Add(-40 * time.Second)
+	_ = s.Healer.poll(t.Context())
 	want("after 40 seconds", 40)
 	if err := os.WriteFile(filepath.Join(index, "three"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	want("with something new", 0)
-	_ = s.Healer.look(t.Context())
+	_ = s.Healer.poll(t.Context())
 	if err := os.Remove(filepath.Join(index, "three")); err != nil {
 		t.Fatal(err)
 	}
-	_ = s.Healer.look(t.Context())
+	_ = s.Healer.poll(t.Context())
 	want("just healed", 0)
 }

@@ -19,141 +19,140 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// Times of healing.
+// Intervals and limits of healing.
 const (
-	lookEvery = 5 * time.Second  // at the other bricks of the set
-	askEvery  = 15 * time.Second // for a heal while there is something to heal
-	fullEvery = 5 * time.Minute  // for a full heal while another brick is fresh
-	// compareEvery is how often what bricks hold against each other is compared.
-	compareEvery = 15 * time.Second
-	// settled is how long a brick must be back before a full heal begins: the daemon
-	// tries to connect each three seconds only, and heals without who is not there.
-	settled    = 8 * time.Second
-	freshLeast = 30 * time.Second // how long a fresh brick is one at least
-	peerLimit  = 2 * time.Second  // for one answer of another brick
+	pollEvery        = 5 * time.Second  // between polls of the set's other bricks
+	indexHealEvery   = 15 * time.Second // between index heals while heals are pending
+	fullHealEvery    = 5 * time.Minute  // between full heals while another brick is fresh
+	countSplitsEvery = 15 * time.Second // between comparisons of the bricks' pending counters
+	// fullHealDelay is how long a brick must be online before a full heal begins: the
+	// daemon tries to connect every three seconds only, and heals without absent bricks.
+	fullHealDelay = 8 * time.Second
+	freshMinimum  = 30 * time.Second // how long a fresh brick keeps its mark at least
+	peerLimit     = 2 * time.Second  // for one answer of another brick
 )
 
-// Healer has the self-heal daemon beside the brick look when there is something to
-// heal: it does not notice the end of a partition, nor that a brick is new and empty,
-// by itself.
+// Healer starts heals of the self-heal daemon beside the brick when there is something to
+// heal: by itself the daemon notices neither the end of a network partition, nor that
+// another brick is new and empty.
 type Healer struct {
 	*Agent
 	Volfile string // of the self-heal daemon
 	Socket  string // of the self-heal daemon
-	// AgentPort is that of the agents of the other bricks.
+	// AgentPort is the port of the other bricks' agents.
 	AgentPort int
 
-	// Keys are those that the agents of other bricks know this one by.
+	// Keys authenticate this agent to those of other bricks.
 	Keys func() (agent.Keys, error)
 
 	client agent.Client
 
-	// Of Run alone.
-	since    map[string]time.Time // by host: when a brick came that answered last
-	asked    time.Time            // for a heal of the index
-	full     map[string]time.Time // by host: when a full heal was asked for
-	begun    time.Time            // when this brick, fresh, first saw the others
-	told     time.Time            // that a brick that joins has to wait
-	compared time.Time            // when splits was counted
+	// Used by Run alone.
+	onlineSince     map[string]time.Time // by host: since when a brick that answered last is online
+	indexHealAt     time.Time            // last index heal
+	fullHealAt      map[string]time.Time // by host: last full heal for its sake
+	freshSince      time.Time            // when this fresh brick first saw all others healed
+	waitLoggedAt    time.Time            // when it was last logged that a joining brick waits
+	splitsCountedAt time.Time
 
-	// What Run has found, for those who ask.
-	mu     sync.Mutex
-	peers  map[string]bool   // by host: whether the brick answered last
-	lacks  map[string]string // by name: bricks that join and have been accused, as which
-	splits int               // entries about which this brick and others hold each other to be wrong
-	calm   time.Time         // since when nothing was to be healed from this brick, 0 while something is
+	// Results of Run, read by others.
+	mu          sync.Mutex
+	peers       map[string]bool   // by host: whether the brick was online at the last poll
+	marked      map[string]string // by client name: the joining mark of a brick whose pending counters are set
+	splits      int               // entries on which this brick and others blame each other
+	healedSince time.Time         // since when no heal is pending on this brick; zero while some is
 }
 
-// Run looks until the context ends.
+// Run polls until the context ends.
 func (h *Healer) Run(ctx context.Context) error {
-	return repeat(ctx, lookEvery, func() {
-		if err := h.look(ctx); err != nil && ctx.Err() == nil {
-			h.Log.Info("healing waits", "error", err.Error())
+	return repeat(ctx, pollEvery, func() {
+		if err := h.poll(ctx); err != nil && ctx.Err() == nil {
+			h.Log.Info("healing is delayed", "error", err.Error())
 		}
 	})
 }
 
-// set reads from the volfile this brick's set, and which other bricks it has. The daemon
-// is not asked for other sets: it has none of their bricks, and would refuse.
+// set reads this brick's set and the set's other bricks from the volfile. The daemon
+// is never asked to heal other sets: it has none of their bricks, and would refuse.
 func (h *Healer) set() (gluster.Healers, []gluster.HealBrick, error) {
 	text, err := os.ReadFile(h.Volfile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the self-heal daemon's volfile: %w", err)
+		return nil, nil, fmt.Errorf("read the self-heal daemon's volfile: %w", err)
 	}
 	all, err := gluster.ParseHealers(string(text))
 	if err != nil {
 		return nil, nil, err
 	}
-	set, others, found := all.Around(h.ownName())
+	set, others, found := all.Around(h.clientName())
 	if !found {
-		return nil, nil, nil // a set of one
+		return nil, nil, nil // a set of one brick
 	}
 	return gluster.Healers{set}, others, nil
 }
 
-// clients is before the index of a brick in the pool's graphs.
-func (a *Agent) clients() string { return a.Pool + "-client-" }
+// clientPrefix precedes the index of a brick in the client names of the pool's graphs.
+func (a *Agent) clientPrefix() string { return a.Pool + "-client-" }
 
-// ownName is the name of the brick there.
-func (a *Agent) ownName() string { return a.clients() + a.Position }
+// clientName is the name of the brick's client in the pool's graphs.
+func (a *Agent) clientName() string { return a.clientPrefix() + a.Position }
 
-// look asks the other bricks how they are, and for a heal when that tells to.
-func (h *Healer) look(ctx context.Context) error {
-	own, err := backlog(h.Directory, "xattrop")
-	h.noteCalm(err == nil && own == 0)
+// poll queries the set's other bricks and starts a heal where one is needed.
+func (h *Healer) poll(ctx context.Context) error {
+	own, err := countBacklog(h.Directory, "xattrop")
+	h.noteHealed(err == nil && own == 0)
 	if err != nil {
-		return fmt.Errorf("reading what is to be healed: %w", err)
+		return fmt.Errorf("count pending heals: %w", err)
 	}
 	sets, others, err := h.set()
 	if err != nil {
 		return err
 	}
-	states := h.ask(ctx, others)
-	if h.full == nil {
-		h.full = map[string]time.Time{}
+	states := h.queryPeers(ctx, others)
+	if h.fullHealAt == nil {
+		h.fullHealAt = map[string]time.Time{}
 	}
 	back, fresh := false, ""
 	for i, b := range others {
-		came, was := h.since[b.Host]
+		came, was := h.onlineSince[b.Host]
 		back = back || states[i].Online && !was
-		if states[i].Fresh && states[i].Online && was && time.Since(came) > settled && time.Since(h.full[b.Host]) > fullEvery {
+		if states[i].Fresh && states[i].Online && was && time.Since(came) > fullHealDelay && time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
 			fresh = b.Host
 		}
 	}
-	h.note(others, states)
-	if err := h.noteLacking(ctx, sets, others, states); err != nil {
+	h.noteOnline(others, states)
+	if err := h.markJoining(ctx, sets, others, states); err != nil {
 		return err
 	}
-	h.compare(ctx, others, own)
+	h.countSplits(ctx, others, own)
 	switch {
 	case fresh != "":
 		if err := sets.Heal(ctx, h.Socket, gluster.HealFull); err != nil {
 			return err
 		}
-		h.full[fresh] = time.Now()
-		h.Log.Info("healing all that a new brick lacks", "host", fresh)
-	case back || own > 0 && time.Since(h.asked) > askEvery:
+		h.fullHealAt[fresh] = time.Now()
+		h.Log.Info("started a full heal for a new brick", "host", fresh)
+	case back || own > 0 && time.Since(h.indexHealAt) > indexHealEvery:
 		if err := sets.Heal(ctx, h.Socket, gluster.HealIndex); err != nil {
 			return err
 		}
-		h.asked = time.Now()
+		h.indexHealAt = time.Now()
 		h.Log.Info("healing what other bricks lack", "entries", own, "aBrickIsBack", back)
 	}
-	return h.settle(states)
+	return h.clearFresh(states)
 }
 
-// note keeps since when the other bricks are there.
-func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
-	before, peers := h.since, map[string]bool{}
-	h.since = map[string]time.Time{}
+// noteOnline records since when the other bricks are online.
+func (h *Healer) noteOnline(others []gluster.HealBrick, states []agent.Status) {
+	before, peers := h.onlineSince, map[string]bool{}
+	h.onlineSince = map[string]time.Time{}
 	for i, b := range others {
 		peers[b.Host] = states[i].Online
 		if !states[i].Online {
 			continue
 		}
-		h.since[b.Host] = time.Now()
+		h.onlineSince[b.Host] = time.Now()
 		if came, was := before[b.Host]; was {
-			h.since[b.Host] = came
+			h.onlineSince[b.Host] = came
 		}
 	}
 	h.mu.Lock()
@@ -161,60 +160,60 @@ func (h *Healer) note(others []gluster.HealBrick, states []agent.Status) {
 	h.peers = peers
 }
 
-// noteCalm keeps since when nothing is to be healed from this brick.
-func (h *Healer) noteCalm(calm bool) {
+// noteHealed records since when no heal is pending on this brick.
+func (h *Healer) noteHealed(calm bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !calm {
-		h.calm = time.Time{}
-	} else if h.calm.IsZero() {
-		h.calm = time.Now()
+		h.healedSince = time.Time{}
+	} else if h.healedSince.IsZero() {
+		h.healedSince = time.Now()
 	}
 }
 
-// calmSeconds is for how long nothing was, as of the last look.
-func (h *Healer) calmSeconds() int64 {
+// healedSeconds is for how long no heal was pending, as of the last poll.
+func (h *Healer) healedSeconds() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.calm.IsZero() {
+	if h.healedSince.IsZero() {
 		return 0
 	}
-	return int64(time.Since(h.calm).Seconds())
+	return int64(time.Since(h.healedSince).Seconds())
 }
 
-// settle takes the mark off this brick when it is new no longer: the others have seen
-// it for a while and have nothing to heal. From its first folder on, what it lacks is
-// in their indices, so that an interruption loses nothing.
-func (h *Healer) settle(states []agent.Status) error {
-	if !h.has(ondisk.FreshAttribute) {
+// clearFresh removes the fresh mark of this brick once the others have been online for a
+// while and have no pending heals. As soon as the brick has its first directory, what it
+// lacks is in the others' indices, so that an interruption loses nothing.
+func (h *Healer) clearFresh(states []agent.Status) error {
+	if !h.hasMark(ondisk.FreshAttribute) {
 		return nil
 	}
 	for _, s := range states {
 		if !s.Online || s.Backlog > 0 {
-			h.begun = time.Time{}
+			h.freshSince = time.Time{}
 			return nil
 		}
 	}
-	if h.begun.IsZero() {
-		h.begun = time.Now()
+	if h.freshSince.IsZero() {
+		h.freshSince = time.Now()
 	}
-	if time.Since(h.begun) < freshLeast {
+	if time.Since(h.freshSince) < freshMinimum {
 		return nil
 	}
-	h.Log.Info("the new brick has what its set has")
+	h.Log.Info("the new brick is healed")
 	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.GlusterDir), ondisk.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
-		return fmt.Errorf("taking the mark off a brick that was new: %w", err)
+		return fmt.Errorf("clear the fresh mark of the brick: %w", err)
 	}
 	return nil
 }
 
-// has tells whether the brick has a mark.
-func (a *Agent) has(mark string) bool { return a.mark(mark) != "" }
+// hasMark reports whether the brick has a mark.
+func (a *Agent) hasMark(mark string) bool { return a.mark(mark) != "" }
 
 // maxMark is the longest value of a mark, in bytes.
 const maxMark = 4096
 
-// mark is the value of one of the brick's marks, "" when it has it not.
+// mark is the value of one of the brick's marks, "" if the brick does not have it.
 func (a *Agent) mark(name string) string {
 	return attribute(filepath.Join(a.Directory, ondisk.GlusterDir), name)
 }
@@ -228,11 +227,12 @@ func attribute(path, name string) string {
 	return string(value[:n])
 }
 
-// founders are the bricks that were the first of the set with this one.
+// founders are the bricks with which this one founded the set.
 func (a *Agent) founders() []string { return strings.Fields(a.mark(ondisk.FoundersAttribute)) }
 
-// ask asks bricks, and their agents, all at once. Who does not answer is not online.
-func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.Status {
+// queryPeers queries bricks and their agents concurrently. One that does not answer is
+// not online.
+func (h *Healer) queryPeers(ctx context.Context, others []gluster.HealBrick) []agent.Status {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
 	states := make([]agent.Status, len(others))
@@ -249,7 +249,7 @@ func (h *Healer) ask(ctx context.Context, others []gluster.HealBrick) []agent.St
 	return states
 }
 
-// Heal asks for a heal now.
+// Heal starts a heal now.
 func (h *Healer) Heal(ctx context.Context, full bool) error {
 	sets, _, err := h.set()
 	if err != nil {
@@ -262,38 +262,40 @@ func (h *Healer) Heal(ctx context.Context, full bool) error {
 	return sets.Heal(ctx, h.Socket, op)
 }
 
-// reached are the other bricks of the set, as of the last look.
-func (h *Healer) reached() map[string]bool {
+// peersOnline maps the hosts of the set's other bricks to whether they were online at the
+// last poll.
+func (h *Healer) peersOnline() map[string]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.peers
 }
 
-// compare counts the entries about which this brick and another one hold each other to be
-// wrong. Without keys, or a brick that answers, that is not known.
-func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlog int) {
+// countSplits counts the entries on which this brick and another one blame each other.
+// Without keys, or without an answer of another brick, the number is unknown and not
+// changed.
+func (h *Healer) countSplits(ctx context.Context, others []gluster.HealBrick, backlog int) {
 	if backlog == 0 || h.Keys == nil {
-		h.compared = time.Time{}
+		h.splitsCountedAt = time.Time{}
 		h.setSplits(0)
 		return
 	}
-	if time.Since(h.compared) < compareEvery {
+	if time.Since(h.splitsCountedAt) < countSplitsEvery {
 		return
 	}
-	h.compared = time.Now()
+	h.splitsCountedAt = time.Now()
 	keys, err := h.Keys()
 	if err != nil || len(keys) == 0 {
 		return
 	}
 	own, err := h.pending(ctx, maxPending)
 	if err != nil {
-		return // the log has it from elsewhere
+		return // logged elsewhere
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	set := map[string]agent.Pending{h.ownName(): own}
+	set := map[string]agent.Pending{h.clientName(): own}
 	for _, b := range others {
-		position, is := strings.CutPrefix(b.Name, h.clients())
+		position, is := strings.CutPrefix(b.Name, h.clientPrefix())
 		if !is {
 			continue // a tiebreaker has no agent
 		}
@@ -305,7 +307,7 @@ func (h *Healer) compare(ctx context.Context, others []gluster.HealBrick, backlo
 	}
 	splits := len(agent.Splits(set))
 	if splits > 0 {
-		h.Log.Info("bricks hold each other to be wrong; 'atoll heal split-brain' lists about what", "entries", splits)
+		h.Log.Info("split-brain: bricks blame each other; 'atoll heal split-brain' lists the entries", "entries", splits)
 	}
 	h.setSplits(splits)
 }
@@ -316,7 +318,7 @@ func (h *Healer) setSplits(n int) {
 	h.splits = n
 }
 
-// Splits is how many entries nobody can read, as of the last comparison.
+// Splits is how many entries are in split-brain, as of the last comparison.
 func (h *Healer) Splits() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// maxLayout is the longest name of a layout, in bytes: it is a number of 32 bits.
+	// maxLayout is the longest name of a layout, in bytes: a number of 32 bits.
 	maxLayout = 16
-	// linkAttribute is on files without content that tell on which set a file is
+	// linkAttribute is on empty files that point to the set which has the file
 	// (GlusterFS, cluster/distribute).
 	linkAttribute = "trusted.glusterfs.dht.linkto"
-	// namesTold is how many of the files that a brick still has are named in the log.
-	namesTold = 20
+	// namesLogged is how many of the remaining files are named in the log.
+	namesLogged = 20
 )
 
-// layout notes how files are spread.
+// layout records how files are distributed over sets.
 func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 	body, good := s.request(w, r)
 	if !good {
@@ -36,11 +36,11 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 	}
 	var q agent.LayoutRequest
 	if err := json.Unmarshal(body, &q); err != nil || q.Layout == "" || len(q.Layout) > maxLayout {
-		http.Error(w, "the request names no layout", http.StatusBadRequest)
+		http.Error(w, "invalid request: no layout", http.StatusBadRequest)
 		return
 	}
 	if err := unix.Setxattr(filepath.Join(s.Directory, ondisk.GlusterDir), ondisk.LayoutAttribute, []byte(q.Layout), 0); err != nil {
-		s.Log.Error(err, "noting how files are spread")
+		s.Log.Error(err, "recording the layout")
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }
@@ -48,12 +48,12 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 // leftover counts the files of the brick, for one caller at a time.
 func (s *Server) leftover(w http.ResponseWriter, r *http.Request) {
 	if !s.counting.TryLock() {
-		http.Error(w, "the files are being counted for somebody else", http.StatusServiceUnavailable)
+		http.Error(w, "the files are already being counted for another caller; retry", http.StatusServiceUnavailable)
 		return
 	}
 	defer s.counting.Unlock()
 	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(agent.LeftoverLimit)); err != nil {
-		s.Log.Error(err, "counting may be cut off")
+		s.Log.Error(err, "cannot extend the deadline; counting may be interrupted")
 	}
 	n, names, err := s.files(r.Context())
 	if err != nil {
@@ -64,20 +64,21 @@ func (s *Server) leftover(w http.ResponseWriter, r *http.Request) {
 		s.Log.Info("the brick still has files", "files", n, "some", names)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(agent.Leftover{Files: n}) // the caller has gone
+	_ = json.NewEncoder(w).Encode(agent.Leftover{Files: n}) // fails if the caller has disconnected
 }
 
-// files counts all that is not a folder and not GlusterFS's own, and names some.
+// files counts everything but directories and what GlusterFS keeps for itself, and returns
+// some of the names.
 func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
-		return 0, nil, fmt.Errorf("counting the brick's files: %w", err)
+		return 0, nil, fmt.Errorf("count the brick's files: %w", err)
 	}
 	defer root.Close()
 	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // it has just gone
+			return nil // deleted meanwhile
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, ctx.Err())
 		case path == ondisk.GlusterDir:
@@ -86,21 +87,22 @@ func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 			return nil
 		}
 		n++
-		if len(names) < namesTold {
+		if len(names) < namesLogged {
 			names = append(names, path)
 		}
 		return nil
 	})
 	if err != nil {
-		return n, names, fmt.Errorf("counting the brick's files: %w", err)
+		return n, names, fmt.Errorf("count the brick's files: %w", err)
 	}
 	return n, names, nil
 }
 
-// errFound ends a walk that has found what it looked for.
+// errFound ends a walk early.
 var errFound = errors.New("found")
 
-// empty tells whether the brick has no volume and no file. What cannot be read is not empty.
+// empty reports whether the brick has neither volumes nor files. An unreadable brick is
+// not empty.
 func (a *Agent) empty(ctx context.Context) bool {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
@@ -121,7 +123,7 @@ func (a *Agent) empty(ctx context.Context) bool {
 	return err == nil
 }
 
-// isLink tells whether a file only says where another is.
+// isLink reports whether a file only points to another set.
 func (a *Agent) isLink(path string) bool {
 	_, err := unix.Lgetxattr(filepath.Join(a.Directory, path), linkAttribute, nil)
 	return err == nil

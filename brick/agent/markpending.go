@@ -18,89 +18,89 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// pendingAttribute, with the name of another brick in the pool's graphs, is on what that
-// brick lacks: three counters, for data, metadata and entries (GlusterFS 10,
-// cluster/replicate).
+// pendingAttribute, followed by the client name of another brick, is on the files and
+// directories that this brick has changed and the other lacks: three counters, for data,
+// metadata and entries (GlusterFS 10, cluster/replicate).
 const pendingAttribute = "trusted.afr."
 
 const pendingSize = 12 // bytes
 
-// rootID is the GFID of the root of every volume, by which the index names it.
+// rootID is the GFID of every volume's root, which is its name in the index.
 const rootID = "00000000-0000-0000-0000-000000000001"
 
-// noteLacking accuses the bricks that join a set which they have not founded, once no
-// client can write here that does not know of them: what such a one writes would be noted
-// nowhere, and the new brick be taken for good without it.
-func (h *Healer) noteLacking(ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status) error {
-	if h.has(ondisk.JoiningAttribute) {
-		return nil // it may lack more itself
+// markJoining marks everything as pending for bricks that join an existing set, once every
+// client that can write here knows them: the writes of another client would be recorded
+// nowhere, and the new brick would count as complete without them.
+func (h *Healer) markJoining(ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status) error {
+	if h.hasMark(ondisk.JoiningAttribute) {
+		return nil // this brick may lack even more
 	}
 	founders := h.founders()
 	for i, b := range others {
 		joining := states[i].Joining
-		if joining == "" || h.pendingMarked(b.Name) == joining || slices.Contains(founders, joining) {
+		if joining == "" || h.markedAs(b.Name) == joining || slices.Contains(founders, joining) {
 			continue
 		}
-		if known, err := h.known(ctx, sets); err != nil || !known {
+		if known, err := h.clientsKnowAllBricks(ctx, sets); err != nil || !known {
 			return err
 		}
 		if err := h.markPending(b.Name); err != nil {
 			return err
 		}
 		h.mu.Lock()
-		if h.lacks == nil {
-			h.lacks = map[string]string{}
+		if h.marked == nil {
+			h.marked = map[string]string{}
 		}
-		h.lacks[b.Name] = joining
+		h.marked[b.Name] = joining
 		h.mu.Unlock()
 	}
 	return nil
 }
 
-// pendingMarked is as which another brick was accused last.
-func (h *Healer) pendingMarked(brick string) string {
+// markedAs is the joining mark that another brick had when its pending counters were set.
+func (h *Healer) markedAs(brick string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.lacks[brick]
+	return h.marked[brick]
 }
 
-// tellEvery is how often it is told that a brick that joins has to wait.
-const tellEvery = 30 * time.Second
+// logWaitEvery is how often it is logged that a joining brick waits.
+const logWaitEvery = 30 * time.Second
 
-// known tells whether all clients of this brick know of all bricks of its set: it is asked
-// whether it would let in one that knows of fewer. Who serves its volfile has it refuse
-// them when they have had the time to learn.
-func (h *Healer) known(ctx context.Context, sets gluster.Healers) (bool, error) {
+// clientsKnowAllBricks reports whether all clients of this brick know all bricks of its
+// set: whether the brick refuses a client that knows fewer. The process that serves the
+// brick's volfile makes it refuse them once they have had time to get the new one.
+func (h *Healer) clientsKnowAllBricks(ctx context.Context, sets gluster.Healers) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	set, _, found := sets.Around(h.ownName())
+	set, _, found := sets.Around(h.clientName())
 	if !found || set.Coded {
-		return true, nil // nothing joins there
+		return true, nil // no brick joins such a set
 	}
-	own := set.Bricks[slices.IndexFunc(set.Bricks, func(b gluster.HealBrick) bool { return b.Name == h.ownName() })]
+	own := set.Bricks[slices.IndexFunc(set.Bricks, func(b gluster.HealBrick) bool { return b.Name == h.clientName() })]
 	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Folder, own.Fewer())
 	if err != nil {
-		return false, fmt.Errorf("a new brick waits: %w", err)
+		return false, fmt.Errorf("check whether clients know the new brick: %w", err)
 	}
-	if in && time.Since(h.told) > tellEvery {
-		h.told = time.Now()
-		h.Log.Info("a new brick waits until clients have had the time to learn of it")
+	if in && time.Since(h.waitLoggedAt) > logWaitEvery {
+		h.waitLoggedAt = time.Now()
+		h.Log.Info("a new brick waits until all clients know it")
 	}
 	return !in, nil
 }
 
-// markPending notes that another brick, which was made empty and serves nobody yet, lacks the
-// root's metadata and all entries. Clients do not read it there then, and the self-heal
-// daemon, which finds it in the index, brings what is below as well. That something is
-// pending for the brick already is not enough: it would be about what has changed while
-// the brick was away.
+// markPending records that another brick, which was created empty and serves no client yet,
+// lacks the root's metadata and all entries. Clients then do not read the root from it, and
+// the self-heal daemon, which finds the root in the index, heals everything below it too.
+// Counters that are set already are not enough: they cover only what has changed while
+// the brick was offline.
 func (h *Healer) markPending(brick string) error {
-	if err := h.list(); err != nil {
-		return fmt.Errorf("noting the root in the brick's index: %w", err)
+	if err := h.indexRoot(); err != nil {
+		return fmt.Errorf("add the root to the brick's index: %w", err)
 	}
 	root, err := os.Open(h.Directory)
 	if err != nil {
-		return fmt.Errorf("opening the brick: %w", err)
+		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
 	all := counters(root, pendingAttribute+brick)
@@ -115,16 +115,16 @@ func (h *Healer) markPending(brick string) error {
 		pending = binary.BigEndian.AppendUint32(pending, n)
 	}
 	if err := unix.Fsetxattr(int(root.Fd()), pendingAttribute+brick, pending, 0); err != nil {
-		return fmt.Errorf("noting what %s lacks: %w", brick, err)
+		return fmt.Errorf("set the pending counters of %s: %w", brick, err)
 	}
-	h.Log.Info("another brick is new and lacks what this one has", "brick", brick)
+	h.Log.Info("marked everything as pending for a new brick", "brick", brick)
 	return nil
 }
 
-// list puts the root into the brick's index, and all that is in it into the list by which
-// a folder's entries are healed. The index xlator makes links to one file there; it takes
-// any file for an entry.
-func (h *Healer) list() error {
+// indexRoot adds the root to the brick's index, and its entries to the list by which the
+// entries of a directory are healed. The index xlator creates hard links to one file there;
+// it accepts any file as an entry.
+func (h *Healer) indexRoot() error {
 	root, err := os.OpenRoot(h.Directory)
 	if err != nil {
 		return err
@@ -161,9 +161,9 @@ func (h *Healer) list() error {
 	return nil
 }
 
-// lacking lists the bricks that were accused, as which they joined.
-func (h *Healer) lacking() []string {
+// markedPeers lists the joining marks of the bricks whose pending counters were set.
+func (h *Healer) markedPeers() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Sorted(maps.Values(h.lacks))
+	return slices.Sorted(maps.Values(h.marked))
 }

@@ -74,7 +74,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(c.files, float64(st.Ffree))
 	}
 	for _, index := range []string{"xattrop", "dirty"} {
-		if n, err := backlog(c.Directory, index); err == nil {
+		if n, err := countBacklog(c.Directory, index); err == nil {
 			gauge(c.heal, float64(n), index)
 		}
 	}
@@ -100,9 +100,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 // indices is the folder of a brick that lists what is to be healed.
 const indices = ondisk.GlusterDir + "/indices"
 
-// backlog counts an index of what is to be healed: its entries, but for the one that
+// countBacklog counts an index of what is to be healed: its entries, but for the one that
 // they are all links to (features/index of GlusterFS).
-func backlog(directory, index string) (int, error) {
+func countBacklog(directory, index string) (int, error) {
 	d, err := os.Open(filepath.Join(directory, indices, index))
 	if err != nil {
 		return 0, err

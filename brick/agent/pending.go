@@ -214,7 +214,7 @@ func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 	var q agent.ClearPendingRequest
 	err := json.Unmarshal(body, &q)
 	id, bad := uuid.Parse(q.ID)
-	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clients()) || len(q.Kinds) == 0 {
+	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clientPrefix()) || len(q.Kinds) == 0 {
 		http.Error(w, "the request names no file, no brick of the pool, or nothing to forgive", http.StatusBadRequest)
 		return
 	}

@@ -61,7 +61,7 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 	defer root.Close()
 	var p agent.Promised
 	p.Folders, _ = sizeOf(&root.Entry) // of a pool that is one volume, the record is here
-	err = eachFolder(ctx, root, func(_, _ string, d *safepath.Dir) {
+	err = eachVolumeDir(ctx, root, func(_, _ string, d *safepath.Dir) {
 		size, _ := sizeOf(&d.Entry)
 		p.Folders += size
 	})
@@ -69,7 +69,7 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 		return nil, err
 	}
 	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: recorded, ondisk.Snapshots: usedBy} {
-		err = eachBelow(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
+		err = walkTwoLevels(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
 			e, err := parent.OpenPath(name)
 			if err != nil {
 				return // it has gone

@@ -112,16 +112,16 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
-	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.has(ondisk.FreshAttribute), Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
+	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.hasMark(ondisk.FreshAttribute), Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
 	st.Online = s.greet(ctx) == nil
 	// The other index of copies, dirty, lists what is just being written, all the time that
 	// it is: it says nothing about what a brick lacks.
-	if n, err := backlog(s.Directory, "xattrop"); err == nil {
+	if n, err := countBacklog(s.Directory, "xattrop"); err == nil {
 		st.Backlog = n
 	}
 	if s.Healer != nil {
-		st.Peers, st.Lacking, st.SplitBrain = s.Healer.reached(), s.Healer.lacking(), s.Healer.Splits()
-		calm := s.Healer.calmSeconds()
+		st.Peers, st.Lacking, st.SplitBrain = s.Healer.peersOnline(), s.Healer.markedPeers(), s.Healer.Splits()
+		calm := s.Healer.healedSeconds()
 		if st.Backlog > 0 {
 			calm = 0
 		}
@@ -154,7 +154,7 @@ func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := agent.LimitAnswer{Enforced: s.quota != nil}
 	if answer.Enforced {
-		err := s.quota.Limit(r.Context(), q.Folder, s.part(q.Bytes))
+		err := s.quota.Limit(r.Context(), q.Folder, s.brickShare(q.Bytes))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			http.Error(w, "the brick has no such folder yet", http.StatusNotFound)
