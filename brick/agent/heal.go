@@ -98,8 +98,8 @@ func (a *Agent) clientName() string { return a.clientPrefix() + a.Position }
 
 // poll queries the set's other bricks and starts a heal where one is needed.
 func (h *Healer) poll(ctx context.Context) error {
-	own, err := countBacklog(h.Directory, "xattrop")
-	h.noteHealed(err == nil && own == 0)
+	backlog, err := countBacklog(h.Directory, "xattrop")
+	h.noteHealed(err == nil && backlog == 0)
 	if err != nil {
 		return fmt.Errorf("count pending heals: %w", err)
 	}
@@ -111,11 +111,11 @@ func (h *Healer) poll(ctx context.Context) error {
 	if h.fullHealAt == nil {
 		h.fullHealAt = map[string]time.Time{}
 	}
-	back, fresh := false, ""
+	returned, fresh := false, ""
 	for i, b := range others {
-		came, was := h.onlineSince[b.Host]
-		back = back || states[i].Online && !was
-		if states[i].Fresh && states[i].Online && was && time.Since(came) > fullHealDelay && time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
+		came, wasOnline := h.onlineSince[b.Host]
+		returned = returned || states[i].Online && !wasOnline
+		if states[i].Fresh && states[i].Online && wasOnline && time.Since(came) > fullHealDelay && time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
 			fresh = b.Host
 		}
 	}
@@ -123,7 +123,7 @@ func (h *Healer) poll(ctx context.Context) error {
 	if err := h.markJoining(ctx, sets, others, states); err != nil {
 		return err
 	}
-	h.countSplits(ctx, others, own)
+	h.countSplits(ctx, others, backlog)
 	switch {
 	case fresh != "":
 		if err := sets.Heal(ctx, h.Socket, gluster.HealFull); err != nil {
@@ -131,12 +131,12 @@ func (h *Healer) poll(ctx context.Context) error {
 		}
 		h.fullHealAt[fresh] = time.Now()
 		h.Log.Info("started a full heal for a new brick", "host", fresh)
-	case back || own > 0 && time.Since(h.indexHealAt) > indexHealEvery:
+	case returned || backlog > 0 && time.Since(h.indexHealAt) > indexHealEvery:
 		if err := sets.Heal(ctx, h.Socket, gluster.HealIndex); err != nil {
 			return err
 		}
 		h.indexHealAt = time.Now()
-		h.Log.Info("healing what other bricks lack", "entries", own, "aBrickIsBack", back)
+		h.Log.Info("started an index heal", "entries", backlog, "brickReturned", returned)
 	}
 	return h.clearFresh(states)
 }
@@ -161,10 +161,10 @@ func (h *Healer) noteOnline(others []gluster.HealBrick, states []agent.Status) {
 }
 
 // noteHealed records since when no heal is pending on this brick.
-func (h *Healer) noteHealed(calm bool) {
+func (h *Healer) noteHealed(healed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !calm {
+	if !healed {
 		h.healedSince = time.Time{}
 	} else if h.healedSince.IsZero() {
 		h.healedSince = time.Now()

@@ -30,7 +30,7 @@ const (
 
 // layout records how files are distributed over sets.
 func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}

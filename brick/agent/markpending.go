@@ -103,7 +103,7 @@ func (h *Healer) markPending(brick string) error {
 		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	all := counters(root, pendingAttribute+brick)
+	all := pendingCounters(root, pendingAttribute+brick)
 	if all == nil {
 		all = []uint32{0, 0, 0}
 	}

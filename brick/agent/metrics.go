@@ -15,7 +15,7 @@ import (
 // collector reads the brick when it is asked.
 type collector struct {
 	*Agent
-	size, free, files, heal, volumes, used, limit, enforced, drift, age *prometheus.Desc
+	size, free, inodes, backlog, volumes, used, limit, enforced, drift, age *prometheus.Desc
 }
 
 // metrics are those of the brick and, where one heals, of its set.
@@ -44,8 +44,8 @@ func (a *Agent) Collector() prometheus.Collector {
 		Agent:    a,
 		size:     desc("atoll_brick_size_bytes", "Size of the brick's file system."),
 		free:     desc("atoll_brick_free_bytes", "What of it is free."),
-		files:    desc("atoll_brick_free_inodes", "How many files it can still have."),
-		heal:     desc("atoll_brick_heal_backlog_entries", "Files and folders of which this brick has what others must be healed from.", "index"),
+		inodes:   desc("atoll_brick_free_inodes", "How many files it can still have."),
+		backlog:  desc("atoll_brick_heal_backlog_entries", "Files and folders of which this brick has what others must be healed from.", "index"),
 		volumes:  desc("atoll_brick_volumes", "Volumes on the brick."),
 		used:     desc("atoll_brick_volume_used_bytes", "What a volume has on this brick.", "volume"),
 		limit:    desc("atoll_brick_volume_limit_bytes", "What it may have on this brick.", "volume"),
@@ -57,7 +57,7 @@ func (a *Agent) Collector() prometheus.Collector {
 
 // Describe tells the metrics, whatever the brick has to say at the moment.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.size, c.free, c.files, c.heal, c.volumes, c.used, c.limit, c.enforced, c.drift, c.age} {
+	for _, d := range []*prometheus.Desc{c.size, c.free, c.inodes, c.backlog, c.volumes, c.used, c.limit, c.enforced, c.drift, c.age} {
 		out <- d
 	}
 }
@@ -71,11 +71,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if unix.Statfs(c.Directory, &st) == nil {
 		gauge(c.size, float64(st.Blocks)*float64(st.Frsize))
 		gauge(c.free, float64(st.Bavail)*float64(st.Frsize))
-		gauge(c.files, float64(st.Ffree))
+		gauge(c.inodes, float64(st.Ffree))
 	}
 	for _, index := range []string{"xattrop", "dirty"} {
 		if n, err := countBacklog(c.Directory, index); err == nil {
-			gauge(c.heal, float64(n), index)
+			gauge(c.backlog, float64(n), index)
 		}
 	}
 	enforced := 0.0

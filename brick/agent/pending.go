@@ -24,53 +24,53 @@ import (
 )
 
 const (
-	// maxPending is the most entries of an index that are listed.
+	// maxPending is how many entries of an index are listed at most.
 	maxPending = 1000
-	// maxDepth bounds how far up a path is followed.
+	// maxDepth bounds the length of a path, in components.
 	maxDepth = 256
-	// gfidAttribute is what a file is to GlusterFS, and gfid2path, with a suffix, the
-	// GFID of a folder and the name there (storage/posix).
+	// gfidAttribute is a file's identity in GlusterFS. gfid2path, with a suffix, has the
+	// GFID of a parent directory and the file's name there (storage/posix).
 	gfidAttribute = "trusted.gfid"
 	gfid2path     = "trusted.gfid2path."
 )
 
-// kinds are the counters of a pending attribute.
-var kinds = []agent.Kind{agent.Data, agent.Metadata}
+// counterKinds are the counters of a pending attribute that can be cleared, in order.
+var counterKinds = []agent.Kind{agent.Data, agent.Metadata}
 
-// pending lists what the brick holds against others.
+// pending lists the entries for which the brick has pending counters set for others.
 func (s *Server) pending(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}
 	var q agent.PendingRequest
 	if err := json.Unmarshal(body, &q); err != nil || q.Limit < 1 {
-		http.Error(w, "the request asks for no number of entries", http.StatusBadRequest)
+		http.Error(w, "invalid request: the limit must be at least 1", http.StatusBadRequest)
 		return
 	}
 	p, err := s.Agent.pending(r.Context(), min(q.Limit, maxPending))
 	if err != nil {
-		s.Log.Error(err, "listing what is to be healed")
+		s.Log.Error(err, "listing pending heals")
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(p) // the caller has gone
+	_ = json.NewEncoder(w).Encode(p) // fails if the caller has disconnected
 }
 
-// pending reads the index. What goes from it meanwhile is left out.
+// pending reads the index. Entries that are healed meanwhile are left out.
 func (a *Agent) pending(ctx context.Context, limit int) (agent.Pending, error) {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
-		return agent.Pending{}, fmt.Errorf("opening the brick: %w", err)
+		return agent.Pending{}, fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
 	names, err := fs.ReadDir(root.FS(), indices+"/xattrop")
 	if errors.Is(err, fs.ErrNotExist) {
-		return agent.Pending{}, nil // nothing was ever to be healed
+		return agent.Pending{}, nil // no heal was ever pending
 	}
 	if err != nil {
-		return agent.Pending{}, fmt.Errorf("reading the index: %w", err)
+		return agent.Pending{}, fmt.Errorf("read the index: %w", err)
 	}
 	var p agent.Pending
 	for _, n := range names {
@@ -82,38 +82,38 @@ func (a *Agent) pending(ctx context.Context, limit int) (agent.Pending, error) {
 			p.More = true
 			break
 		}
-		if e, err := entry(root, id); err == nil && len(e.Blames) > 0 {
+		if e, err := readEntry(root, id); err == nil && len(e.Blames) > 0 {
 			p.Entries = append(p.Entries, e)
 		}
 	}
 	return p, ctx.Err()
 }
 
-// handle is where GlusterFS keeps a file under its GFID: a link to the file, or a symbolic
-// link to the folder.
-func handle(id uuid.UUID) string {
+// gfidPath is the path under which GlusterFS keeps an entry by its GFID: a hard link to a
+// file, or a symbolic link to a directory.
+func gfidPath(id uuid.UUID) string {
 	text := id.String()
 	return path.Join(ondisk.GlusterDir, text[:2], text[2:4], text)
 }
 
-// open opens a file or folder by its GFID, and makes sure that it is that one: what a
-// tenant may have put in the place of a folder is not followed out of the brick, or taken
-// for it.
-func open(root *os.Root, id uuid.UUID) (*os.File, error) {
-	f, err := root.OpenFile(handle(id), os.O_RDONLY|unix.O_NONBLOCK, 0)
+// openGFID opens a file or directory by its GFID and verifies its identity, so that an
+// entry with which a tenant has replaced a directory is neither followed out of the brick
+// nor mistaken for it.
+func openGFID(root *os.Root, id uuid.UUID) (*os.File, error) {
+	f, err := root.OpenFile(gfidPath(id), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	own := make([]byte, len(id))
-	n, err := unix.Fgetxattr(int(f.Fd()), gfidAttribute, own)
-	if err != nil || !slices.Equal(own[:n], id[:]) {
-		return nil, errors.Join(fmt.Errorf("what is found under %s is something else", id), err, f.Close())
+	found := make([]byte, len(id))
+	n, err := unix.Fgetxattr(int(f.Fd()), gfidAttribute, found)
+	if err != nil || !slices.Equal(found[:n], id[:]) {
+		return nil, errors.Join(fmt.Errorf("open GFID %s: the entry has another GFID", id), err, f.Close())
 	}
 	return f, nil
 }
 
-func entry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
-	f, err := open(root, id)
+func readEntry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
+	f, err := openGFID(root, id)
 	if err != nil {
 		return agent.Entry{}, err
 	}
@@ -131,9 +131,9 @@ func entry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
 		if !is || brick == "dirty" {
 			continue
 		}
-		for i, n := range counters(f, name) {
-			if n > 0 && i < len(kinds) {
-				e.Blames[brick] = append(e.Blames[brick], kinds[i])
+		for i, n := range pendingCounters(f, name) {
+			if n > 0 && i < len(counterKinds) {
+				e.Blames[brick] = append(e.Blames[brick], counterKinds[i])
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func entry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
 	return e, nil
 }
 
-// attributes lists the names of a file's attributes.
+// attributes lists the names of a file's extended attributes.
 func attributes(f *os.File) []string {
 	names := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(int(f.Fd()), names)
@@ -151,8 +151,8 @@ func attributes(f *os.File) []string {
 	return strings.Split(strings.TrimRight(string(names[:n]), "\x00"), "\x00")
 }
 
-// counters are those of a pending attribute; none when it has another form.
-func counters(f *os.File, name string) []uint32 {
+// pendingCounters decodes a pending attribute; nil if it is missing or malformed.
+func pendingCounters(f *os.File, name string) []uint32 {
 	value := make([]byte, pendingSize)
 	n, err := unix.Fgetxattr(int(f.Fd()), name, value)
 	if err != nil || n != pendingSize {
@@ -165,7 +165,7 @@ func counters(f *os.File, name string) []uint32 {
 	return all
 }
 
-// pathOf is a name of a file, from the root of the volume; "" when it cannot be told.
+// pathOf is a path of a file, from the root of the volume; "" if it cannot be determined.
 func pathOf(root *os.Root, id uuid.UUID, f *os.File) string {
 	below := ""
 	for range maxDepth {
@@ -173,12 +173,12 @@ func pathOf(root *os.Root, id uuid.UUID, f *os.File) string {
 			return cmp.Or(below, "/")
 		}
 		parent, name := "", ""
-		if target, err := root.Readlink(handle(id)); err == nil { // a folder
+		if target, err := root.Readlink(gfidPath(id)); err == nil { // a directory
 			parent, name = path.Base(path.Dir(target)), path.Base(target)
 		} else if f != nil {
 			parent, name = nameOf(f)
 		}
-		f = nil // what is above is a folder
+		f = nil // parents are directories
 		up, err := uuid.Parse(parent)
 		if err != nil || name == "" {
 			return ""
@@ -188,7 +188,7 @@ func pathOf(root *os.Root, id uuid.UUID, f *os.File) string {
 	return ""
 }
 
-// nameOf is a name of a file, and the GFID of the folder in which it has it.
+// nameOf is a name of a file, and the GFID of the parent directory.
 func nameOf(f *os.File) (parent, name string) {
 	for _, attribute := range attributes(f) {
 		if !strings.HasPrefix(attribute, gfid2path) {
@@ -205,9 +205,9 @@ func nameOf(f *os.File) (parent, name string) {
 	return "", ""
 }
 
-// clearPending takes back what the brick holds against another one.
+// clearPending clears pending counters that the brick has set for another one.
 func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}
@@ -215,42 +215,42 @@ func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 	err := json.Unmarshal(body, &q)
 	id, bad := uuid.Parse(q.ID)
 	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clientPrefix()) || len(q.Kinds) == 0 {
-		http.Error(w, "the request names no file, no brick of the pool, or nothing to forgive", http.StatusBadRequest)
+		http.Error(w, "invalid request: it must name a file, a brick of the pool, and counters to clear", http.StatusBadRequest)
 		return
 	}
 	if err := s.Agent.clearPending(id, q); err != nil {
-		s.Log.Error(err, "forgiving", "id", q.ID, "brick", q.Brick)
+		s.Log.Error(err, "clearing pending counters", "id", q.ID, "brick", q.Brick)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.Log.Info("another brick is held to be right", "id", q.ID, "brick", q.Brick, "about", q.Kinds)
+	s.Log.Info("cleared pending counters against another brick", "id", q.ID, "brick", q.Brick, "counters", q.Kinds)
 }
 
 func (a *Agent) clearPending(id uuid.UUID, q agent.ClearPendingRequest) error {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
-		return fmt.Errorf("opening the brick: %w", err)
+		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	f, err := open(root, id)
+	f, err := openGFID(root, id)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	name := pendingAttribute + q.Brick
-	all := counters(f, name)
+	all := pendingCounters(f, name)
 	if all == nil {
-		return fmt.Errorf("nothing is held against %s", q.Brick)
+		return fmt.Errorf("clear pending counters: none is set against %s", q.Brick)
 	}
 	var value []byte
 	for i, n := range all {
-		if i < len(kinds) && slices.Contains(q.Kinds, kinds[i]) {
+		if i < len(counterKinds) && slices.Contains(q.Kinds, counterKinds[i]) {
 			n = 0
 		}
 		value = binary.BigEndian.AppendUint32(value, n)
 	}
 	if err := unix.Fsetxattr(int(f.Fd()), name, value, 0); err != nil {
-		return fmt.Errorf("setting %s: %w", name, err)
+		return fmt.Errorf("set attribute %s: %w", name, err)
 	}
 	return nil
 }

@@ -15,21 +15,22 @@ import (
 const (
 	// countLimit is how long reading the records of a brick may take.
 	countLimit = 5 * time.Minute
-	// countShare bounds what it takes of the brick's time: it rests so many times longer
+	// countIdleRatio bounds what it takes of the brick's time: it rests so many times longer
 	// than it has read, and no less than Every.
-	countShare = 20
-	// pointerMode is of files that only say where another is (GlusterFS, DHT_LINKFILE_MODE).
+	countIdleRatio = 20
+	// linkMode is of files that only say where another is (GlusterFS, DHT_LINKFILE_MODE).
 	// One that is moved to another set has linkAttribute too, and its own mode.
-	pointerMode = unix.S_ISVTX
+	linkMode = unix.S_ISVTX
 )
 
-// Count reads what is promised until the context ends. Who asks is told of the last count.
+// Count adds up the provisioned sizes again and again until the context ends. Status
+// reports the result of the last count.
 func (a *Agent) Count(ctx context.Context) error {
 	for {
 		begin := time.Now()
-		p, err := a.count(ctx)
+		p, err := a.countPromised(ctx)
 		if err != nil && ctx.Err() == nil {
-			a.Log.Error(err, "adding up the sizes of volumes")
+			a.Log.Error(err, "counting the provisioned sizes of volumes")
 		}
 		a.mu.Lock()
 		a.promised = p
@@ -37,30 +38,30 @@ func (a *Agent) Count(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(Every, countShare*time.Since(begin))):
+		case <-time.After(max(Every, countIdleRatio*time.Since(begin))):
 		}
 	}
 }
 
-// hasPromised is the last count; nil when there is none.
-func (a *Agent) hasPromised() *agent.Promised {
+// lastPromised is the result of the last count; nil if there is none.
+func (a *Agent) lastPromised() *agent.Promised {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.promised
 }
 
-// count adds up the sizes of all volumes on the brick. What has no record that can be read
-// is none.
-func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
+// countPromised adds up the sizes of all volumes on the brick. An entry without a readable
+// record is not a volume.
+func (a *Agent) countPromised(ctx context.Context) (*agent.Promised, error) {
 	ctx, cancel := context.WithTimeout(ctx, countLimit)
 	defer cancel()
 	root, err := safepath.Open(a.Directory)
 	if err != nil {
-		return nil, fmt.Errorf("opening the brick: %w", err)
+		return nil, fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
 	var p agent.Promised
-	p.Folders, _ = sizeOf(&root.Entry) // of a pool that is one volume, the record is here
+	p.Folders, _ = sizeOf(&root.Entry) // a pool that is one volume has its record here
 	err = eachVolumeDir(ctx, root, func(_, _ string, d *safepath.Dir) {
 		size, _ := sizeOf(&d.Entry)
 		p.Folders += size
@@ -68,14 +69,14 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 	if err != nil {
 		return nil, err
 	}
-	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: recorded, ondisk.Snapshots: usedBy} {
+	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: volumeSize, ondisk.Snapshots: snapshotSize} {
 		err = walkTwoLevels(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
 			e, err := parent.OpenPath(name)
 			if err != nil {
-				return // it has gone
+				return // deleted meanwhile
 			}
 			defer e.Close()
-			if !isPointer(e) {
+			if !isLinkFile(e) {
 				p.Blocks += size(e)
 			}
 		})
@@ -86,14 +87,14 @@ func (a *Agent) count(ctx context.Context) (*agent.Promised, error) {
 	return &p, nil
 }
 
-// recorded is the size of a volume, 0 of what is none.
-func recorded(e *safepath.Entry) int64 {
+// volumeSize is the size of a volume, 0 for an entry that is not a volume.
+func volumeSize(e *safepath.Entry) int64 {
 	size, _ := sizeOf(e)
 	return size
 }
 
-// usedBy is what a snapshot is counted with, in bytes.
-func usedBy(e *safepath.Entry) int64 {
+// snapshotSize is the size with which a snapshot is counted, in bytes.
+func snapshotSize(e *safepath.Entry) int64 {
 	text, err := e.Attribute(ondisk.SnapshotAttribute)
 	if err != nil {
 		return 0
@@ -105,11 +106,11 @@ func usedBy(e *safepath.Entry) int64 {
 	return s.Used
 }
 
-// isPointer tells whether a file is another set's: a pointer to it, or a copy that is not
-// complete.
-func isPointer(e *safepath.Entry) bool {
+// isLinkFile reports whether a file belongs to another set: a link to it, or a copy that is
+// not complete.
+func isLinkFile(e *safepath.Entry) bool {
 	mode, err := e.Permissions()
-	if err != nil || mode != pointerMode {
+	if err != nil || mode != linkMode {
 		return false
 	}
 	_, err = e.Attribute(linkAttribute)

@@ -90,17 +90,17 @@ func TestCount(t *testing.T) {
 	} {
 		e.make(t, s.Directory)
 	}
-	p, err := s.count(t.Context())
+	p, err := s.countPromised(t.Context())
 	if err != nil || *p != (agent.Promised{Folders: 3, Blocks: 130}) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	made{path: ".", size: 100}.make(t, s.Directory) // a pool that is one volume
-	if p, err := s.count(t.Context()); err != nil || p.Folders != 103 {
+	if p, err := s.countPromised(t.Context()); err != nil || p.Folders != 103 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if p, err := s.count(ended); err == nil {
+	if p, err := s.countPromised(ended); err == nil {
 		t.Errorf("half a count is taken for one: %+v", p)
 	}
 }

@@ -22,21 +22,22 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// maxBody is the longest request that is read, in bytes.
+// maxBody is the largest request that is read, in bytes.
 const maxBody = 64 << 10
 
 // Server answers the driver, kubelets and Prometheus.
 type Server struct {
 	*Agent
-	// Keys gives the keys of this moment: they may change while the agent runs.
+	// Keys returns the current keys: they may change while the agent runs.
 	Keys     func() (agent.Keys, error)
 	counting sync.Mutex
 
-	// Healer is nil where nothing heals: a set of one brick.
+	// Healer is nil in a set of one brick, which has nothing to heal.
 	Healer *Healer
 }
 
-// Handler is the server's: PathLimit for the driver, /healthz, /readyz and /metrics.
+// Handler serves the paths of internal/agent for the driver and other agents, and /healthz,
+// /readyz and /metrics.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+agent.PathLimit, s.limit)
@@ -57,50 +58,50 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) Serve(ctx context.Context, address string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listening for the driver: %w", err)
+		return fmt.Errorf("listen on %s: %w", address, err)
 	}
 	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
 	stopped := context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = h.Shutdown(last) // the process ends anyway
+		_ = h.Shutdown(last) // the process exits anyway
 	})
 	defer stopped()
 	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("answering on %s: %w", address, err)
+		return fmt.Errorf("serve on %s: %w", address, err)
 	}
 	return nil
 }
 
-// request reads the body of a caller who proves who it is; false when it has been
-// answered already.
-func (s *Server) request(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+// authenticatedBody reads the body of an authenticated request; false if an error was
+// returned to the caller already.
+func (s *Server) authenticatedBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		http.Error(w, "the request cannot be read", http.StatusBadRequest)
+		http.Error(w, "read request: its body is incomplete or too large", http.StatusBadRequest)
 		return nil, false
 	}
-	if err := s.authentic(r, body); err != nil {
+	if err := s.authenticate(r, body); err != nil {
 		s.Log.Info("refused a caller", "address", r.RemoteAddr, "error", err.Error())
-		http.Error(w, agent.ErrToken.Error(), http.StatusUnauthorized) // no word of why
+		http.Error(w, agent.ErrToken.Error(), http.StatusUnauthorized) // the reason is in the log only
 		return nil, false
 	}
 	return body, true
 }
 
-// heal has the self-heal daemon look now.
+// heal starts a heal.
 func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}
 	var q agent.HealRequest
 	if err := json.Unmarshal(body, &q); err != nil {
-		http.Error(w, "the request cannot be understood", http.StatusBadRequest)
+		http.Error(w, "invalid request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	if s.Healer == nil {
-		http.Error(w, "nothing heals here: a set of this pool is one brick", http.StatusConflict)
+		http.Error(w, "nothing to heal: each set of this pool has one brick", http.StatusConflict)
 		return
 	}
 	if err := s.Healer.Heal(r.Context(), q.Full); err != nil {
@@ -108,48 +109,48 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status tells how the brick is. It is no secret.
+// status reports the state of the brick. It is readable without authentication.
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
 	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.hasMark(ondisk.FreshAttribute), Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
-	st.Online = s.greet(ctx) == nil
-	// The other index of copies, dirty, lists what is just being written, all the time that
-	// it is: it says nothing about what a brick lacks.
+	st.Online = s.checkOnline(ctx) == nil
+	// The other index of replicas, dirty, lists files while they are being written: it says
+	// nothing about what a brick lacks.
 	if n, err := countBacklog(s.Directory, "xattrop"); err == nil {
 		st.Backlog = n
 	}
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.peersOnline(), s.Healer.markedPeers(), s.Healer.Splits()
-		calm := s.Healer.healedSeconds()
+		healedFor := s.Healer.healedSeconds()
 		if st.Backlog > 0 {
-			calm = 0
+			healedFor = 0
 		}
-		st.Calm = &calm
+		st.Calm = &healedFor
 	}
 	st.Layout, st.Spread = s.mark(ondisk.LayoutAttribute), attribute(s.Directory, ondisk.SpreadAttribute)
-	st.Empty, st.Promised = s.empty(ctx), s.hasPromised()
+	st.Empty, st.Promised = s.empty(ctx), s.lastPromised()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {
 		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(st) // the caller has gone
+	_ = json.NewEncoder(w).Encode(st) // fails if the caller has disconnected
 }
 
-func (s *Server) greet(ctx context.Context) error {
+func (s *Server) checkOnline(ctx context.Context) error {
 	return gluster.Greet(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
 }
 
-// limit holds one volume to its size.
+// limit enforces the size of one volume.
 func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}
 	var q agent.LimitRequest
 	if err := json.Unmarshal(body, &q); err != nil || q.Bytes <= 0 || !fs.ValidPath(q.Folder) || q.Folder == "." {
-		http.Error(w, "the request names no folder or no size", http.StatusBadRequest)
+		http.Error(w, "invalid request: it must name a directory and a size", http.StatusBadRequest)
 		return
 	}
 	answer := agent.LimitAnswer{Enforced: s.quota != nil}
@@ -157,19 +158,19 @@ func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
 		err := s.quota.Limit(r.Context(), q.Folder, s.brickShare(q.Bytes))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			http.Error(w, "the brick has no such folder yet", http.StatusNotFound)
+			http.Error(w, "the brick does not have this directory yet", http.StatusNotFound)
 			return
 		case err != nil:
-			s.Log.Error(err, "holding a volume to its size", "folder", q.Folder)
+			s.Log.Error(err, "enforcing the size of a volume", "folder", q.Folder)
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // the caller has gone
+	_ = json.NewEncoder(w).Encode(answer) // fails if the caller has disconnected
 }
 
-func (s *Server) authentic(r *http.Request, body []byte) error {
+func (s *Server) authenticate(r *http.Request, body []byte) error {
 	keys, err := s.Keys()
 	if err != nil {
 		return err
@@ -178,11 +179,11 @@ func (s *Server) authentic(r *http.Request, body []byte) error {
 	return keys.Verify(token, agent.Audience(s.Namespace, s.Pool, s.Position), body, time.Now())
 }
 
-// ready tells whether the brick answers as GlusterFS does.
+// ready reports whether the brick answers a GlusterFS handshake.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if err := s.greet(ctx); err != nil {
+	if err := s.checkOnline(ctx); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

@@ -16,15 +16,15 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// share lets a copy have the content of a volume of blocks, on this brick.
+// share makes a copy share the content of a block volume, on this brick.
 func (s *Server) share(w http.ResponseWriter, r *http.Request) {
-	body, good := s.request(w, r)
+	body, good := s.authenticatedBody(w, r)
 	if !good {
 		return
 	}
 	var q agent.ShareRequest
-	if err := json.Unmarshal(body, &q); err != nil || !isSource(q.From) || !below(q.To, ondisk.Copies) {
-		http.Error(w, "the request names no source or no copy", http.StatusBadRequest)
+	if err := json.Unmarshal(body, &q); err != nil || !isSource(q.From) || !isBelow(q.To, ondisk.Copies) {
+		http.Error(w, "invalid request: it must name a source and a copy", http.StatusBadRequest)
 		return
 	}
 	outcome, err := s.Agent.share(q.From, q.To)
@@ -34,26 +34,26 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(agent.ShareAnswer{Shared: outcome}) // the caller has gone
+	_ = json.NewEncoder(w).Encode(agent.ShareAnswer{Shared: outcome}) // fails if the caller has disconnected
 }
 
 func isSource(path string) bool {
-	return below(path, ondisk.BlockVolumes) || below(path, ondisk.Snapshots)
+	return isBelow(path, ondisk.BlockVolumes) || isBelow(path, ondisk.Snapshots)
 }
 
-func below(path, folder string) bool {
+func isBelow(path, folder string) bool {
 	return fs.ValidPath(path) && strings.HasPrefix(path, folder+"/")
 }
 
-// share works on the brick's own files, below GlusterFS: who asks makes sure that neither
-// file is written meanwhile.
+// share works on the brick's files directly, below GlusterFS: the caller makes sure that
+// neither file is written meanwhile.
 func (a *Agent) share(from, to string) (agent.Shared, error) {
 	root, err := safepath.Open(a.Directory)
 	if err != nil {
-		return "", fmt.Errorf("opening the brick: %w", err)
+		return "", fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	source, err := content(root, from)
+	source, err := openContent(root, from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return agent.ShareAbsent, nil
 	}
@@ -61,7 +61,7 @@ func (a *Agent) share(from, to string) (agent.Shared, error) {
 		return "", err
 	}
 	defer source.Close()
-	target, err := content(root, to)
+	target, err := openContent(root, to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return agent.ShareApart, nil
 	}
@@ -70,22 +70,22 @@ func (a *Agent) share(from, to string) (agent.Shared, error) {
 	}
 	defer target.Close()
 	for _, f := range []*os.File{source, target} {
-		if differs, err := accuses(f); err != nil || differs {
+		if differs, err := hasPending(f); err != nil || differs {
 			return agent.ShareUnlike, err
 		}
 	}
-	return clone(source, target)
+	return shareBlocks(source, target)
 }
 
-// content opens a file that is on this brick, and not only a pointer to another set; else
-// fs.ErrNotExist.
-func content(root *safepath.Dir, path string) (*os.File, error) {
+// openContent opens a file whose content is on this brick. fs.ErrNotExist if there is no
+// file, or only a link to another set.
+func openContent(root *safepath.Dir, path string) (*os.File, error) {
 	mode, err := root.Mode(path)
 	if err != nil {
 		return nil, err
 	}
 	if mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%s is no file", path)
+		return nil, fmt.Errorf("open %s: not a regular file", path)
 	}
 	f, err := root.OpenRDWR(path)
 	if err != nil {
@@ -101,15 +101,15 @@ func content(root *safepath.Dir, path string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// Attributes in which a brick notes that another one, or itself, may lack what it has
-// (cluster/replicate, cluster/disperse): counters, all of them zero when bricks are alike.
+// Attributes in which a brick records that another one, or itself, may be out of date
+// (cluster/replicate, cluster/disperse): counters, all zero when the bricks agree.
 const (
 	replicaPrefix = "trusted.afr."
 	disperseDirty = "trusted.ec.dirty"
 )
 
-// accuses tells whether bricks may have different contents of a file.
-func accuses(f *os.File) (bool, error) {
+// hasPending reports whether bricks may differ in the content of a file.
+func hasPending(f *os.File) (bool, error) {
 	names, err := safepath.Of(f).Attributes("trusted.")
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.Name(), err)
@@ -129,11 +129,12 @@ func accuses(f *os.File) (bool, error) {
 	return false, nil
 }
 
-// clone shares the blocks. The content of a volume or a snapshot is never replaced.
-func clone(source, target *os.File) (agent.Shared, error) {
+// shareBlocks clones the source's blocks into target. The content of a volume or a snapshot
+// is never replaced.
+func shareBlocks(source, target *os.File) (agent.Shared, error) {
 	for _, name := range []string{ondisk.Attribute, ondisk.SnapshotAttribute} {
 		if _, err := safepath.Of(target).Attribute(name); !errors.Is(err, safepath.ErrNoAttribute) {
-			return "", errors.Join(err, fmt.Errorf("%s is no copy that is being made", target.Name()))
+			return "", errors.Join(err, fmt.Errorf("share content: %s is not an unfinished copy", target.Name()))
 		}
 	}
 	err := unix.IoctlFileClone(int(target.Fd()), int(source.Fd()))
@@ -141,10 +142,10 @@ func clone(source, target *os.File) (agent.Shared, error) {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL):
 		return agent.ShareUnable, nil
 	case err != nil:
-		return "", fmt.Errorf("sharing the content of %s: %w", source.Name(), os.NewSyscallError("ioctl", err))
+		return "", fmt.Errorf("share the content of %s: %w", source.Name(), os.NewSyscallError("ioctl", err))
 	}
 	if err := target.Sync(); err != nil {
-		return "", fmt.Errorf("sharing the content of %s: %w", source.Name(), err)
+		return "", fmt.Errorf("share the content of %s: %w", source.Name(), err)
 	}
 	a, err := source.Stat()
 	if err != nil {
@@ -155,7 +156,7 @@ func clone(source, target *os.File) (agent.Shared, error) {
 		return "", err
 	}
 	if a.Size() != b.Size() {
-		return "", fmt.Errorf("%s has %d bytes on this brick, its copy %d", source.Name(), a.Size(), b.Size())
+		return "", fmt.Errorf("share content: %s has %d bytes on this brick, its copy has %d", source.Name(), a.Size(), b.Size())
 	}
 	return agent.ShareDone, nil
 }
