@@ -18,8 +18,8 @@ import (
 
 var key = bytes.Repeat([]byte("k"), 32)
 
-// server is the agent of a brick on this machine's file system, which has no quotas.
-func server(t *testing.T) (*httptest.Server, *Server) {
+// newServer starts the agent of a brick on the test machine's file system, without quotas.
+func newServer(t *testing.T) (*httptest.Server, *Server) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"xattrop/xattrop-base", "xattrop/one", "xattrop/two", "dirty/dirty-base", "dirty/written-now"} {
@@ -42,9 +42,9 @@ func server(t *testing.T) (*httptest.Server, *Server) {
 	return h, s
 }
 
-// TestCallers: who proves nothing changes nothing.
-func TestCallers(t *testing.T) {
-	h, s := server(t)
+// TestRequestsAreAuthenticated: a request without a valid token changes nothing.
+func TestRequestsAreAuthenticated(t *testing.T) {
+	h, s := newServer(t)
 	body := []byte(`{"folder":"subvol/aa/bb/v","bytes":1048576}`)
 	sign := func(keys agent.Keys, audience string, body []byte, at time.Time) string {
 		t.Helper()
@@ -102,8 +102,8 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-func TestTellsHowTheBrickIs(t *testing.T) {
-	h, _ := server(t)
+func TestStatusAndMetrics(t *testing.T) {
+	h, _ := newServer(t)
 	get := func(path string) (int, string) {
 		t.Helper()
 		answer, err := h.Client().Get(h.URL + path)
@@ -123,26 +123,26 @@ func TestTellsHowTheBrickIs(t *testing.T) {
 		`atoll_brick_quota_enforced{brick="0",namespace="n",pool="p"} 0`, "atoll_brick_free_bytes", "atoll_brick_free_inodes",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the metrics do not tell %s:\n%s", want, text)
+			t.Errorf("the metrics lack %s:\n%s", want, text)
 		}
 	}
-	// What is being written just now is no backlog: a busy pool would never be healed, and
-	// its bricks never be restarted.
+	// Files that are being written do not count as backlog: otherwise a busy pool would never
+	// be healed, and its bricks never restarted.
 	if _, text := get("/v1/status"); !strings.Contains(text, `"backlog":2`) {
-		t.Errorf("the status does not tell a backlog of 2: %s", text)
+		t.Errorf("the status lacks a backlog of 2: %s", text)
 	}
 	if code, text := get("/healthz"); code != http.StatusOK {
 		t.Errorf("health: %d %s", code, text)
 	}
-	if code, text := get("/readyz"); code != http.StatusServiceUnavailable { // nobody serves port 1
+	if code, text := get("/readyz"); code != http.StatusServiceUnavailable { // no brick listens on port 1
 		t.Errorf("ready: %d %s", code, text)
 	}
 }
 
-// TestCalm: an agent tells for how long nothing was to be healed from its brick.
-func TestCalm(t *testing.T) {
-	h, s := server(t)
-	calm := func() *int64 {
+// TestHealedSince: an agent reports for how long no heal was pending on its brick.
+func TestHealedSince(t *testing.T) {
+	h, s := newServer(t)
+	healedFor := func() *int64 {
 		t.Helper()
 		var c agent.Client
 		st, err := c.Status(t.Context(), strings.TrimPrefix(h.URL, "http://"))
@@ -151,18 +151,18 @@ func TestCalm(t *testing.T) {
 		}
 		return st.Calm
 	}
-	if c := calm(); c != nil {
-		t.Errorf("an agent that does not look tells of %d seconds", *c)
+	if c := healedFor(); c != nil {
+		t.Errorf("an agent without a healer reports %d seconds", *c)
 	}
 	s.Healer = &Healer{Agent: s.Agent, Volfile: filepath.Join(t.TempDir(), "none")}
 	want := func(what string, seconds int64) {
 		t.Helper()
-		if c := calm(); c == nil || *c != seconds {
+		if c := healedFor(); c == nil || *c != seconds {
 			t.Errorf("%s: %v, want %d seconds", what, c, seconds)
 		}
 	}
 	_ = s.Healer.poll(t.Context()) // it has no volfile
-	want("with something to heal", 0)
+	want("with pending heals", 0)
 	index := filepath.Join(s.Directory, ".glusterfs/indices/xattrop")
 	for _, name := range []string{"one", "two"} {
 		if err := os.Remove(filepath.Join(index, name)); err != nil {
@@ -176,7 +176,7 @@ func TestCalm(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(index, "three"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want("with something new", 0)
+	want("with a new pending heal", 0)
 	_ = s.Healer.poll(t.Context())
 	if err := os.Remove(filepath.Join(index, "three")); err != nil {
 		t.Fatal(err)

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestEmpty holds that folders which volumes have been in make no brick full, and that any
-// volume or file does.
-func TestEmpty(t *testing.T) {
+// TestEmptyBrick: a brick with directories that volumes have left behind is empty; one with
+// a volume or a file is not.
+func TestEmptyBrick(t *testing.T) {
 	for _, test := range []struct {
 		folder, file string
 		empty        bool
@@ -23,7 +23,7 @@ func TestEmpty(t *testing.T) {
 		{"blocks/archive", "pvc-1.20260101", false},
 		{"", "file", false},
 	} {
-		_, s := server(t)
+		_, s := newServer(t)
 		dir := filepath.Join(s.Directory, test.folder)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)

@@ -12,20 +12,42 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// collector reads the brick when it is asked.
-type collector struct {
-	*Agent
-	size, free, inodes, backlog, volumes, used, limit, enforced, drift, age *prometheus.Desc
+// metric is one of the brick's gauges.
+type metric struct {
+	name, help string
+	labels     []string
 }
 
-// metrics are those of the brick and, where one heals, of its set.
+// The brick's gauges. Names and labels are listed in docs/bricks.md.
+var (
+	sizeBytes     = metric{"atoll_brick_size_bytes", "Size of the brick's file system.", nil}
+	freeBytes     = metric{"atoll_brick_free_bytes", "Free space of the brick's file system.", nil}
+	freeInodes    = metric{"atoll_brick_free_inodes", "Free inodes of the brick's file system.", nil}
+	healBacklog   = metric{"atoll_brick_heal_backlog_entries", "Files and directories that this brick has and other bricks must be healed from.", []string{"index"}}
+	volumeCount   = metric{"atoll_brick_volumes", "Volumes on the brick.", nil}
+	volumeUsed    = metric{"atoll_brick_volume_used_bytes", "Space that a volume uses on this brick.", []string{"volume"}}
+	volumeLimit   = metric{"atoll_brick_volume_limit_bytes", "Space that a volume may use on this brick.", []string{"volume"}}
+	quotaEnforced = metric{"atoll_brick_quota_enforced", "1 if the file system enforces the sizes of volumes, 0 if sizes are advisory.", nil}
+	quotaDrift    = metric{"atoll_brick_quota_drift_volumes", "Volumes whose limit differed from their size at the last check.", nil}
+	quotaAge      = metric{"atoll_brick_quota_age_seconds", "Time since limits were last compared with the records.", nil}
+)
+
+var gauges = []metric{sizeBytes, freeBytes, freeInodes, healBacklog, volumeCount, volumeUsed, volumeLimit, quotaEnforced, quotaDrift, quotaAge}
+
+// collector reads the brick at each scrape.
+type collector struct {
+	*Agent
+	descriptions map[string]*prometheus.Desc // by name
+}
+
+// metrics are the brick's and, if it has a healer, its set's.
 func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(s.Collector())
 	if s.Healer != nil {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "atoll_brick_split_brain_entries", ConstLabels: s.labels(),
-			Help: "Files and folders that nobody can read: this brick and another hold each other to be wrong.",
+			Help: "Files and directories in split-brain: this brick and another blame each other, so they cannot be read.",
 		}, func() float64 { return float64(s.Healer.Splits()) }))
 	}
 	return r
@@ -35,73 +57,62 @@ func (a *Agent) labels() prometheus.Labels {
 	return prometheus.Labels{"namespace": a.Namespace, "pool": a.Pool, "brick": a.Position}
 }
 
-// Collector gives the metrics of the brick.
+// Collector returns the metrics of the brick.
 func (a *Agent) Collector() prometheus.Collector {
-	desc := func(name, help string, more ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, more, a.labels())
+	c := &collector{Agent: a, descriptions: map[string]*prometheus.Desc{}}
+	for _, m := range gauges {
+		c.descriptions[m.name] = prometheus.NewDesc(m.name, m.help, m.labels, a.labels())
 	}
-	return &collector{
-		Agent:    a,
-		size:     desc("atoll_brick_size_bytes", "Size of the brick's file system."),
-		free:     desc("atoll_brick_free_bytes", "What of it is free."),
-		inodes:   desc("atoll_brick_free_inodes", "How many files it can still have."),
-		backlog:  desc("atoll_brick_heal_backlog_entries", "Files and folders of which this brick has what others must be healed from.", "index"),
-		volumes:  desc("atoll_brick_volumes", "Volumes on the brick."),
-		used:     desc("atoll_brick_volume_used_bytes", "What a volume has on this brick.", "volume"),
-		limit:    desc("atoll_brick_volume_limit_bytes", "What it may have on this brick.", "volume"),
-		enforced: desc("atoll_brick_quota_enforced", "1 where the file system holds volumes to their sizes, 0 where sizes are advisory."),
-		drift:    desc("atoll_brick_quota_drift_volumes", "Volumes whose limit was not their size when it was last looked at."),
-		age:      desc("atoll_brick_quota_age_seconds", "Time since limits were last compared with the records."),
-	}
+	return c
 }
 
-// Describe tells the metrics, whatever the brick has to say at the moment.
+// Describe lists all metrics, also those without a value at present.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.size, c.free, c.inodes, c.backlog, c.volumes, c.used, c.limit, c.enforced, c.drift, c.age} {
+	for _, d := range c.descriptions {
 		out <- d
 	}
 }
 
-// Collect reads them. What cannot be read is left out.
+// Collect reads the values. Those that cannot be read are left out.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	set := func(m metric, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(c.descriptions[m.name], prometheus.GaugeValue, v, labels...)
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(c.Directory, &st) == nil {
-		gauge(c.size, float64(st.Blocks)*float64(st.Frsize))
-		gauge(c.free, float64(st.Bavail)*float64(st.Frsize))
-		gauge(c.inodes, float64(st.Ffree))
+		set(sizeBytes, float64(st.Blocks)*float64(st.Frsize))
+		set(freeBytes, float64(st.Bavail)*float64(st.Frsize))
+		set(freeInodes, float64(st.Ffree))
 	}
 	for _, index := range []string{"xattrop", "dirty"} {
 		if n, err := countBacklog(c.Directory, index); err == nil {
-			gauge(c.backlog, float64(n), index)
+			set(healBacklog, float64(n), index)
 		}
 	}
 	enforced := 0.0
 	if c.quota != nil {
 		enforced = 1
 	}
-	gauge(c.enforced, enforced)
+	set(quotaEnforced, enforced)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.derived.IsZero() {
 		return
 	}
-	gauge(c.volumes, float64(len(c.Agent.volumes)))
-	gauge(c.drift, float64(c.Agent.drift))
-	gauge(c.age, time.Since(c.derived).Seconds())
-	for _, v := range c.Agent.volumes {
-		gauge(c.used, float64(v.used), v.name)
-		gauge(c.limit, float64(v.limit), v.name)
+	set(volumeCount, float64(len(c.volumes)))
+	set(quotaDrift, float64(c.drift))
+	set(quotaAge, time.Since(c.derived).Seconds())
+	for _, v := range c.volumes {
+		set(volumeUsed, float64(v.used), v.name)
+		set(volumeLimit, float64(v.limit), v.name)
 	}
 }
 
-// indices is the folder of a brick that lists what is to be healed.
+// indices is the directory of a brick that lists pending heals.
 const indices = ondisk.GlusterDir + "/indices"
 
-// countBacklog counts an index of what is to be healed: its entries, but for the one that
-// they are all links to (features/index of GlusterFS).
+// countBacklog counts the entries of an index of pending heals. The base file, of which they
+// are all hard links, does not count (features/index of GlusterFS).
 func countBacklog(directory, index string) (int, error) {
 	d, err := os.Open(filepath.Join(directory, indices, index))
 	if err != nil {

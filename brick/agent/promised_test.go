@@ -15,15 +15,15 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// made is a file or folder of a brick with attributes; the record is of this size.
-type made struct {
+// fixture is a file or directory of a brick with attributes.
+type fixture struct {
 	path string
-	mode os.FileMode // of a file; 0 is a folder
-	size int64       // 0 is no record
+	mode os.FileMode // of a file; 0 for a directory
+	size int64       // in the record; 0 for no record
 	link string
 }
 
-func (e made) make(t *testing.T, brick string) {
+func (e fixture) make(t *testing.T, brick string) {
 	t.Helper()
 	path := filepath.Join(brick, e.path)
 	dir := path
@@ -64,14 +64,14 @@ func (e made) make(t *testing.T, brick string) {
 	}
 }
 
-// TestCount adds up what is promised on a brick: volumes of all layouts, each once, and
-// nothing that is none.
-func TestCount(t *testing.T) {
+// TestCountsProvisionedSizes: volumes of all layouts and snapshots count, each once, and
+// nothing else does.
+func TestCountsProvisionedSizes(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("sets trusted attributes: needs root")
 	}
-	_, s := server(t)
-	for _, e := range []made{
+	_, s := newServer(t)
+	for _, e := range []fixture{
 		{path: "subvol/aa/bb/one", size: 1},
 		{path: "subvol/aa/bb/two", size: 2},
 		{path: "subvol/cc/dd/made-by-hand"},
@@ -80,7 +80,7 @@ func TestCount(t *testing.T) {
 		{path: "blocks/volumes/aa/bb/block", mode: 0o600, size: 10},
 		{path: "blocks/volumes/aa/bb/begun", mode: 0o600},
 		{path: "blocks/volumes/aa/cc/elsewhere", mode: os.ModeSticky, size: 1 << 40, link: "p-replicate-1"},
-		// The two ends of a file that is moved to another set.
+		// Source and target of a file that is being moved to another set.
 		{path: "blocks/volumes/aa/cc/leaving", mode: os.ModeSticky | os.ModeSetgid | 0o600, size: 20, link: "p-replicate-1"},
 		{path: "blocks/volumes/aa/cc/coming", mode: os.ModeSticky, size: 1 << 40, link: "p-replicate-0"},
 		{path: "blocks/snapshots/aa/bb/snap", mode: 0o600, size: 100},
@@ -94,26 +94,26 @@ func TestCount(t *testing.T) {
 	if err != nil || *p != (agent.Promised{Folders: 3, Blocks: 130}) {
 		t.Errorf("%+v, %v", p, err)
 	}
-	made{path: ".", size: 100}.make(t, s.Directory) // a pool that is one volume
+	fixture{path: ".", size: 100}.make(t, s.Directory) // a pool that is one volume
 	if p, err := s.countPromised(t.Context()); err != nil || p.Folders != 103 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if p, err := s.countPromised(ended); err == nil {
-		t.Errorf("half a count is taken for one: %+v", p)
+		t.Errorf("an incomplete count was returned without an error: %+v", p)
 	}
 }
 
-// TestTellsWhatIsPromised: asking does not count, so that nothing is told before the first
-// count, and is told of a brick that cannot be read any more.
-func TestTellsWhatIsPromised(t *testing.T) {
+// TestStatusHasLastCount: a status request does not count. It has no result before the first
+// count, and none once the brick cannot be read.
+func TestStatusHasLastCount(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("sets trusted attributes: needs root")
 	}
-	h, s := server(t)
-	made{path: "subvol/aa/bb/one", size: 7}.make(t, s.Directory)
-	told := func() *agent.Promised {
+	h, s := newServer(t)
+	fixture{path: "subvol/aa/bb/one", size: 7}.make(t, s.Directory)
+	reported := func() *agent.Promised {
 		t.Helper()
 		answer, err := h.Client().Get(h.URL + agent.PathStatus)
 		if err != nil {
@@ -126,15 +126,15 @@ func TestTellsWhatIsPromised(t *testing.T) {
 		}
 		return st.Promised
 	}
-	if p := told(); p != nil {
+	if p := reported(); p != nil {
 		t.Errorf("before the first count: %+v", p)
 	}
-	counted := func(what string, is func(p *agent.Promised) bool) {
+	countUntil := func(what string, is func(p *agent.Promised) bool) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- s.Count(ctx) }()
-		for end := time.Now().Add(10 * time.Second); !is(told()); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); !is(reported()); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Errorf("not in time: %s", what)
 				break
@@ -145,9 +145,9 @@ func TestTellsWhatIsPromised(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	counted("the volume is counted", func(p *agent.Promised) bool { return p != nil && p.Folders == 7 })
+	countUntil("the volume is counted", func(p *agent.Promised) bool { return p != nil && p.Folders == 7 })
 	if err := os.Rename(s.Directory, s.Directory+"-away"); err != nil {
 		t.Fatal(err)
 	}
-	counted("nothing is known", func(p *agent.Promised) bool { return p == nil })
+	countUntil("the result is withdrawn", func(p *agent.Promised) bool { return p == nil })
 }
