@@ -15,8 +15,8 @@ import (
 const (
 	// countLimit is how long reading the records of a brick may take.
 	countLimit = 5 * time.Minute
-	// countIdleRatio bounds what it takes of the brick's time: it rests so many times longer
-	// than it has read, and no less than Every.
+	// countIdleRatio bounds the load on the brick: the pause after a count is so many times
+	// as long as the count, and at least Every.
 	countIdleRatio = 20
 	// linkMode is of files that only say where another is (GlusterFS, DHT_LINKFILE_MODE).
 	// One that is moved to another set has linkAttribute too, and its own mode.

@@ -1,6 +1,6 @@
-// Package join decides what a brick that was made empty is to its set, before it serves
-// anybody: one of the first, or one that lacks what the others have. Otherwise clients
-// would take its empty root for as good as the others' and list nothing.
+// Package join decides whether a brick that was created empty is a founder of its set or
+// has to be healed from it, before it serves clients. Otherwise clients would trust its
+// empty root as much as the others' and list nothing.
 package join
 
 import (
@@ -22,37 +22,37 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// Times.
+// Intervals, and the limit of one poll.
 const (
-	look      = time.Second
-	tell      = 10 * time.Second
+	pollEvery = time.Second
+	logEvery  = 10 * time.Second
 	peerLimit = 3 * time.Second
 )
 
-// Brick is the one that joins.
+// Brick is the brick that joins.
 type Brick struct {
 	Pool, Position string
 	Directory      string
-	Volfile        string // of the self-heal daemon, which has the brick's set
+	Volfile        string // of the self-heal daemon: it names the brick's set
 	AgentPort      int
 	Log            logr.Logger
 }
 
-// Run returns when the brick may serve. It can be repeated, and be cut off anywhere.
+// Run returns when the brick may serve. It can be repeated, and interrupted anywhere.
 func (b Brick) Run(ctx context.Context) error {
 	root, err := os.OpenRoot(b.Directory)
 	if err != nil {
-		return fmt.Errorf("opening the brick: %w", err)
+		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
 	own, err := root.Open(ondisk.GlusterDir)
 	if err != nil {
-		return fmt.Errorf("opening the brick: %w", err)
+		return fmt.Errorf("open brick: %w", err)
 	}
 	defer own.Close()
-	id, err := joining(own)
+	id, err := joiningMark(own)
 	if err != nil || id == "" {
-		return err // "" is one that has joined
+		return err // "": it has joined already
 	}
 	founders, lacks, err := b.decide(ctx, id)
 	if err != nil {
@@ -60,91 +60,92 @@ func (b Brick) Run(ctx context.Context) error {
 	}
 	if !lacks {
 		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(founders, " ")), 0); err != nil {
-			return fmt.Errorf("setting %s: %w", ondisk.FoundersAttribute, err)
+			return fmt.Errorf("set attribute %s: %w", ondisk.FoundersAttribute, err)
 		}
 	}
-	b.Log.Info("the brick has joined its set", "lacksWhatOthersHave", lacks)
+	b.Log.Info("the brick has joined its set", "needsHealing", lacks)
 	if err := unix.Fremovexattr(int(own.Fd()), ondisk.JoiningAttribute); err != nil {
-		return fmt.Errorf("removing %s: %w", ondisk.JoiningAttribute, err)
+		return fmt.Errorf("remove attribute %s: %w", ondisk.JoiningAttribute, err)
 	}
 	return own.Sync()
 }
 
-// joining is as which a brick joins, "" when it has joined.
-func joining(own *os.File) (string, error) {
+// joiningMark is the random ID with which a brick joins, "" if it has joined.
+func joiningMark(own *os.File) (string, error) {
 	value := make([]byte, 256)
 	n, err := unix.Fgetxattr(int(own.Fd()), ondisk.JoiningAttribute, value)
 	if errors.Is(err, unix.ENODATA) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", ondisk.JoiningAttribute, err)
+		return "", fmt.Errorf("read attribute %s: %w", ondisk.JoiningAttribute, err)
 	}
 	return string(value[:n]), nil
 }
 
-// decide returns when it is known what the brick is to its set. It is one of the first
-// when all others are joining too, or one has counted it among the first: nothing can have
-// been written since without that one, which then holds it against this brick as against
-// any that was away. It lacks what others have when one of them has noted that, and all that
-// answer. Else one that does not answer has to be waited for.
+// decide returns once the brick's part in its set is certain. The brick is a founder if all
+// others are joining too, or if one that has joined counts it among the founders: nothing
+// can have been written without that one, which has pending counters for what this brick
+// lacks, as for any brick that was offline. The brick has to be healed if at least one of
+// the others, and every one that answers, has marked everything as pending for it.
+// Otherwise decide waits for those that do not answer.
 func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks bool, err error) {
-	var told time.Time
+	var logged time.Time
 	for {
 		peers, err := b.peers()
 		if err != nil {
 			return nil, false, err
 		}
-		a := b.ask(ctx, peers, id)
+		states := b.queryPeers(ctx, peers, id)
 		switch {
-		case a.noted > 0 && a.older == 0:
+		case states.marking > 0 && states.unmarked == 0:
 			return nil, true, nil
-		case a.counted > 0 || len(a.joining) == len(peers):
-			return a.joining, false, nil
+		case states.founders > 0 || len(states.joining) == len(peers):
+			return states.joining, false, nil
 		}
-		if time.Since(told) > tell {
-			told = time.Now()
-			b.Log.Info("this brick is new and waits for the others of its set: they may have what it lacks", "haveIt", a.older+a.noted, "silent", a.silent)
+		if time.Since(logged) > logEvery {
+			logged = time.Now()
+			b.Log.Info("this brick is new and waits for the others of its set, which may have data", "withData", states.unmarked+states.marking, "silent", states.silent)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, false, fmt.Errorf("waiting for the other bricks of the set: %w", ctx.Err())
-		case <-time.After(look):
+			return nil, false, fmt.Errorf("wait for the other bricks of the set: %w", ctx.Err())
+		case <-time.After(pollEvery):
 		}
 	}
 }
 
-// peers are the other bricks of the set that have data; none in a set of one, and where
-// GlusterFS itself sees that a brick lacks something (cluster/disperse).
+// peers are the set's other bricks with data. There are none in a set of one brick, and in
+// a disperse set, where GlusterFS itself detects what a brick lacks.
 func (b Brick) peers() ([]gluster.HealBrick, error) {
 	text, err := os.ReadFile(b.Volfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the volfile of the set: %w", err)
+		return nil, fmt.Errorf("read the volfile of the set: %w", err)
 	}
 	sets, err := gluster.ParseHealers(string(text))
 	if err != nil {
 		return nil, err
 	}
-	set, others, found := sets.Around(b.client())
+	set, others, found := sets.Around(b.clientName())
 	if !found || set.Coded {
 		return nil, nil
 	}
 	return slices.DeleteFunc(others, func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil
 }
 
-// client is the name of the brick in its pool's graphs.
-func (b Brick) client() string { return b.Pool + "-client-" + b.Position }
+// clientName is the name of the brick's client in the pool's graphs.
+func (b Brick) clientName() string { return b.Pool + "-client-" + b.Position }
 
-// answers are those of the other bricks of a set.
-type answers struct {
-	joining []string // are joining too, as which
-	counted int      // have joined, and count this one among the first
-	noted   int      // have joined without this one, and have noted what it lacks
-	older   int      // have not noted it, and serve clients
-	silent  []string // their hosts
+// peerStates sums up the states of the set's other bricks.
+type peerStates struct {
+	joining  []string // joining marks of those that are joining too
+	founders int      // joined, and count this brick among the founders
+	marking  int      // joined without this brick, and have marked everything as pending for it
+	unmarked int      // have not marked it, and serve clients
+	silent   []string // hosts of those that do not answer
 }
 
-func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick, id string) (a answers) {
+func (b Brick) queryPeers(ctx context.Context, peers []gluster.HealBrick, id string) (a peerStates) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
 	addresses := make([]string, len(peers))
@@ -159,12 +160,12 @@ func (b Brick) ask(ctx context.Context, peers []gluster.HealBrick, id string) (a
 		case s.Joining != "":
 			a.joining = append(a.joining, s.Joining)
 		case slices.Contains(s.Founders, id):
-			a.counted++
+			a.founders++
 		case slices.Contains(s.Lacking, id):
-			a.noted++
+			a.marking++
 		case s.Online:
-			a.older++
-		default: // it has data, and nobody writes there now
+			a.unmarked++
+		default: // it has data, and no client can write there now
 			a.silent = append(a.silent, peers[i].Host)
 		}
 	}

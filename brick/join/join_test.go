@@ -20,7 +20,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// volfile is that of a set of three bricks, on 127.0.0.1 to 127.0.0.3.
+// volfile writes the volfile of a set of three bricks, on 127.0.0.1 to 127.0.0.3.
 func volfile(t *testing.T, kind string) string {
 	t.Helper()
 	text := ""
@@ -61,11 +61,11 @@ func serve(t *testing.T, states ...*agent.Status) (port int) {
 	return port
 }
 
-// TestJoin: a new brick serves when all others are new too, or when one that is not has
-// noted what it lacks; never before.
-func TestJoin(t *testing.T) {
+// TestBrickJoinsSet: a new brick serves once all others are new too, or once one with data
+// has marked everything as pending for it; never before.
+func TestBrickJoinsSet(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("marks a folder with trusted attributes: needs root")
+		t.Skip("sets trusted attributes: needs root")
 	}
 	const id = "this one"
 	joining, has := &agent.Status{Joining: "another"}, &agent.Status{Online: true}
@@ -99,7 +99,7 @@ func TestJoin(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := unix.Setxattr(own, ondisk.JoiningAttribute, []byte(id), 0); err != nil {
-				t.Skipf("the folder for temporary files takes no trusted attributes: %v", err)
+				t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
 			}
 			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
@@ -112,7 +112,7 @@ func TestJoin(t *testing.T) {
 			if marked := err == nil; marked == test.joins {
 				t.Errorf("still marked as joining: %v", marked)
 			}
-			if test.joins { // again: it has joined, whatever others say
+			if test.joins { // running again succeeds without answers of the others
 				b.AgentPort = 1
 				if err := b.Run(t.Context()); err != nil {
 					t.Error(err)

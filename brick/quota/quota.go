@@ -1,5 +1,5 @@
-// Package quota holds the volumes of one brick to their sizes, by the project quotas
-// of the brick's file system.
+// Package quota enforces the sizes of one brick's volumes, by the project quotas of the
+// brick's file system.
 package quota
 
 import (
@@ -18,36 +18,36 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// joining has a folder for every folder whose files are not all in its project yet: it
-// had files when it got its limit, as on a brick that is healed. An attribute of the
-// folder itself would be healed onto other bricks.
-const joining = ondisk.GlusterDir + "/atoll/joining"
+// incomplete has a directory for every volume whose files are not all in its project yet,
+// because it had files when it got its limit, as on a brick that is healed. An attribute
+// of the volume itself would be healed onto other bricks.
+const incomplete = ondisk.GlusterDir + "/atoll/joining"
 
-// joiningOf is that of a folder.
-func joiningOf(folder string) string {
+// incompletePath is the path of a volume's directory there.
+func incompletePath(folder string) string {
 	sum := sha256.Sum256([]byte(folder))
-	return joining + "/" + hex.EncodeToString(sum[:16])
+	return incomplete + "/" + hex.EncodeToString(sum[:16])
 }
 
-// Brick is a brick's folder on a file system that enforces project quotas.
+// Brick is a brick on a file system that enforces project quotas.
 type Brick struct {
 	root *safepath.Dir
 	file *os.File
-	mu   sync.Mutex // projects are chosen by looking which are free
+	mu   sync.Mutex // choosing a free project must not race
 	fs   *prjquota.FileSystem
 }
 
-// Open looks at a brick; project.ErrUnsupported if its file system enforces none.
-// Close it.
+// Open opens a brick; prjquota.ErrUnsupported if its file system does not enforce project
+// quotas. Close it.
 func Open(directory string) (*Brick, error) {
 	root, err := safepath.Open(directory)
 	if err != nil {
-		return nil, fmt.Errorf("opening the brick: %w", err)
+		return nil, fmt.Errorf("open brick: %w", err)
 	}
 	file, err := root.OpenDir(".")
 	if err != nil {
 		root.Close()
-		return nil, fmt.Errorf("opening the brick: %w", err)
+		return nil, fmt.Errorf("open brick: %w", err)
 	}
 	b := &Brick{root: root, file: file}
 	if b.fs, err = prjquota.Open(file); err != nil {
@@ -63,40 +63,40 @@ func (b *Brick) Close() {
 	b.root.Close()
 }
 
-// Limit bounds a volume's folder, a path below the brick's, with all that is in it. It
-// can be repeated, and be cut off anywhere.
+// Limit limits a volume's directory, a path below the brick, including its existing
+// content, to a number of bytes. It can be repeated, and interrupted anywhere.
 func (b *Brick) Limit(ctx context.Context, folder string, bytes uint64) error {
 	d, err := b.root.Dir(folder)
 	if err != nil {
-		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
+		return fmt.Errorf("open the volume's directory on the brick: %w", err)
 	}
 	defer d.Close()
 	f, err := d.OpenDir(".")
 	if err != nil {
-		return fmt.Errorf("opening the volume's folder on the brick: %w", err)
+		return fmt.Errorf("open the volume's directory on the brick: %w", err)
 	}
 	defer f.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	half, err := b.begin(d, f, folder)
+	incomplete, err := b.markIncomplete(d, f, folder)
 	if err != nil {
 		return err
 	}
 	if err := b.fs.Limit(f, folder, bytes); err != nil {
 		return err
 	}
-	if !half {
+	if !incomplete {
 		return nil
 	}
-	if err := b.join(ctx, d, f); err != nil {
-		return fmt.Errorf("counting what is in %s already: %w", folder, err)
+	if err := b.addTree(ctx, d, f); err != nil {
+		return fmt.Errorf("add the content of %s to its quota: %w", folder, err)
 	}
-	return b.root.Rmdir(joiningOf(folder))
+	return b.root.Rmdir(incompletePath(folder))
 }
 
-// begin tells whether files of the folder are not in its project, and marks it before
-// that becomes so.
-func (b *Brick) begin(d *safepath.Dir, f *os.File, folder string) (half bool, err error) {
+// markIncomplete reports whether a directory has files outside its project, and marks it
+// before that becomes so.
+func (b *Brick) markIncomplete(d *safepath.Dir, f *os.File, folder string) (incomplete bool, err error) {
 	if complete, err := b.Complete(folder); !complete || err != nil {
 		return true, err
 	}
@@ -107,11 +107,12 @@ func (b *Brick) begin(d *safepath.Dir, f *os.File, folder string) (half bool, er
 	if err != nil || len(names) == 0 {
 		return false, err
 	}
-	return true, b.root.MkdirAll(joiningOf(folder), 0o700)
+	return true, b.root.MkdirAll(incompletePath(folder), 0o700)
 }
 
-// join puts all below a folder into its project. Links and special files have no data.
-func (b *Brick) join(ctx context.Context, d *safepath.Dir, folder *os.File) error {
+// addTree adds everything below a directory to its project. Symbolic links and special
+// files have no data.
+func (b *Brick) addTree(ctx context.Context, d *safepath.Dir, folder *os.File) error {
 	names, err := d.Names()
 	if err != nil {
 		return err
@@ -123,16 +124,16 @@ func (b *Brick) join(ctx context.Context, d *safepath.Dir, folder *os.File) erro
 		mode, err := d.Mode(name)
 		kind := mode & unix.S_IFMT
 		if err == nil && (kind == unix.S_IFDIR || kind == unix.S_IFREG) {
-			err = b.joinOne(ctx, d, name, folder, kind == unix.S_IFDIR)
+			err = b.addEntry(ctx, d, name, folder, kind == unix.S_IFDIR)
 		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may go while we look
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may be deleted meanwhile
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *Brick) joinOne(ctx context.Context, d *safepath.Dir, name string, folder *os.File, isDir bool) error {
+func (b *Brick) addEntry(ctx context.Context, d *safepath.Dir, name string, folder *os.File, isDir bool) error {
 	f, err := d.ReadAny(name)
 	if err != nil {
 		return err
@@ -147,22 +148,22 @@ func (b *Brick) joinOne(ctx context.Context, d *safepath.Dir, name string, folde
 		return err
 	}
 	defer below.Close()
-	return b.join(ctx, below, folder)
+	return b.addTree(ctx, below, folder)
 }
 
-// Usage tells what a volume has of its limit; project.ErrNone when it has none.
+// Usage returns the usage and limit of a volume; prjquota.ErrNone if it has no limit.
 func (b *Brick) Usage(folder string) (prjquota.Usage, error) {
 	f, err := b.root.OpenDir(folder)
 	if err != nil {
-		return prjquota.Usage{}, fmt.Errorf("opening the volume's folder on the brick: %w", err)
+		return prjquota.Usage{}, fmt.Errorf("open the volume's directory on the brick: %w", err)
 	}
 	defer f.Close()
 	return b.fs.Usage(f)
 }
 
-// Complete tells whether all of a volume is counted.
+// Complete reports whether all files of a volume count towards its limit.
 func (b *Brick) Complete(folder string) (bool, error) {
-	d, err := b.root.Dir(joiningOf(folder))
+	d, err := b.root.Dir(incompletePath(folder))
 	if errors.Is(err, os.ErrNotExist) {
 		return true, nil
 	}

@@ -1,5 +1,5 @@
-// Package quotad holds volumes to their sizes on the hosts of an External cluster, where
-// no brick pod does. It finds the bricks of its host in glusterd's own files, and derives
+// Package quotad enforces the sizes of volumes on the hosts of an External cluster, which
+// have no brick pods. It finds the bricks of its host in glusterd's files, and derives
 // limits from the records that the driver writes on volumes.
 package quotad
 
@@ -20,11 +20,11 @@ import (
 	"github.com/atoll-storage/atoll/brick/agent"
 )
 
-// Config is the file that an administrator writes.
+// Config is the configuration file.
 type Config struct {
-	// Glusterd is the folder of glusterd's own files; default DefaultGlusterd.
+	// Glusterd is the working directory of glusterd; default DefaultGlusterd.
 	Glusterd string `yaml:"glusterd"`
-	// Volumes are those that pools use; none named are all.
+	// Volumes are the Gluster volumes that pools use; an empty list means all.
 	Volumes []string `yaml:"volumes"`
 	// Every is how often records are compared with limits; default agent.Every.
 	Every time.Duration `yaml:"every"`
@@ -38,39 +38,39 @@ const (
 	DefaultListen   = "127.0.0.1:24014"
 )
 
-// leastEvery keeps a typing error from keeping a host busy.
-const leastEvery = time.Second
+// minEvery prevents that a typing error keeps a host busy.
+const minEvery = time.Second
 
-// ReadConfig reads a file strictly: a name that is not known is an error.
+// ReadConfig reads a file strictly: an unknown field is an error.
 func ReadConfig(path string) (Config, error) {
 	c := Config{Glusterd: DefaultGlusterd, Every: agent.Every, Listen: DefaultListen}
 	f, err := os.Open(path)
 	if err != nil {
-		return c, fmt.Errorf("reading the configuration: %w", err)
+		return c, fmt.Errorf("read configuration: %w", err)
 	}
 	defer f.Close()
 	d := yaml.NewDecoder(f)
 	d.KnownFields(true)
 	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("reading the configuration %s: %w", path, err)
+		return c, fmt.Errorf("read configuration %s: %w", path, err)
 	}
-	if c.Every < leastEvery {
-		return c, fmt.Errorf("reading the configuration %s: every is %s, the least is %s", path, c.Every, leastEvery)
+	if c.Every < minEvery {
+		return c, fmt.Errorf("read configuration %s: every is %s, the minimum is %s", path, c.Every, minEvery)
 	}
 	return c, nil
 }
 
-// Daemon is the process.
+// Daemon enforces the sizes of volumes on all bricks of its host.
 type Daemon struct {
 	Config
 	Log logr.Logger
 
-	agents   map[brick]*agent.Agent
-	registry *prometheus.Registry
-	told     string // what was wrong when it was last told
+	agents    map[brick]*agent.Agent
+	registry  *prometheus.Registry
+	lastError string // of looking for bricks, as last logged
 }
 
-// Handler answers /healthz and /metrics. Call it before Run.
+// Handler serves /healthz and /metrics. Call it before Run.
 func (d *Daemon) Handler() http.Handler {
 	d.registry = prometheus.NewRegistry()
 	mux := http.NewServeMux()
@@ -79,7 +79,7 @@ func (d *Daemon) Handler() http.Handler {
 	return mux
 }
 
-// Run holds volumes to their sizes until the context ends.
+// Run enforces the sizes of volumes until the context ends.
 func (d *Daemon) Run(ctx context.Context) error {
 	d.agents = map[brick]*agent.Agent{}
 	defer func() {
@@ -88,7 +88,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 	}()
 	for {
-		d.round(ctx)
+		d.deriveAll(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -97,43 +97,44 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 }
 
-// round looks at all bricks of this host. One brick's trouble is not another's.
-func (d *Daemon) round(ctx context.Context) {
+// deriveAll derives the limits on all bricks of this host. An error of one brick does not
+// stop the others.
+func (d *Daemon) deriveAll(ctx context.Context) {
 	found, err := localBricks(d.Glusterd, d.Volumes)
-	d.tell(err)
-	here := map[brick]bool{}
+	d.logOnce(err)
+	present := map[brick]bool{}
 	for _, b := range found {
-		here[b] = true
-		a, err := d.agent(b)
+		present[b] = true
+		a, err := d.agentFor(b)
 		if err != nil {
 			d.Log.Error(err, "opening a brick", "volume", b.volume, "brick", b.directory)
 			continue
 		}
 		if err := a.Derive(ctx); err != nil && ctx.Err() == nil {
-			d.Log.Error(err, "holding volumes to their sizes", "volume", b.volume, "brick", b.directory)
+			d.Log.Error(err, "enforcing the sizes of volumes", "volume", b.volume, "brick", b.directory)
 		}
 	}
 	for b := range d.agents {
-		if !here[b] && err == nil {
+		if !present[b] && err == nil {
 			d.drop(b)
 		}
 	}
 }
 
-// tell logs what is wrong with glusterd's files, once.
-func (d *Daemon) tell(err error) {
+// logOnce logs an error of reading glusterd's files when it differs from the last one.
+func (d *Daemon) logOnce(err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != d.told && err != nil {
+	if text != d.lastError && err != nil {
 		d.Log.Error(err, "looking for bricks")
 	}
-	d.told = text
+	d.lastError = text
 }
 
-// agent opens a brick, or gives the one that is open.
-func (d *Daemon) agent(b brick) (*agent.Agent, error) {
+// agentFor returns the agent of a brick, and starts it if needed.
+func (d *Daemon) agentFor(b brick) (*agent.Agent, error) {
 	if a := d.agents[b]; a != nil {
 		return a, nil
 	}
@@ -146,11 +147,11 @@ func (d *Daemon) agent(b brick) (*agent.Agent, error) {
 	if d.registry != nil {
 		if err := d.registry.Register(a.Collector()); err != nil {
 			a.Close()
-			return nil, fmt.Errorf("counting the brick: %w", err)
+			return nil, fmt.Errorf("register the brick's metrics: %w", err)
 		}
 	}
 	d.agents[b] = a
-	d.Log.Info("holding volumes to their sizes", "volume", b.volume, "brick", b.directory)
+	d.Log.Info("found a brick; enforcing the sizes of its volumes", "volume", b.volume, "brick", b.directory)
 	return a, nil
 }
 
@@ -161,5 +162,5 @@ func (d *Daemon) drop(b brick) {
 	}
 	a.Close()
 	delete(d.agents, b)
-	d.Log.Info("a brick is here no more", "volume", b.volume, "brick", b.directory)
+	d.Log.Info("a brick was removed from this host", "volume", b.volume, "brick", b.directory)
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// glusterd writes files as glusterd 10.3 does.
+// glusterd writes files in the form of glusterd 10.3.
 func glusterd(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,14 +49,14 @@ func TestLocalBricks(t *testing.T) {
 		{nil, []brick{arb, d0, d2}, ""},
 		{[]string{"d"}, []brick{d0, d2}, ""},
 		{[]string{"off"}, nil, ""},
-		{[]string{"d", "none"}, []brick{d0, d2}, "volume none: glusterd has none of this name"},
+		{[]string{"d", "none"}, []brick{d0, d2}, "volume none: glusterd has no volume of this name"},
 	} {
 		got, err := localBricks(dir, test.volumes)
 		if !slices.Equal(got, test.want) || (err == nil) != (test.trouble == "") || err != nil && !strings.Contains(err.Error(), test.trouble) {
 			t.Errorf("%v: %v, %v", test.volumes, got, err)
 		}
 	}
-	// What is wrong with one volume does not keep others from being found.
+	// An error in one volume's files does not hide the others.
 	for name, text := range map[string]string{
 		"vols/d/info":            "status=1\ndisperse_count=1\nredundancy_count=1\n",
 		"vols/d/bricks/a:-srv-0": "uuid=me\npath=srv/0\nbrick-id=d-client-0\n",
@@ -84,7 +84,7 @@ func TestConfig(t *testing.T) {
 		t.Errorf("the example: %+v, %v", c, err)
 	}
 	path := filepath.Join(t.TempDir(), "quotad.yaml")
-	for text, want := range map[string]string{"": "", "volume: [a]": "field volume not found", "every: 1ms": "the least is 1s", "every: often": "cannot unmarshal"} {
+	for text, want := range map[string]string{"": "", "volume: [a]": "field volume not found", "every: 1ms": "the minimum is 1s", "every: often": "cannot unmarshal"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestUnit has systemd itself read the unit.
+// TestUnit verifies the unit with systemd itself.
 func TestUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -105,7 +105,7 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The program and its neighbours are not installed here.
+	// The program and the units it refers to are not installed on the test machine.
 	unit := strings.NewReplacer("/usr/sbin/atoll-brick", "/bin/true", "glusterd.service ", "", "Wants=glusterd.service\n", "").Replace(string(text))
 	path := filepath.Join(t.TempDir(), "atoll-quotad.service")
 	if err := os.WriteFile(path, []byte(unit), 0o600); err != nil {

@@ -15,32 +15,32 @@ import (
 // brick is a brick on this host of a volume that glusterd serves.
 type brick struct {
 	volume, position, directory string
-	parts                       int64 // among how many bricks a volume's data is split
+	parts                       int64 // how many bricks share a volume's data
 	arbiter                     bool  // of a volume with arbiters
 }
 
-// maxFile is the longest of glusterd's files that is read, in bytes.
+// maxFile is the longest line of glusterd's files that is read, in bytes.
 const maxFile = 1 << 20
 
-// localBricks reads glusterd's own files (10.3: glusterd.info, vols/NAME/info and
-// vols/NAME/bricks/HOST:PATH, lines of key=value) and gives the bricks of this host that
-// belong to the volumes, or to any if none is named. Volumes that are stopped have none.
+// localBricks reads glusterd's files (10.3: glusterd.info, vols/NAME/info and
+// vols/NAME/bricks/HOST:PATH, lines of key=value) and returns the bricks of this host that
+// belong to the volumes, or to any volume if none is named. Stopped volumes are left out.
 func localBricks(workdir string, volumes []string) ([]brick, error) {
 	root, err := os.OpenRoot(workdir)
 	if err != nil {
-		return nil, fmt.Errorf("reading glusterd's files: %w; is glusterd installed on this host, and is its folder another one?", err)
+		return nil, fmt.Errorf("read glusterd's files: %w; check that glusterd is installed on this host, and the path of its working directory", err)
 	}
 	defer root.Close()
-	self, err := pairs(root, "glusterd.info")
+	self, err := readKeyValues(root, "glusterd.info")
 	if err != nil {
 		return nil, err
 	}
 	if self["UUID"] == "" {
-		return nil, fmt.Errorf("%s/glusterd.info tells no UUID of this host", workdir)
+		return nil, fmt.Errorf("read glusterd's files: %s/glusterd.info has no UUID", workdir)
 	}
 	entries, err := fs.ReadDir(root.FS(), "vols")
 	if err != nil {
-		return nil, fmt.Errorf("reading glusterd's volumes: %w", err)
+		return nil, fmt.Errorf("list glusterd's volumes: %w", err)
 	}
 	var all []brick
 	var errs []error
@@ -56,23 +56,23 @@ func localBricks(workdir string, volumes []string) ([]brick, error) {
 	}
 	for _, name := range volumes {
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
-			errs = append(errs, fmt.Errorf("volume %s: glusterd has none of this name", name))
+			errs = append(errs, fmt.Errorf("volume %s: glusterd has no volume of this name", name))
 		}
 	}
 	return all, errors.Join(errs...)
 }
 
-// started is the status of a volume that runs (glusterd_volume_status).
+// started is the status of a started volume (glusterd_volume_status).
 const started = "1"
 
 func bricksOf(root *os.Root, volume, self string) ([]brick, error) {
 	dir := path.Join("vols", volume)
-	info, err := pairs(root, dir+"/info")
+	info, err := readKeyValues(root, dir+"/info")
 	if err != nil || info["status"] != started {
 		return nil, err
 	}
 	number := func(key string) int64 {
-		n, _ := strconv.ParseInt(info[key], 10, 64) // absent is 0
+		n, _ := strconv.ParseInt(info[key], 10, 64) // 0 if absent
 		return n
 	}
 	parts := int64(1)
@@ -80,15 +80,15 @@ func bricksOf(root *os.Root, volume, self string) ([]brick, error) {
 		parts = n - number("redundancy_count")
 	}
 	if parts < 1 {
-		return nil, fmt.Errorf("its info tells of %d bricks, %d of them for redundancy", number("disperse_count"), number("redundancy_count"))
+		return nil, fmt.Errorf("read its info: %d bricks with redundancy %d", number("disperse_count"), number("redundancy_count"))
 	}
 	entries, err := fs.ReadDir(root.FS(), dir+"/bricks")
 	if err != nil {
-		return nil, fmt.Errorf("reading its bricks: %w", err)
+		return nil, fmt.Errorf("list its bricks: %w", err)
 	}
 	var all []brick
 	for _, e := range entries {
-		b, err := pairs(root, dir+"/bricks/"+e.Name())
+		b, err := readKeyValues(root, dir+"/bricks/"+e.Name())
 		if err != nil {
 			return all, err
 		}
@@ -96,7 +96,7 @@ func bricksOf(root *os.Root, volume, self string) ([]brick, error) {
 			continue
 		}
 		if !path.IsAbs(b["path"]) {
-			return all, fmt.Errorf("its brick %s has the path %q", e.Name(), b["path"])
+			return all, fmt.Errorf("its brick %s has path %q, which is not absolute", e.Name(), b["path"])
 		}
 		_, position, _ := strings.Cut(b["brick-id"], "-client-")
 		all = append(all, brick{volume, position, path.Clean(b["path"]), parts, number("arbiter_count") > 0})
@@ -104,11 +104,11 @@ func bricksOf(root *os.Root, volume, self string) ([]brick, error) {
 	return all, nil
 }
 
-// pairs reads a file of lines of key=value.
-func pairs(root *os.Root, name string) (map[string]string, error) {
+// readKeyValues reads a file with lines of key=value.
+func readKeyValues(root *os.Root, name string) (map[string]string, error) {
 	f, err := root.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("reading glusterd's %s: %w", name, err)
+		return nil, fmt.Errorf("read glusterd's %s: %w", name, err)
 	}
 	defer f.Close()
 	values := map[string]string{}
@@ -120,7 +120,7 @@ func pairs(root *os.Root, name string) (map[string]string, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading glusterd's %s: %w", name, err)
+		return nil, fmt.Errorf("read glusterd's %s: %w", name, err)
 	}
 	return values, nil
 }

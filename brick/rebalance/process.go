@@ -15,20 +15,20 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
-// volfileID is the name by which the process asks for its volfile.
+// volfileID is the name under which the process requests its volfile.
 const volfileID = "rebalance"
 
-// stopLimit is how long the process may take to end when it is asked to: it finishes
-// the file that it moves.
+// stopLimit is how long the process may take to end after SIGTERM: it finishes the file
+// that it is moving.
 const stopLimit = 30 * time.Second
 
-// move runs the process until it has ended, and gives the last that it told. Its volfile
-// is served to it, though it is a file: only a process that has fetched its volfile tells
-// how it ended.
+// move runs the process until it has ended, and returns its final report. Its volfile is
+// served to it, although it is a file: only a process that has fetched its volfile from a
+// server reports its result.
 func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile string) (gluster.Progress, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return gluster.Progress{}, fmt.Errorf("serving the volfile of the rebalance: %w", err)
+		return gluster.Progress{}, fmt.Errorf("serve the volfile of the rebalance: %w", err)
 	}
 	ended := make(chan gluster.Progress, 1)
 	server := volfileserver.New(r.Log)
@@ -37,7 +37,7 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 		if event == volfileserver.EventRebalance {
 			select {
 			case ended <- gluster.ParseProgress(values):
-			default: // it tells once
+			default: // it reports once
 			}
 		}
 	}
@@ -55,27 +55,27 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopLimit
 	if err := cmd.Start(); err != nil {
-		return gluster.Progress{}, fmt.Errorf("starting the rebalance: %w", err)
+		return gluster.Progress{}, fmt.Errorf("start the rebalance process: %w", err)
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	r.follow(ctx, g, exited)
-	select { // what it told last may still be on its way
+	r.logProgress(ctx, g, exited)
+	select { // its final report may still be on its way
 	case p := <-ended:
 		r.report("the rebalance has ended", p)
 		return p, nil
-	case <-time.After(look):
-		return gluster.Progress{}, fmt.Errorf("the rebalance has ended before it was done: %s", cmd.ProcessState)
+	case <-time.After(pollEvery):
+		return gluster.Progress{}, fmt.Errorf("the rebalance process ended without a result: %s", cmd.ProcessState)
 	}
 }
 
-// follow tells how far the process is until it has ended.
-func (r *Rebalancer) follow(ctx context.Context, g gluster.Rebalance, exited <-chan error) {
-	tick := time.NewTicker(tell)
+// logProgress logs the progress of the process until it has ended.
+func (r *Rebalancer) logProgress(ctx context.Context, g gluster.Rebalance, exited <-chan error) {
+	tick := time.NewTicker(logEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-exited: // its code says nothing: it ends itself with a signal
+		case <-exited: // the exit code means nothing: the process ends itself with a signal
 			return
 		case <-tick.C:
 		}

@@ -1,6 +1,6 @@
-// Package rebalance spreads the files of a pool over its sets after one was added, and
-// takes them off sets that are decommissioned. GlusterFS moves them; this package starts
-// it when that is safe, tells how far it is, and makes sure that it is done.
+// Package rebalance distributes the files of a pool over its sets after a set was added,
+// and moves them off sets that are being removed. GlusterFS moves the files; this package
+// starts it when that is safe, reports its progress, and verifies the result.
 package rebalance
 
 import (
@@ -20,24 +20,24 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 )
 
-// Times.
+// Intervals and limits.
 const (
-	look      = 2 * time.Second  // how often bricks, the volfile, or the process are looked at
-	tell      = 10 * time.Second // how often progress is logged
-	again     = 30 * time.Second // until the next attempt after one that failed
-	peerLimit = 5 * time.Second  // for one answer of a brick or an agent
+	pollEvery  = 2 * time.Second  // between polls of the bricks, the volfile or the process
+	logEvery   = 10 * time.Second // between log lines about progress
+	retryAfter = 30 * time.Second // between attempts
+	peerLimit  = 5 * time.Second  // for one answer of a brick or an agent
 )
 
-// Rebalancer has the files of one pool where its volfile asks for them.
+// Rebalancer moves the files of one pool to where its volfile's layout has them.
 type Rebalancer struct {
 	Namespace, Pool string
-	// Volfile is the file with the graph; it changes when the pool's document does.
+	// Volfile is the path of the graph. The file changes with the pool's document.
 	Volfile string
-	// Socket is where the process answers, on this machine.
+	// Socket is the unix socket of the rebalance process.
 	Socket string
-	// Settle is how long all bricks must have answered before anything is moved: nodes
-	// take that long to see a changed pool, and a client that does not know of a set
-	// must not look for files that have gone there.
+	// Settle is how long all bricks must have answered before any file is moved: nodes
+	// take that long to get a changed volfile, and files must not move to a set that a
+	// client does not know.
 	Settle    time.Duration
 	AgentPort int
 	Keys      func() (agent.Keys, error)
@@ -45,13 +45,13 @@ type Rebalancer struct {
 
 	agents agent.Client
 
-	nextCount time.Time // of what is on bricks that leave
+	nextCount time.Time // when files on leaving bricks are counted next
 
-	mu      sync.Mutex
-	settled string // the layout in which all files are
-	reason  string // why they are not
-	last    gluster.Progress
-	tried   struct { // how often files of a layout could not be moved
+	mu       sync.Mutex
+	settled  string // the layout that all files are in, "" for none
+	reason   string // why files are not in the wanted layout
+	last     gluster.Progress
+	attempts struct { // failed attempts to reach a layout
 		layout string
 		times  int
 	}
@@ -59,23 +59,23 @@ type Rebalancer struct {
 
 // Errors.
 var (
-	// ErrSuperseded says that the volfile has changed while it was worked on.
+	// ErrSuperseded says that the volfile has changed during the rebalance.
 	ErrSuperseded = errors.New("the pool's document has changed")
-	// ErrIncomplete says that files are not where they should be. Another run goes on.
+	// ErrIncomplete says that files were left behind. The next run continues.
 	ErrIncomplete = errors.New("not all files could be moved")
-	// ErrUnsettled says that files are on the move, or wait to be.
-	ErrUnsettled = errors.New("the files are not spread as the pool's document asks for")
+	// ErrUnsettled says that files are being moved, or will be.
+	ErrUnsettled = errors.New("the files are not in the layout of the pool's document")
 )
 
-// Run works until the context ends: whenever files are not as the volfile asks for.
+// Run rebalances whenever files are not in the volfile's layout, until the context ends.
 func (r *Rebalancer) Run(ctx context.Context) error {
 	for {
-		pause := look
-		if err := r.once(ctx); err != nil && ctx.Err() == nil {
-			r.note(err.Error())
-			r.Log.Info("the files are not spread yet", "reason", err.Error())
+		pause := pollEvery
+		if err := r.runOnce(ctx); err != nil && ctx.Err() == nil {
+			r.setReason(err.Error())
+			r.Log.Info("the rebalance is not complete", "reason", err.Error())
 			if !errors.Is(err, ErrSuperseded) {
-				pause = again
+				pause = retryAfter
 			}
 		}
 		select {
@@ -86,7 +86,7 @@ func (r *Rebalancer) Run(ctx context.Context) error {
 	}
 }
 
-// Settled is nil when all files are where the volfile asks for them.
+// Settled is nil when all files are in the volfile's layout, else ErrUnsettled.
 func (r *Rebalancer) Settled() error {
 	g, _, err := r.graph()
 	if err != nil {
@@ -100,20 +100,20 @@ func (r *Rebalancer) Settled() error {
 	return nil
 }
 
-// Last is how far the last process was when it last told.
+// Last is the last reported progress.
 func (r *Rebalancer) Last() gluster.Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
 }
 
-func (r *Rebalancer) note(reason string) {
+func (r *Rebalancer) setReason(reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reason = reason
 }
 
-func (r *Rebalancer) settle(layout string) {
+func (r *Rebalancer) setSettled(layout string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.settled, r.reason = layout, ""
@@ -125,82 +125,81 @@ func (r *Rebalancer) isSettled(layout string) bool {
 	return r.settled == layout
 }
 
-// once does what there is to do. It can be cut off anywhere.
-func (r *Rebalancer) once(ctx context.Context) error {
+// runOnce does one rebalance if it is needed. It can be interrupted anywhere.
+func (r *Rebalancer) runOnce(ctx context.Context) error {
 	g, text, err := r.graph()
 	if err != nil {
 		return err
 	}
 	if r.isSettled(g.LayoutID) {
-		return r.recount(ctx, g)
+		return r.recheckLeaving(ctx, g)
 	}
-	if r.done(ctx, g) && r.empty(ctx, g) == nil {
-		r.Log.Info("the files are spread already", "layout", g.LayoutID)
-		r.settle(g.LayoutID)
+	if r.bricksHaveLayout(ctx, g) && r.checkLeavingEmpty(ctx, g) == nil {
+		r.Log.Info("all files are already in the wanted layout", "layout", g.LayoutID)
+		r.setSettled(g.LayoutID)
 		return nil
 	}
-	r.note("waiting until all bricks and clients know the layout")
-	if err := r.wait(ctx, g); err != nil {
+	r.setReason("waiting until all bricks and clients know the layout")
+	if err := r.waitForBricks(ctx, g); err != nil {
 		return err
 	}
-	r.note("files are being moved")
+	r.setReason("files are being moved")
 	last, err := r.moveUnlessChanged(ctx, g, text)
 	if err != nil {
 		return err
 	}
 	if last.State != gluster.RebalanceComplete {
-		return fmt.Errorf("%w: GlusterFS ended before it had looked at all; the log above says why", ErrIncomplete)
+		return fmt.Errorf("%w: GlusterFS stopped before it had scanned all files; the log above says why", ErrIncomplete)
 	}
-	if last.Failed > 0 && !r.mayStay(g) {
+	if last.Failed > 0 && !r.acceptFailures(g) {
 		return fmt.Errorf("%w: %d failed; the log above has their names. Files that are written without pause have to wait", ErrIncomplete, last.Failed)
 	}
-	if err := r.empty(ctx, g); err != nil {
+	if err := r.checkLeavingEmpty(ctx, g); err != nil {
 		return err
 	}
-	r.settle(g.LayoutID)
-	r.mark(ctx, g)
+	r.setSettled(g.LayoutID)
+	r.recordLayout(ctx, g)
 	return nil
 }
 
-// recountLeast is how long nothing is counted again at least; it is longer where counting
-// takes long.
-const recountLeast = 10 * time.Second
+// recheckMinimum is the shortest pause between counts; it is longer where counting takes long.
+const recheckMinimum = 10 * time.Second
 
-// recount makes sure that bricks which leave stay empty, for as long as they are there: a
-// node that does not hear of changes may still write to them.
-func (r *Rebalancer) recount(ctx context.Context, g gluster.Rebalance) error {
+// recheckLeaving verifies that leaving bricks stay empty for as long as they exist: a node
+// with an outdated volfile may still write to them.
+func (r *Rebalancer) recheckLeaving(ctx context.Context, g gluster.Rebalance) error {
 	if len(g.Leaving) == 0 || time.Now().Before(r.nextCount) {
 		return nil
 	}
 	begin := time.Now()
-	err := r.empty(ctx, g)
-	r.nextCount = time.Now().Add(max(recountLeast, 10*time.Since(begin)))
+	err := r.checkLeavingEmpty(ctx, g)
+	r.nextCount = time.Now().Add(max(recheckMinimum, 10*time.Since(begin)))
 	if errors.Is(err, ErrIncomplete) {
-		r.settle("")
+		r.setSettled("")
 		return err
 	}
 	if err != nil {
-		r.Log.Info("it is not known whether bricks that leave are still empty", "error", err.Error())
+		r.Log.Info("cannot verify that leaving bricks are still empty", "error", err.Error())
 	}
 	return nil
 }
 
-// attempts is how often files are tried to be moved that could stay where they are.
-const attempts = 3
+// maxAttempts is how often a rebalance is tried before failures are accepted.
+const maxAttempts = 3
 
-// mayStay tells whether files that could not be moved can stay where they are: they are
-// found there as well, unless their set leaves.
-func (r *Rebalancer) mayStay(g gluster.Rebalance) bool {
+// acceptFailures reports whether files that could not be moved may stay where they are:
+// clients find them there too, unless their set is leaving.
+func (r *Rebalancer) acceptFailures(g gluster.Rebalance) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.tried.layout != g.LayoutID {
-		r.tried.layout, r.tried.times = g.LayoutID, 0
+	if r.attempts.layout != g.LayoutID {
+		r.attempts.layout, r.attempts.times = g.LayoutID, 0
 	}
-	r.tried.times++
-	return len(g.Leaving) == 0 && r.tried.times >= attempts
+	r.attempts.times++
+	return len(g.Leaving) == 0 && r.attempts.times >= maxAttempts
 }
 
-// moveUnlessChanged moves files, and stops that when the volfile changes.
+// moveUnlessChanged moves files, and stops when the volfile changes.
 func (r *Rebalancer) moveUnlessChanged(ctx context.Context, g gluster.Rebalance, text string) (gluster.Progress, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
@@ -211,9 +210,9 @@ func (r *Rebalancer) moveUnlessChanged(ctx context.Context, g gluster.Rebalance,
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(look):
+			case <-time.After(pollEvery):
 			}
-			if err := r.unchanged(g); err != nil {
+			if err := r.checkUnchanged(g); err != nil {
 				cancel(err)
 				return
 			}
@@ -230,14 +229,14 @@ func (r *Rebalancer) moveUnlessChanged(ctx context.Context, g gluster.Rebalance,
 func (r *Rebalancer) graph() (gluster.Rebalance, string, error) {
 	text, err := os.ReadFile(r.Volfile)
 	if err != nil {
-		return gluster.Rebalance{}, "", fmt.Errorf("reading the volfile of the rebalance: %w", err)
+		return gluster.Rebalance{}, "", fmt.Errorf("read the volfile of the rebalance: %w", err)
 	}
 	g, err := gluster.ParseRebalance(string(text))
 	return g, string(text), err
 }
 
-// unchanged is ErrSuperseded when the volfile asks for another layout than g does.
-func (r *Rebalancer) unchanged(g gluster.Rebalance) error {
+// checkUnchanged is ErrSuperseded when the volfile's layout differs from g's.
+func (r *Rebalancer) checkUnchanged(g gluster.Rebalance) error {
 	now, _, err := r.graph()
 	if err == nil && now.LayoutID != g.LayoutID {
 		err = ErrSuperseded
@@ -245,38 +244,38 @@ func (r *Rebalancer) unchanged(g gluster.Rebalance) error {
 	return err
 }
 
-// wait returns when all bricks have answered for a while without a break.
-func (r *Rebalancer) wait(ctx context.Context, g gluster.Rebalance) error {
-	var since, told time.Time
+// waitForBricks returns once all bricks have answered without interruption for Settle.
+func (r *Rebalancer) waitForBricks(ctx context.Context, g gluster.Rebalance) error {
+	var since, logged time.Time
 	for {
-		if err := r.unchanged(g); err != nil {
+		if err := r.checkUnchanged(g); err != nil {
 			return err
 		}
-		away := r.away(ctx, g)
+		offline := r.offlineHosts(ctx, g)
 		switch {
-		case len(away) > 0:
+		case len(offline) > 0:
 			since = time.Time{}
 		case since.IsZero():
 			since = time.Now()
 		case time.Since(since) >= r.Settle:
 			return nil
 		}
-		if time.Since(told) > tell {
-			told = time.Now()
-			r.Log.Info("waiting until all bricks and clients know the layout", "bricks", len(g.Bricks), "away", away, "for", r.Settle.String())
+		if time.Since(logged) > logEvery {
+			logged = time.Now()
+			r.Log.Info("waiting until all bricks and clients know the layout", "bricks", len(g.Bricks), "away", offline, "for", r.Settle.String())
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the bricks of pool %s: %w", r.Pool, ctx.Err())
-		case <-time.After(look):
+			return fmt.Errorf("wait for the bricks of pool %s: %w", r.Pool, ctx.Err())
+		case <-time.After(pollEvery):
 		}
 	}
 }
 
-// away lists the hosts of bricks that do not answer as GlusterFS does.
-func (r *Rebalancer) away(ctx context.Context, g gluster.Rebalance) []string {
+// offlineHosts lists the hosts of bricks that do not answer a GlusterFS handshake.
+func (r *Rebalancer) offlineHosts(ctx context.Context, g gluster.Rebalance) []string {
 	var hosts []string
-	for i, err := range each(g.Bricks, func(b gluster.HealBrick) error {
+	for i, err := range forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
 		ctx, cancel := context.WithTimeout(ctx, peerLimit)
 		defer cancel()
 		return gluster.Greet(ctx, net.JoinHostPort(b.Host, b.Port))
@@ -288,8 +287,8 @@ func (r *Rebalancer) away(ctx context.Context, g gluster.Rebalance) []string {
 	return hosts
 }
 
-// each asks bricks all at once.
-func each(bricks []gluster.HealBrick, ask func(gluster.HealBrick) error) []error {
+// forEachBrick calls ask for all bricks concurrently.
+func forEachBrick(bricks []gluster.HealBrick, ask func(gluster.HealBrick) error) []error {
 	errs := make([]error, len(bricks))
 	var wait sync.WaitGroup
 	for i, b := range bricks {
@@ -299,18 +298,19 @@ func each(bricks []gluster.HealBrick, ask func(gluster.HealBrick) error) []error
 	return errs
 }
 
-func (r *Rebalancer) agentOf(b gluster.HealBrick) string {
+func (r *Rebalancer) agentAddress(b gluster.HealBrick) string {
 	return net.JoinHostPort(b.Host, strconv.Itoa(r.AgentPort))
 }
 
-// done tells whether bricks have noted that it was done: at least one, and no other
-// layout by any that answers. Those that are away, or were replaced, have no say.
-func (r *Rebalancer) done(ctx context.Context, g gluster.Rebalance) bool {
+// bricksHaveLayout reports whether bricks have recorded that the layout was reached: at
+// least one has, and none that answers has recorded another. Bricks that are offline or
+// were replaced do not count.
+func (r *Rebalancer) bricksHaveLayout(ctx context.Context, g gluster.Rebalance) bool {
 	var noted, other atomic.Int32
-	each(g.Bricks, func(b gluster.HealBrick) error {
+	forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
 		ctx, cancel := context.WithTimeout(ctx, peerLimit)
 		defer cancel()
-		s, err := r.agents.Status(ctx, r.agentOf(b))
+		s, err := r.agents.Status(ctx, r.agentAddress(b))
 		switch {
 		case err != nil || s.Layout == "":
 		case s.Layout == g.LayoutID:
@@ -323,38 +323,38 @@ func (r *Rebalancer) done(ctx context.Context, g gluster.Rebalance) bool {
 	return noted.Load() > 0 && other.Load() == 0
 }
 
-// empty makes sure that nothing is left on bricks that leave.
-func (r *Rebalancer) empty(ctx context.Context, g gluster.Rebalance) error {
-	return errors.Join(each(g.Leaving, func(b gluster.HealBrick) error {
+// checkLeavingEmpty verifies that no file is left on leaving bricks.
+func (r *Rebalancer) checkLeavingEmpty(ctx context.Context, g gluster.Rebalance) error {
+	return errors.Join(forEachBrick(g.Leaving, func(b gluster.HealBrick) error {
 		ctx, cancel := context.WithTimeout(ctx, agent.LeftoverLimit)
 		defer cancel()
-		left, err := r.agents.Leftover(ctx, r.agentOf(b))
+		left, err := r.agents.Leftover(ctx, r.agentAddress(b))
 		if err != nil {
-			return fmt.Errorf("counting what is left on %s: %w", b.Host, err)
+			return fmt.Errorf("count the files left on %s: %w", b.Host, err)
 		}
 		if left.Files > 0 {
-			return fmt.Errorf("%w: %s still has %d; its agent's log names some. Files that somebody has open may have to wait", ErrIncomplete, b.Host, left.Files)
+			return fmt.Errorf("%w: %s still has %d; its agent's log names some. Files that are open may have to wait", ErrIncomplete, b.Host, left.Files)
 		}
 		return nil
 	})...)
 }
 
-// mark has all bricks note the layout, so that nobody moves files again for it. Without
-// the agents' keys, all files are looked at once more after a restart.
-func (r *Rebalancer) mark(ctx context.Context, g gluster.Rebalance) {
+// recordLayout records the layout on all bricks, so that it is not rebalanced again. Without
+// the agents' keys, all files are scanned once more after a restart.
+func (r *Rebalancer) recordLayout(ctx context.Context, g gluster.Rebalance) {
 	keys, err := r.Keys()
 	if err == nil && len(keys) == 0 {
-		err = errors.New("there are no keys for the agents")
+		err = errors.New("no keys for the agents")
 	}
 	if err == nil {
-		err = errors.Join(each(g.Bricks, func(b gluster.HealBrick) error {
+		err = errors.Join(forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
 			ctx, cancel := context.WithTimeout(ctx, peerLimit)
 			defer cancel()
 			position := b.Name[len(r.Pool+"-client-"):]
-			return r.agents.Layout(ctx, r.agentOf(b), agent.Audience(r.Namespace, r.Pool, position), agent.LayoutRequest{Layout: g.LayoutID}, keys)
+			return r.agents.Layout(ctx, r.agentAddress(b), agent.Audience(r.Namespace, r.Pool, position), agent.LayoutRequest{Layout: g.LayoutID}, keys)
 		})...)
 	}
 	if err != nil {
-		r.Log.Info("the bricks have not noted that the files are spread; after a restart all are looked at again", "error", err.Error())
+		r.Log.Info("the layout could not be recorded on all bricks; all files are scanned again after a restart", "error", err.Error())
 	}
 }

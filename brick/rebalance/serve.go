@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Handler answers /healthz, /readyz, which says whether all files are where they should
-// be, and /metrics.
+// Handler serves /healthz, /readyz, which is ok when all files are in the wanted layout,
+// and /metrics.
 func (r *Rebalancer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -31,16 +31,16 @@ func (r *Rebalancer) registry() *prometheus.Registry {
 			Name: name, Help: help, ConstLabels: prometheus.Labels{"namespace": r.Namespace, "pool": r.Pool},
 		}, value))
 	}
-	gauge("atoll_rebalance_settled", "1 when the files of the pool are spread as its document asks for.", func() float64 {
+	gauge("atoll_rebalance_settled", "1 when all files are in the layout of the pool's document.", func() float64 {
 		if r.Settled() != nil {
 			return 0
 		}
 		return 1
 	})
-	gauge("atoll_rebalance_looked_at_files", "Files that the last rebalance has looked at.", func() float64 { return float64(r.Last().Looked) })
-	gauge("atoll_rebalance_moved_files", "Files that it has moved.", func() float64 { return float64(r.Last().Moved) })
-	gauge("atoll_rebalance_moved_bytes", "Their content.", func() float64 { return float64(r.Last().Bytes) })
-	gauge("atoll_rebalance_failed_files", "Files that it could not move.", func() float64 { return float64(r.Last().Failed) })
-	gauge("atoll_rebalance_skipped_files", "Files that it left where they are, such as where there is less room.", func() float64 { return float64(r.Last().Skipped) })
+	gauge("atoll_rebalance_looked_at_files", "Files that the last rebalance has scanned.", func() float64 { return float64(r.Last().Looked) })
+	gauge("atoll_rebalance_moved_files", "Files that the last rebalance has moved.", func() float64 { return float64(r.Last().Moved) })
+	gauge("atoll_rebalance_moved_bytes", "Bytes that the last rebalance has moved.", func() float64 { return float64(r.Last().Bytes) })
+	gauge("atoll_rebalance_failed_files", "Files that the last rebalance could not move.", func() float64 { return float64(r.Last().Failed) })
+	gauge("atoll_rebalance_skipped_files", "Files that the last rebalance left in place, for example because the target has less free space.", func() float64 { return float64(r.Last().Skipped) })
 	return all
 }

@@ -1,5 +1,5 @@
-// Package volfiles serves volfiles to the daemons of a brick pod: when a file changes,
-// as the files of a ConfigMap do, they take the new one while they run.
+// Package volfiles serves volfiles to the daemons of a brick pod. When a file changes, as
+// the files of a mounted ConfigMap do, the daemons switch to the new one while they run.
 package volfiles
 
 import (
@@ -19,27 +19,27 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
-// Every is how often files are looked at. A kubelet brings a changed ConfigMap to its
-// pods within about a minute.
+// Every is how often files are read. A kubelet updates a mounted ConfigMap within about a
+// minute.
 const Every = 2 * time.Second
 
-// Hold is the default of Server.Hold: longer than a kubelet takes to bring a changed
-// ConfigMap to the driver of its node.
+// Hold is the default of Server.Hold: longer than a kubelet takes to update the mounted
+// ConfigMap of the driver on its node.
 const Hold = 3 * time.Minute
 
-// maxVolfile is the longest volfile that is read, in bytes: a ConfigMap has at most 1 MiB.
+// maxVolfile is the largest volfile that is read, in bytes: a ConfigMap has at most 1 MiB.
 const maxVolfile = 1 << 20
 
 // Server serves files.
 type Server struct {
-	// Files are paths by the names that daemons ask for.
+	// Files are paths by volfile ID.
 	Files map[string]string
-	// Hold is how long a brick keeps letting clients in whom its new volfile refuses: they
-	// have a graph of fewer copies, and need time to get the new one as well.
+	// Hold is how long a brick continues to admit clients that its new volfile refuses: they
+	// have a graph with fewer replicas, and need time to get the new one.
 	Hold time.Duration
 	Log  logr.Logger
 
-	held map[string]refusal // by name
+	heldBack map[string]refusal // by name
 }
 
 // refusal is a volfile that is held back.
@@ -48,11 +48,11 @@ type refusal struct {
 	since time.Time
 }
 
-// Run serves on a listener until the context ends. All files must be there when it
-// begins; later, one that cannot be read stays what it was.
+// Run serves on a listener until the context ends. All files must be readable at the start;
+// if one cannot be read later, its last content stays.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	server := volfileserver.New(s.Log)
-	if err := s.read(server); err != nil {
+	if err := s.readAll(server); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -65,8 +65,8 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
-				if err := s.read(server); err != nil {
-					s.Log.Error(err, "daemons keep the volfile that they have")
+				if err := s.readAll(server); err != nil {
+					s.Log.Error(err, "cannot read volfiles; daemons keep those they have")
 				}
 			}
 		}
@@ -74,16 +74,16 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return g.Wait()
 }
 
-// read gives all files to the server, which tells who has one that has changed.
-func (s *Server) read(server *volfileserver.Server) error {
+// readAll passes all files to the server, which notifies the daemons of changed ones.
+func (s *Server) readAll(server *volfileserver.Server) error {
 	var errs []error
 	for name, path := range s.Files {
 		text, err := readFile(path)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("reading the volfile %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("read volfile %s: %w", name, err))
 			continue
 		}
-		if former, known := server.Get(name); known && s.hold(name, former, text) {
+		if former, known := server.Get(name); known && s.holdBack(name, former, text) {
 			continue
 		}
 		if server.Set(name, text) {
@@ -93,29 +93,29 @@ func (s *Server) read(server *volfileserver.Server) error {
 	return errors.Join(errs...)
 }
 
-// hold tells whether a changed volfile has to wait, because it refuses clients that are
-// there.
-func (s *Server) hold(name, former, text string) bool {
+// holdBack reports whether a changed volfile has to wait because it refuses clients that
+// are admitted at present.
+func (s *Server) holdBack(name, former, text string) bool {
 	before, err := gluster.Users(former)
 	now, bad := gluster.Users(text)
 	refuses := err == nil && bad == nil && len(now) > 0 && slices.ContainsFunc(before, func(user string) bool { return !slices.Contains(now, user) })
 	if !refuses {
-		delete(s.held, name)
+		delete(s.heldBack, name)
 		return false
 	}
-	if s.held == nil {
-		s.held = map[string]refusal{}
+	if s.heldBack == nil {
+		s.heldBack = map[string]refusal{}
 	}
-	held, waits := s.held[name]
+	held, waits := s.heldBack[name]
 	if !waits || !slices.Equal(held.users, now) {
 		held = refusal{now, time.Now()}
-		s.held[name] = held
-		s.Log.Info("a brick's volfile waits until clients have theirs", "name", name, "for", s.Hold.String(), "letsIn", now)
+		s.heldBack[name] = held
+		s.Log.Info("holding back a brick's volfile until clients have theirs", "name", name, "for", s.Hold.String(), "admits", now)
 	}
 	return time.Since(held.since) < s.Hold
 }
 
-// readFile reads a volfile; one that is not whole is an error.
+// readFile reads a volfile. An empty or oversized file is an error.
 func readFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

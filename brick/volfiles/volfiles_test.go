@@ -14,9 +14,9 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/volfileserver"
 )
 
-// TestFilesThatCannotBeServed: a server that begins without a file would have its
-// daemons fail, and one that loses a file keeps what it had. tests/podrun has daemons.
-func TestFilesThatCannotBeServed(t *testing.T) {
+// TestUnreadableVolfiles: a server refuses to start without a file, since its daemons would
+// fail, and keeps the last content of a file that disappears. tests/pods runs real daemons.
+func TestUnreadableVolfiles(t *testing.T) {
 	dir := t.TempDir()
 	long := filepath.Join(dir, "long")
 	if err := os.WriteFile(long, make([]byte, maxVolfile+1), 0o600); err != nil {
@@ -32,7 +32,7 @@ func TestFilesThatCannotBeServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := Server{Files: map[string]string{"p": path}, Log: logr.Discard()}
-		if err := s.Run(context.Background(), l); err == nil || !strings.Contains(err.Error(), "reading the volfile p") {
+		if err := s.Run(context.Background(), l); err == nil || !strings.Contains(err.Error(), "read volfile p") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -42,22 +42,22 @@ func TestFilesThatCannotBeServed(t *testing.T) {
 	}
 	s := Server{Files: map[string]string{"p": good}, Log: logr.Discard()}
 	server := volfileserver.New(logr.Discard())
-	if err := s.read(server); err != nil {
+	if err := s.readAll(server); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(good); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.read(server); err == nil {
-		t.Error("a file that has gone is not told of")
+	if err := s.readAll(server); err == nil {
+		t.Error("a missing file is not reported")
 	}
 	if server.Set("p", "volume a") {
-		t.Error("the volfile has gone with its file")
+		t.Error("the volfile was dropped with its file")
 	}
 }
 
-// TestHold: who is let in stays so for a while, and nothing else waits.
-func TestHold(t *testing.T) {
+// TestHoldsBackRefusals: a change that refuses admitted clients waits; other changes do not.
+func TestHoldsBackRefusals(t *testing.T) {
 	brick := func(log string, users ...string) string {
 		return "volume s\n type protocol/server\n option log-level " + log + "\n option auth.login./b.allow " + strings.Join(users, ",") + "\nend-volume\n"
 	}
@@ -74,22 +74,22 @@ func TestHold(t *testing.T) {
 		{noise, noise, 0},
 		{two, noise, 0},
 		{two, noise, 59 * time.Minute},
-		{other, noise, 0},               // another change does not prolong it
-		{other, other, 2 * time.Minute}, // and comes with it
+		{other, noise, 0},               // another change does not extend the wait
+		{other, other, 2 * time.Minute}, // and is served with it
 		{three, other, 0},
 		{two, two, 0},
-		{three, two, 59 * time.Minute}, // it begins anew
+		{three, two, 59 * time.Minute}, // the wait starts again
 		{three, three, time.Hour},
-		{brick("INFO", "b", "c"), brick("INFO", "b", "c"), 0}, // letting in waits for nothing
+		{brick("INFO", "b", "c"), brick("INFO", "b", "c"), 0}, // admitting more clients does not wait
 	} {
 		if err := os.WriteFile(path, []byte(step.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for name, held := range s.held {
+		for name, held := range s.heldBack {
 			held.since = held.since.Add(-step.pass)
-			s.held[name] = held
+			s.heldBack[name] = held
 		}
-		if err := s.read(server); err != nil {
+		if err := s.readAll(server); err != nil {
 			t.Fatal(err)
 		}
 		if served, _ := server.Get("p"); served != step.served {
