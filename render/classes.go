@@ -14,7 +14,7 @@ import (
 // storageClasses adds the pool's own classes and the extra ones.
 func (b *builder) storageClasses() error {
 	s := &b.pool.Spec
-	for _, name := range schema.OwnClasses(b.pool) {
+	for _, name := range schema.BuiltinClasses(b.pool) {
 		layout := s.Layouts()[0]
 		switch {
 		case name == "atoll."+b.name+".block":

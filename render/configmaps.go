@@ -105,7 +105,7 @@ func (b *builder) catalog() (map[string]string, error) {
 	}
 	data := map[string]string{}
 	if b.native() {
-		e.VolumeID, e.SetSize, e.Data = b.volume.VolumeID, s.SetSize(), dataBricks(s)
+		e.VolumeID, e.SetSize, e.Data = b.volume.VolumeID, s.SetSize(), s.DataBricks()
 		for i, brick := range s.Bricks {
 			at := b.volume.Bricks[i]
 			e.Bricks = append(e.Bricks, catalog.Brick{
@@ -145,12 +145,4 @@ func reclaim(s *schema.Spec) schema.Reclaim {
 		return schema.ReclaimDelete
 	}
 	return s.Reclaim
-}
-
-// dataBricks is how many bricks' worth of data a set holds.
-func dataBricks(s *schema.Spec) int {
-	if s.Type == schema.Disperse && s.Disperse != nil {
-		return s.Disperse.Data
-	}
-	return 1
 }

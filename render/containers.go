@@ -267,7 +267,7 @@ func (b *builder) agent(one brick) corev1.Container {
 	}
 	switch b.pool.Spec.Type {
 	case schema.Disperse:
-		c.Command = append(c.Command, "--parts="+strconv.Itoa(dataBricks(&b.pool.Spec)))
+		c.Command = append(c.Command, "--parts="+strconv.Itoa(b.pool.Spec.DataBricks()))
 	case schema.Arbiter:
 		c.Command = append(c.Command, "--advisory")
 	}

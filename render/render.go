@@ -76,7 +76,7 @@ const maxConfigMap = 1 << 20
 
 // Render returns the objects of a pool in the order in which they are applied:
 // ConfigMaps, Service, PodDisruptionBudgets, StatefulSets, a Deployment for pools of
-// several sets, StorageClasses. The pool must be one that schema.Load found valid.
+// several sets, StorageClasses. The pool must be one that loader.Load found valid.
 func Render(p *schema.Pool, o Options) ([]Object, error) {
 	b, err := newBuilder(p, o)
 	if err != nil {
@@ -100,8 +100,7 @@ func VolumeID(p *schema.Pool, defaultNamespace string) string {
 	if p.Spec.VolumeID != "" {
 		return p.Spec.VolumeID
 	}
-	namespace := cmp.Or(p.Metadata.Namespace, defaultNamespace, schema.DefaultNamespace)
-	return uuid.NewSHA1(namespaceID, []byte(namespace+"/"+p.Metadata.Name)).String()
+	return uuid.NewSHA1(namespaceID, []byte(p.NamespaceOr(defaultNamespace)+"/"+p.Metadata.Name)).String()
 }
 
 // builder carries one rendering.
@@ -121,7 +120,7 @@ func newBuilder(p *schema.Pool, o Options) (*builder, error) {
 	o.Images.Gluster = cmp.Or(o.Images.Gluster, DefaultGlusterImage)
 	b := &builder{
 		pool: p, name: p.Metadata.Name, options: o,
-		namespace: cmp.Or(p.Metadata.Namespace, o.Namespace, schema.DefaultNamespace),
+		namespace: p.NamespaceOr(o.Namespace),
 	}
 	if b.name == "" {
 		return nil, fmt.Errorf("the pool has no name")

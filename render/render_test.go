@@ -20,6 +20,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 var update = flag.Bool("update", false, "write what Render gives into testdata/golden")
@@ -27,7 +28,7 @@ var update = flag.Bool("update", false, "write what Render gives into testdata/g
 // load reads the pools of one path.
 func load(t *testing.T, path string) []*schema.Pool {
 	t.Helper()
-	r, err := schema.Load(context.Background(), schema.Options{}, path)
+	r, err := loader.Load(context.Background(), loader.Options{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,13 @@
+// Package schema has the types of a StoragePool document and its published definition,
+// pool.cue. It links neither CUE nor kustomize, so that the CSI driver and the brick
+// programs stay small: package definition compiles pool.cue, package loader reads and
+// checks documents, package convert turns those of other projects into pools.
 package schema
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // API group, version and kinds of the documents that this package reads.
 const (
@@ -51,6 +58,12 @@ type Pool struct {
 	Kind       string   `json:"kind" yaml:"kind"`
 	Metadata   Metadata `json:"metadata" yaml:"metadata"`
 	Spec       Spec     `json:"spec" yaml:"spec"`
+}
+
+// NamespaceOr returns the pool's namespace. A pool that names none lives in fallback,
+// or in DefaultNamespace if that is empty too.
+func (p *Pool) NamespaceOr(fallback string) string {
+	return cmp.Or(p.Metadata.Namespace, fallback, DefaultNamespace)
 }
 
 // Metadata is the part of a Kubernetes object's metadata that a pool uses.
@@ -181,6 +194,15 @@ func (s *Spec) Sets() [][]Brick {
 		sets = append(sets, s.Bricks[i:i+size])
 	}
 	return sets
+}
+
+// DataBricks returns how many bricks' worth of data one set stores: all copies of
+// replication count once.
+func (s *Spec) DataBricks() int {
+	if s.Type == Disperse && s.Disperse != nil {
+		return s.Disperse.Data
+	}
+	return 1
 }
 
 // Layouts are those of the volumes that the pool hands out. A pool that names none

@@ -163,7 +163,7 @@ func newCatalog(f *flags) *cobra.Command {
 			return serve(cmd.Context(), f, h, follower.Run)
 		},
 	}
-	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{"atoll-system"}, "namespaces whose ConfigMaps count: who may write them rules the nodes")
+	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{schema.DefaultNamespace}, "namespaces whose ConfigMaps count: who may write them rules the nodes")
 	return cmd
 }
 

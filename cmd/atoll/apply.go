@@ -136,7 +136,7 @@ func (f *applyFlags) pruned(ctx context.Context, messages io.Writer, a *apply.Ap
 	}
 	for _, p := range applied {
 		if slices.ContainsFunc(among, func(o *schema.Pool) bool {
-			return o.Metadata.Name == p.Metadata.Name && cmp.Or(o.Metadata.Namespace, f.render.Namespace, schema.DefaultNamespace) == p.Metadata.Namespace
+			return o.Metadata.Name == p.Metadata.Name && o.NamespaceOr(f.render.Namespace) == p.Metadata.Namespace
 		}) {
 			continue
 		}

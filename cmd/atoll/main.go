@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/schema/report"
 )
 
@@ -55,16 +56,16 @@ or - for standard input.`,
 
 // load reads the paths and, when they hold errors, prints them and returns
 // errFindings, so that no command works on a document that vet refuses.
-func load(cmd *cobra.Command, paths []string) (*schema.Result, error) {
+func load(cmd *cobra.Command, paths []string) (*loader.Result, error) {
 	return loadFrom(cmd, paths, func(file string) string { return file })
 }
 
 // loadFrom is load for files that a person knows by other names.
-func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string) (*schema.Result, error) {
+func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string) (*loader.Result, error) {
 	if len(paths) == 0 {
 		paths = []string{"."}
 	}
-	result, err := schema.Load(cmd.Context(), schema.Options{Stdin: cmd.InOrStdin()}, paths...)
+	result, err := loader.Load(cmd.Context(), loader.Options{Stdin: cmd.InOrStdin()}, paths...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string
 }
 
 // documentsOf gives the documents' pools, in order.
-func documentsOf(r *schema.Result) []*schema.Pool {
+func documentsOf(r *loader.Result) []*schema.Pool {
 	list := make([]*schema.Pool, 0, len(r.Documents))
 	for _, d := range r.Documents {
 		list = append(list, d.Pool)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // renderFlags are the flags of every command that renders.
@@ -72,7 +72,7 @@ type file struct {
 }
 
 // renderFiles renders every pool, and the classes that were converted.
-func renderFiles(messages io.Writer, r *schema.Result, o render.Options, split bool) ([]file, error) {
+func renderFiles(messages io.Writer, r *loader.Result, o render.Options, split bool) ([]file, error) {
 	var files []file
 	add := func(name string, objects ...render.Object) error {
 		content, err := render.YAML(objects)
@@ -86,7 +86,7 @@ func renderFiles(messages io.Writer, r *schema.Result, o render.Options, split b
 		if err != nil {
 			return nil, err
 		}
-		namespace := cmp.Or(p.Metadata.Namespace, o.Namespace)
+		namespace := p.NamespaceOr(o.Namespace)
 		if !split {
 			err = add(namespace+"-"+p.Metadata.Name+".yaml", objects...)
 		}

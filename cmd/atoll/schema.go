@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 )
 
 func newSchema() *cobra.Command {
@@ -20,12 +21,12 @@ func newSchema() *cobra.Command {
 			case "cue":
 			case "json":
 				var err error
-				if text, err = schema.JSONSchema(); err != nil {
+				if text, err = definition.JSONSchema(); err != nil {
 					return err
 				}
 			case "crd":
 				var err error
-				if text, err = schema.CRD(); err != nil {
+				if text, err = definition.CRD(); err != nil {
 					return err
 				}
 			default:

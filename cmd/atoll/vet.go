@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/schema/report"
 )
 
@@ -27,7 +27,7 @@ column. It exits with 1 when there is an error (with --strict, also for a warnin
 			if len(paths) == 0 {
 				paths = []string{"."}
 			}
-			result, err := schema.Load(cmd.Context(), schema.Options{Stdin: cmd.InOrStdin()}, paths...)
+			result, err := loader.Load(cmd.Context(), loader.Options{Stdin: cmd.InOrStdin()}, paths...)
 			if err != nil {
 				return err
 			}

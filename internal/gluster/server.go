@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // ManagementPort is the port of glusterd (registered with IANA).
@@ -23,7 +25,7 @@ type Server struct {
 	Hosts   []string // of glusterd, asked in this order
 	Port    int      // 0 is ManagementPort
 	Volume  string
-	Options []string // such as log-level=INFO, names of ClientOptions
+	Options []string // such as log-level=INFO, names of schema.ClientOptions
 	// Aliases are addresses by name, which count before what DNS says.
 	Aliases map[string]string
 }
@@ -39,16 +41,6 @@ func (s Server) address(host, port string) string {
 // ErrOption is wrapped by what Args says of an option.
 var ErrOption = errors.New("the option is not one for a volume's client")
 
-// ClientOptions are the options of 'glusterfs --help', version 10, that a pool may
-// give; a true value is one that must be given with a value.
-var ClientOptions = map[string]bool{
-	"acl": false, "attribute-timeout": true, "background-qlen": true, "backup-volfile-servers": true,
-	"congestion-threshold": true, "direct-io-mode": true, "entry-timeout": true, "event-history": true,
-	"fopen-keep-cache": true, "gid-timeout": true, "log-level": true, "lru-limit": true, "negative-timeout": true,
-	"read-only": false, "reader-thread-count": true, "resolve-gids": false, "selinux": false,
-	"use-readdirp": true, "volfile-max-fetch-attempts": true, "xlator-option": true,
-}
-
 // Args gives the arguments of a glusterfs process in the foreground that mounts
 // the volume at target.
 func (s Server) Args(target string) ([]string, error) {
@@ -63,7 +55,7 @@ func (s Server) Args(target string) ([]string, error) {
 	var options []string
 	for _, o := range s.Options {
 		name, value, valued := strings.Cut(o, "=")
-		needs, known := ClientOptions[name]
+		needs, known := schema.ClientOptions[name]
 		switch {
 		case !known:
 			return nil, fmt.Errorf("%w: %q; see docs/storagepool.md", ErrOption, name)

@@ -4,7 +4,6 @@
 package apply
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -63,11 +62,11 @@ type Pool struct {
 	leaves bool // all of it goes: its bricks too
 }
 
-// Render renders a document, which schema.Load has found valid.
+// Render renders a document, which loader.Load has found valid.
 func Render(document *schema.Pool, o render.Options) (Pool, error) {
 	objects, err := render.Render(document, o)
 	return Pool{
-		Namespace: cmp.Or(document.Metadata.Namespace, o.Namespace, schema.DefaultNamespace), Name: document.Metadata.Name,
+		Namespace: document.NamespaceOr(o.Namespace), Name: document.Metadata.Name,
 		Objects: objects, Document: document, Options: o,
 	}, err
 }

@@ -36,8 +36,8 @@ func Fill(s *v1alpha1.PoolStatus, pool *schema.Pool, bricks []Brick) {
 	size := max(1, pool.Spec.SetSize())
 	for set := range slices.Chunk(bricks, size) {
 		if least := smallest(pool, set); least.AgentReachable {
-			s.SizeBytes += int64(least.Size) * parts(pool)
-			s.FreeBytes += int64(least.Free) * parts(pool)
+			s.SizeBytes += int64(least.Size) * int64(pool.Spec.DataBricks())
+			s.FreeBytes += int64(least.Free) * int64(pool.Spec.DataBricks())
 		}
 	}
 	s.FreeBytes = coarse(before, s.FreeBytes, s.SizeBytes)
@@ -88,14 +88,6 @@ func smallest(pool *schema.Pool, set []Brick) Brick {
 		}
 	}
 	return least
-}
-
-// parts is how many bricks share the data of a set.
-func parts(pool *schema.Pool) int64 {
-	if pool.Spec.Disperse != nil {
-		return int64(pool.Spec.Disperse.Data)
-	}
-	return 1
 }
 
 // Conditions are BricksOnline, Healed and QuotaEnforced.

@@ -28,6 +28,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // Times.
@@ -160,7 +161,7 @@ func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := schema.Load(ctx, schema.Options{Stdin: strings.NewReader(string(text))}, "-")
+	found, err := loader.Load(ctx, loader.Options{Stdin: strings.NewReader(string(text))}, "-")
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/pools"
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // FolderSource is on the inventories of pools that came from a folder: only these are removed when
@@ -66,7 +67,7 @@ func (f *Folder) Start(ctx context.Context) error {
 // pool from being applied, and all from being removed: it may be one of those that seem to
 // be missing.
 func (f *Folder) Once(ctx context.Context) error {
-	found, err := schema.Load(ctx, schema.Options{}, f.Dir)
+	found, err := loader.Load(ctx, loader.Options{}, f.Dir)
 	if err != nil {
 		return fmt.Errorf("reading the folder: %w", err)
 	}
@@ -99,11 +100,7 @@ func (f *Folder) Once(ctx context.Context) error {
 }
 
 func (f *Folder) name(p *schema.Pool) types.NamespacedName {
-	namespace := p.Metadata.Namespace
-	if namespace == "" {
-		namespace = schema.DefaultNamespace
-	}
-	return types.NamespacedName{Namespace: namespace, Name: p.Metadata.Name}
+	return types.NamespacedName{Namespace: p.NamespaceOr(""), Name: p.Metadata.Name}
 }
 
 // pool makes the cluster have one pool, and writes down how it is.

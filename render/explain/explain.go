@@ -40,8 +40,8 @@ type Share struct {
 func Explain(p *schema.Pool) Explanation {
 	s := &p.Spec
 	e := Explanation{
-		Pool: p.Metadata.Name, Namespace: cmp.Or(p.Metadata.Namespace, schema.DefaultNamespace), Type: kind(s),
-		Classes: schema.OwnClasses(p), Reclaim: after(s), Tolerates: tolerates(s), Notes: notes(s),
+		Pool: p.Metadata.Name, Namespace: p.NamespaceOr(""), Type: kind(s),
+		Classes: schema.BuiltinClasses(p), Reclaim: after(s), Tolerates: tolerates(s), Notes: notes(s),
 	}
 	for _, c := range s.StorageClasses {
 		e.Classes = append(e.Classes, c.Name)
@@ -142,7 +142,7 @@ func usable(s *schema.Spec) *Share {
 	case schema.Replica3:
 		return &Share{sets, 3 * sets}
 	case schema.Disperse:
-		return &Share{sets * s.Disperse.Data, sets * s.SetSize()}
+		return &Share{sets * s.DataBricks(), sets * s.SetSize()}
 	}
 	return nil
 }

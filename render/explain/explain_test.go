@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"github.com/atoll-storage/atoll/render/explain"
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 var update = flag.Bool("update", false, "write what Explain says into testdata")
 
 func TestExamples(t *testing.T) {
-	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools")
+	r, err := loader.Load(context.Background(), loader.Options{}, "../../examples/pools")
 	if err != nil || len(r.Documents) == 0 {
 		t.Fatal(err)
 	}

@@ -21,6 +21,8 @@ import (
 
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/convert"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // ErrRefused says that pools of the list have errors; the results name them.
@@ -53,7 +55,7 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	if documents.Len() == 0 {
 		return nil
 	}
-	loaded, err := schema.Load(ctx, schema.Options{Stdin: strings.NewReader(documents.String())}, "-")
+	loaded, err := loader.Load(ctx, loader.Options{Stdin: strings.NewReader(documents.String())}, "-")
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func isOurs(item *yaml.RNode) bool {
 	version, kind := item.GetApiVersion(), item.GetKind()
 	return version == schema.APIVersion && kind == schema.Kind ||
 		version == schema.KadaluAPIVersion && kind == schema.KadaluKind ||
-		kind == "StorageClass" && schema.Converts(field(item, "provisioner"))
+		kind == "StorageClass" && convert.Converts(field(item, "provisioner"))
 }
 
 // field gives a text at the top of an item, "" without one.
@@ -118,7 +120,7 @@ func result(d schema.Diagnostic) *framework.Result {
 	}
 }
 
-func renderAll(loaded *schema.Result, o render.Options) ([]*yaml.RNode, error) {
+func renderAll(loaded *loader.Result, o render.Options) ([]*yaml.RNode, error) {
 	var all []render.Object
 	for _, d := range loaded.Documents {
 		objects, err := render.Render(d.Pool, o)

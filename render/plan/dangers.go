@@ -13,7 +13,7 @@ import (
 
 // dangers compares what a pool is made of.
 func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
-	if a, b := namespace(was, o), namespace(is, o); a != b {
+	if a, b := was.NamespaceOr(o.Namespace), is.NamespaceOr(o.Namespace); a != b {
 		c.danger("namespace", fmt.Sprintf("the namespace changes from %s to %s: new bricks start on disks that the old ones hold", a, b), "keep the namespace, or make a new pool")
 	}
 	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type != schema.External {
@@ -112,7 +112,7 @@ func (c *Pool) sets(was, is *schema.Spec) {
 				kept++
 			}
 		}
-		if need := needed(was); kept < need {
+		if need := was.DataBricks(); kept < need {
 			c.danger("set-lost", fmt.Sprintf("set %d keeps %d of the bricks that have its data and needs %d: its data is lost", first/size, kept, need),
 				"one brick of a set at a time, the next when nothing is left to heal")
 		}
@@ -127,14 +127,6 @@ func replaced(was, is *schema.Spec, i int) bool {
 		return generation(a) < generation(b)
 	}
 	return !slices.ContainsFunc(was.Bricks, func(o schema.Brick) bool { return explain.Place(o) == explain.Place(b) })
-}
-
-// needed is how many bricks of a set have all of its data.
-func needed(s *schema.Spec) int {
-	if s.Type == schema.Disperse && s.Disperse != nil {
-		return s.Disperse.Data
-	}
-	return 1
 }
 
 // lastSets reports whether brick i and all behind it are decommissioned, so that

@@ -3,7 +3,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -188,8 +187,4 @@ func (c *Pool) restarts() {
 
 func (c *Pool) danger(code, message, instead string) {
 	c.Dangers = append(c.Dangers, Danger{code, message, instead})
-}
-
-func namespace(p *schema.Pool, o render.Options) string {
-	return cmp.Or(p.Metadata.Namespace, o.Namespace, schema.DefaultNamespace)
 }

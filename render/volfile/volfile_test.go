@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -88,7 +89,7 @@ func golden(t *testing.T, name string, build func() (*Xlator, error)) {
 }
 
 func TestOptionsOfSchema(t *testing.T) {
-	if got, want := OptionNames(), schema.OptionNames(); !slices.Equal(got, want) {
+	if got, want := OptionNames(), definition.OptionNames(); !slices.Equal(got, want) {
 		t.Errorf("options of the graphs:\n%v\noptions of pool.cue:\n%v", got, want)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 )
 
 func main() {
@@ -26,19 +26,15 @@ func main() {
 
 // generate gives the files by their paths from the folder schema/.
 func generate() (map[string][]byte, error) {
-	d, err := schema.Shape()
+	editors, err := definition.JSONSchema()
 	if err != nil {
 		return nil, err
 	}
-	editors, err := schema.JSONSchema()
+	kadalu, err := definition.KadaluCRD()
 	if err != nil {
 		return nil, err
 	}
-	kadalu, err := schema.KadaluCRD()
-	if err != nil {
-		return nil, err
-	}
-	crd, err := schema.CRD()
+	crd, err := definition.CRD()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +42,7 @@ func generate() (map[string][]byte, error) {
 		"../kustomize/base/crds/storagepools.yaml":           crd,
 		"../kustomize/components/kadalu/kadalustorages.yaml": kadalu,
 		"storagepool.schema.json":                            editors,
-		"../docs/storagepool.md":                             []byte(d.Reference("StoragePool reference") + footer),
+		"../docs/storagepool.md":                             []byte(definition.Pool().Reference("StoragePool reference") + footer),
 	}, nil
 }
 

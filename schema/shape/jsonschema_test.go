@@ -9,18 +9,15 @@ import (
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
 
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 )
 
 // TestJSONSchemaAgrees holds that editors accept exactly the documents that the
 // compiled tree accepts. The tree also refuses words such as off without quotes,
 // which JSON cannot express.
 func TestJSONSchemaAgrees(t *testing.T) {
-	definition, err := schema.Shape()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := schema.JSONSchema()
+	compiled := definition.Pool()
+	text, err := definition.JSONSchema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +50,7 @@ func TestJSONSchemaAgrees(t *testing.T) {
 				t.Fatal(err)
 			}
 			documents++
-			problems, theirs := definition.Check(doc.Content[0]), editor.Validate(value)
+			problems, theirs := compiled.Check(doc.Content[0]), editor.Validate(value)
 			if (len(problems) == 0) != (theirs == nil) {
 				t.Errorf("%s, %s: we say %v, the JSON schema says %v", filepath.Base(file), what, problems, theirs)
 			}

@@ -26,6 +26,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // cluster applies objects as Flux and kubectl --server-side do.
@@ -107,7 +108,7 @@ func (c *cluster) apply(o render.Object) (string, error) {
 
 func load(t *testing.T, paths ...string) []*schema.Pool {
 	t.Helper()
-	r, err := schema.Load(context.Background(), schema.Options{}, paths...)
+	r, err := loader.Load(context.Background(), loader.Options{}, paths...)
 	if err != nil {
 		t.Fatal(err)
 	}

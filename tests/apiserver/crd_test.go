@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // pools makes StoragePools, once the cluster knows what they are.
@@ -130,7 +131,7 @@ func TestCRDTakesWhatVetTakes(t *testing.T) {
 
 // compare tells what became of one document by both; "" where they need not agree.
 func (p crdPools) compare(name, text string) string {
-	r, err := schema.Load(context.Background(), schema.Options{Stdin: strings.NewReader(text)}, "-")
+	r, err := loader.Load(context.Background(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil || len(r.Documents) != 1 {
 		return ""
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/atoll-storage/atoll/render"
 	pooltypes "github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // flux applies and prunes as kustomize-controller does, by its own library.
@@ -124,7 +125,7 @@ func TestFluxResource(t *testing.T) {
 // renderedFrom gives what a document is rendered to, as it stands in files.
 func renderedFrom(t *testing.T, text string) (all []*unstructured.Unstructured) {
 	t.Helper()
-	found, err := pooltypes.Load(t.Context(), pooltypes.Options{Stdin: strings.NewReader(text)}, "-")
+	found, err := loader.Load(t.Context(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil {
 		t.Fatal(err)
 	}

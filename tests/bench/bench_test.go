@@ -17,7 +17,8 @@ import (
 	"github.com/yannh/kubeconform/pkg/validator"
 
 	"github.com/atoll-storage/atoll/render"
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
+	"github.com/atoll-storage/atoll/schema/loader"
 )
 
 // sizes are the numbers of pools.
@@ -71,9 +72,9 @@ func oneCore(b *testing.B) {
 	b.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-func vet(b *testing.B, dir string, n int) *schema.Result {
+func vet(b *testing.B, dir string, n int) *loader.Result {
 	b.Helper()
-	r, err := schema.Load(context.Background(), schema.Options{}, dir)
+	r, err := loader.Load(context.Background(), loader.Options{}, dir)
 	if err != nil || len(r.Documents) != n || len(r.Diagnostics) > 0 {
 		b.Fatalf("%d documents, %v, %v", len(r.Documents), r.Diagnostics, err)
 	}
@@ -155,7 +156,7 @@ func BenchmarkVetBesideKubeconform(b *testing.B) {
 // schemaFile writes the JSON schema where kubeconform looks for it.
 func schemaFile(b *testing.B) string {
 	b.Helper()
-	text, err := schema.JSONSchema()
+	text, err := definition.JSONSchema()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/atoll-storage/atoll/render"
-	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
@@ -47,7 +47,7 @@ func (s *show) render() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	loaded, err := schema.Load(s.ctx, schema.Options{}, document)
+	loaded, err := loader.Load(s.ctx, loader.Options{}, document)
 	if err != nil {
 		return "", err
 	}
@@ -64,7 +64,7 @@ func (s *show) render() (string, error) {
 }
 
 func (s *show) disks() (string, error) {
-	loaded, err := schema.Load(s.ctx, schema.Options{}, document)
+	loaded, err := loader.Load(s.ctx, loader.Options{}, document)
 	if err != nil {
 		return "", err
 	}

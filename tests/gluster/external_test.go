@@ -14,8 +14,8 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/render"
-	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
@@ -24,7 +24,7 @@ import (
 func external(t *testing.T, spec string) gluster.Server {
 	t.Helper()
 	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: ext}\nspec: {type: External, external: " + spec + "}\n"
-	r, err := schema.Load(context.Background(), schema.Options{Stdin: strings.NewReader(text)}, "-")
+	r, err := loader.Load(context.Background(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil || len(r.Diagnostics) > 0 {
 		t.Fatalf("loading: %v %v", r.Diagnostics, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
@@ -39,7 +40,7 @@ func TestOptionsAsGlusterd(t *testing.T) {
 	for name, k := range kinds {
 		g.Create(name, 3, k.shape...)
 		g.Do("volume", "set", name, "features.shard", "on")
-		for _, option := range schema.OptionNames() {
+		for _, option := range definition.OptionNames() {
 			value, known := optionValues[option]
 			if !known {
 				t.Errorf("the test has no value for %s", option)

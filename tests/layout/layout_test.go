@@ -1,61 +1,110 @@
-// Package layout holds the direction of imports: data flows one way through the
-// project, from schema over render to what applies and serves it.
+// Package layout checks the direction of imports: data flows one way through the
+// project, from schema over render to what applies and serves it. It also checks which
+// libraries a part of the project may not link.
 package layout
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const module = "github.com/atoll-storage/atoll/"
 
-// mayImport lists, for each part of the project, the parts that it may reach,
+// mayImport lists, for each part of the project, the parts that it may import,
 // directly or through others.
 var mayImport = map[string][]string{
 	"schema":     {"schema"},
 	"render":     {"render", "schema"},
-	"brick":      {"brick", "internal"},
+	"brick":      {"brick", "schema", "internal"},
 	"csi":        {"csi", "schema", "internal"},
 	"reconciler": {"reconciler", "render", "schema", "internal"},
-	"internal":   {"internal"},
+	"internal":   {"internal", "schema"},
 }
 
 func TestImportDirection(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps ","}}`, module+"...").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		pkg, deps, _ := strings.Cut(strings.TrimSpace(line), " ")
+	for pkg, deps := range dependencies(t) {
 		part := partOf(pkg)
-		allowed, held := mayImport[part]
-		if !held {
+		allowed, limited := mayImport[part]
+		if !limited {
 			continue
 		}
-		for dep := range strings.SplitSeq(deps, ",") {
-			if to := partOf(dep); to != "" && !contains(allowed, to) {
-				t.Errorf("%s reaches %s, but %s may reach only %s", pkg, dep, part, strings.Join(allowed, ", "))
+		for _, dep := range deps {
+			if to := partOf(dep); to != "" && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s, but %s may import only %s", pkg, dep, part, strings.Join(allowed, ", "))
 			}
 		}
 	}
 }
 
-// partOf gives the top-level folder of a package of this module, "" for others.
+// mayNotLink lists, for packages by the beginning of their path in the module, the
+// libraries that they may not link, by the beginning of theirs. The node plugin is
+// privileged and runs on every node, a brick program in every brick pod: what reads and
+// checks documents has no place in either.
+var mayNotLink = map[string][]string{
+	"cmd/atoll-csi":   documentLibraries,
+	"cmd/atoll-brick": documentLibraries,
+	"csi":             documentLibraries,
+	"brick":           documentLibraries,
+	"internal":        documentLibraries,
+}
+
+var documentLibraries = []string{
+	"cuelang.org/go", "sigs.k8s.io/kustomize",
+	module + "schema/loader", module + "schema/convert", module + "schema/definition", module + "schema/shape",
+}
+
+func TestLinkedLibraries(t *testing.T) {
+	all := dependencies(t)
+	for from, libraries := range mayNotLink {
+		found := false
+		for pkg, deps := range all {
+			if !within(pkg, module+from) {
+				continue
+			}
+			found = true
+			for _, dep := range deps {
+				if slices.ContainsFunc(libraries, func(library string) bool { return within(dep, library) }) {
+					t.Errorf("%s links %s", pkg, dep)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no package is below %s", from)
+		}
+	}
+}
+
+// dependencies returns the packages of the module, each with all that it imports,
+// directly or through others.
+func dependencies(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps ","}}`, module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		pkg, deps, _ := strings.Cut(strings.TrimSpace(line), " ")
+		all[pkg] = strings.Split(deps, ",")
+	}
+	return all
+}
+
+// within reports whether a package is at a path or below it.
+func within(pkg, path string) bool {
+	rest, found := strings.CutPrefix(pkg, path)
+	return found && (rest == "" || rest[0] == '/')
+}
+
+// partOf returns the top-level directory of a package of this module, "" for other
+// packages.
 func partOf(pkg string) string {
-	rest, ours := strings.CutPrefix(pkg, module)
-	if !ours {
+	rest, inModule := strings.CutPrefix(pkg, module)
+	if !inModule {
 		return ""
 	}
 	part, _, _ := strings.Cut(rest, "/")
 	return part
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

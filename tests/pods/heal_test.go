@@ -14,6 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
@@ -21,7 +22,7 @@ import (
 // document loads one that is written for a test.
 func document(t *testing.T, text string) *schema.Pool {
 	t.Helper()
-	r, err := schema.Load(context.Background(), schema.Options{Stdin: strings.NewReader(text)}, "-")
+	r, err := loader.Load(context.Background(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
 		t.Fatalf("loading the document: %v %v", r.Diagnostics, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/schema/loader"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
@@ -37,7 +38,7 @@ func build(t *testing.T) string {
 // start renders one example and starts all of its pods.
 func start(t *testing.T, example string, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool)) *podrun.Cluster {
 	t.Helper()
-	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools/"+example)
+	r, err := loader.Load(context.Background(), loader.Options{}, "../../examples/pools/"+example)
 	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
 		t.Fatalf("loading %s: %v", example, err)
 	}
@@ -275,7 +276,7 @@ func TestMissingDisk(t *testing.T) {
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("runs pods as processes: needs root, and no -short")
 	}
-	r, err := schema.Load(context.Background(), schema.Options{}, "../../examples/pools/replica1.yaml")
+	r, err := loader.Load(context.Background(), loader.Options{}, "../../examples/pools/replica1.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

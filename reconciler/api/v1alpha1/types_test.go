@@ -10,13 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
 )
 
 // TestStatusShape holds the definition of the status to its type: the API server drops
 // fields that it does not know.
 func TestStatusShape(t *testing.T) {
-	text, err := schema.CRD()
+	text, err := definition.CRD()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"bytes"
@@ -10,10 +10,12 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // jsonFile takes the documents of a JSON file, one after another.
-func (l *loader) jsonFile(data []byte, from origin) {
+func (l *load) jsonFile(data []byte, from origin) {
 	if at, what := badByte(data); what != "" {
 		at.File = from.file
 		l.fileError(at, "encoding", what, "UTF-8 text")
@@ -28,7 +30,7 @@ func (l *loader) jsonFile(data []byte, from origin) {
 			return
 		}
 		if err != nil {
-			at := Position{File: from.file}
+			at := schema.Position{File: from.file}
 			at.Line, at.Column = r.position(r.next())
 			if errors.Is(err, errTooBig) {
 				l.fileError(at, "limit", err.Error(), "a pool needs a few dozen values")

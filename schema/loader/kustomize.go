@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"fmt"
@@ -13,6 +13,9 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
 // kustomizationNames are the names of a kustomization's file that kustomize knows.
@@ -34,7 +37,7 @@ func kustomizationFile(dir string) string {
 
 // kustomization builds a folder that has one and reports whether it has.
 // Components are no kustomizations of their own: what includes them builds them.
-func (l *loader) kustomization(dir string, entries []os.DirEntry) bool {
+func (l *load) kustomization(dir string, entries []os.DirEntry) bool {
 	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return slices.Contains(kustomizationNames, e.Name()) }) {
 		return false
 	}
@@ -62,16 +65,16 @@ func isComponent(data []byte) bool {
 var buildLock sync.Mutex
 
 // build runs kustomize and takes the documents of its result.
-func (l *loader) build(dir, file string) {
+func (l *load) build(dir, file string) {
 	resources, err := krustyBuild(dir)
 	if err != nil {
-		l.fileError(Position{File: file, Line: 1, Column: 1}, "kustomize", "the kustomization does not build: "+oneLine(err.Error()), "see 'kustomize build "+dir+"'")
+		l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "the kustomization does not build: "+oneLine(err.Error()), "see 'kustomize build "+dir+"'")
 		return
 	}
 	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
-			l.fileError(Position{File: file, Line: 1, Column: 1}, "kustomize", "a result cannot be written: "+err.Error(), "")
+			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "a result cannot be written: "+err.Error(), "")
 			continue
 		}
 		root, err := parseYAML(chunk{text: text})
@@ -114,11 +117,11 @@ func (fs originFS) ReadFile(name string) ([]byte, error) {
 		return data, nil
 	}
 	root := doc.Content[0]
-	if isComponent(data) || field(root, "buildMetadata") != nil && strings.Contains(scalarList(field(root, "buildMetadata")), "originAnnotations") {
+	if isComponent(data) || yamlnode.Field(root, "buildMetadata") != nil && strings.Contains(scalarList(yamlnode.Field(root, "buildMetadata")), "originAnnotations") {
 		return data, nil
 	}
 	wish := &yaml.Node{Kind: yaml.ScalarNode, Value: "originAnnotations"}
-	if list := field(root, "buildMetadata"); list != nil {
+	if list := yamlnode.Field(root, "buildMetadata"); list != nil {
 		list.Content = append(list.Content, wish)
 	} else {
 		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "buildMetadata"},
@@ -140,8 +143,8 @@ func scalarList(n *yaml.Node) string {
 
 // withoutOrigin removes the annotation again.
 func withoutOrigin(root *yaml.Node) *yaml.Node {
-	metadata := field(root, "metadata")
-	annotations := field(metadata, "annotations")
+	metadata := yamlnode.Field(root, "metadata")
+	annotations := yamlnode.Field(metadata, "annotations")
 	if annotations == nil || annotations.Kind != yaml.MappingNode {
 		return root
 	}
@@ -163,7 +166,7 @@ func removeField(n *yaml.Node, name string) {
 
 // written finds the document that a resource came from, as a person wrote it, so
 // that diagnostics point there; without it they point to the kustomization.
-func (l *loader) written(r *resource.Resource, dir, kustomization string) *place {
+func (l *load) written(r *resource.Resource, dir, kustomization string) *place {
 	fallback := &place{file: kustomization, root: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	from, err := r.GetOrigin()
 	if err != nil || from == nil || from.Repo != "" || from.Path == "" {
@@ -177,10 +180,10 @@ func (l *loader) written(r *resource.Resource, dir, kustomization string) *place
 	var same []*yaml.Node
 	for _, c := range splitYAML(data) {
 		root, err := parseYAML(c)
-		if err != nil || root == nil || scalar(root, "kind") != r.GetKind() {
+		if err != nil || root == nil || yamlnode.Scalar(root, "kind") != r.GetKind() {
 			continue
 		}
-		if scalar(field(root, "metadata"), "name") == r.OrgId().Name {
+		if yamlnode.Scalar(yamlnode.Field(root, "metadata"), "name") == r.OrgId().Name {
 			return &place{file: file, root: root}
 		}
 		same = append(same, root)

@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"cmp"
@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // scope is what one kustomization, or all plain files, bring into a cluster.
@@ -30,13 +32,13 @@ func (s *scope) classPools() {
 		if c.Converted == nil {
 			continue
 		}
-		layout := Layout(c.Converted.Parameters[ParameterLayout])
+		layout := schema.Layout(c.Converted.Parameters[schema.ParameterLayout])
 		for _, d := range s.documents {
-			if d.Pool.Metadata.Name != c.Converted.Parameters[ParameterPool] || layout == "" || d.Pool.Spec.Serves(layout) {
+			if d.Pool.Metadata.Name != c.Converted.Parameters[schema.ParameterPool] || layout == "" || d.Pool.Spec.Serves(layout) {
 				continue
 			}
-			s.found = append(s.found, finding{Diagnostic: Diagnostic{
-				Position: c.places.at("parameters"), Severity: SeverityWarning, Code: "class-layout", Path: "parameters",
+			s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{
+				Position: c.places.at("parameters"), Severity: schema.SeverityWarning, Code: "class-layout", Path: "parameters",
 				Message: fmt.Sprintf("the class asks for %s, which pool %s does not serve", layout, d.Pool.Metadata.Name),
 				Allowed: fmt.Sprintf("convert the pool and add %s to spec.volumes", layout),
 			}})
@@ -59,10 +61,10 @@ func (s *scope) poolNames() {
 			continue
 		}
 		message := fmt.Sprintf("pool %s is defined at %s already", name, other.Source)
-		if d.namespace() != other.namespace() {
-			message = fmt.Sprintf("pool %s is defined in namespace %s already, at %s", name, other.namespace(), other.Source)
+		if d.Pool.NamespaceOr("") != other.Pool.NamespaceOr("") {
+			message = fmt.Sprintf("pool %s is defined in namespace %s already, at %s", name, other.Pool.NamespaceOr(""), other.Source)
 		}
-		s.found = append(s.found, d.finding(SeverityError, "metadata.name", "pool-twice", message, "a name that no other pool of the cluster has"))
+		s.found = append(s.found, d.finding(schema.SeverityError, "metadata.name", "pool-twice", message, "a name that no other pool of the cluster has"))
 	}
 }
 
@@ -92,7 +94,7 @@ func (s *scope) places() {
 			at := fmt.Sprintf("spec.bricks[%d]", i)
 			switch {
 			case b.PVC != "":
-				add(d, at+".pvc", "claim", d.namespace(), b.PVC)
+				add(d, at+".pvc", "claim", d.Pool.NamespaceOr(""), b.PVC)
 			case b.Device != "":
 				add(d, at+".device", "device", b.Node, b.Device)
 			case b.Path != "":
@@ -154,7 +156,7 @@ func (s *scope) overlap(outer, inner brickPlacement) {
 	if late.name != early.name {
 		message = fmt.Sprintf("%s overlaps with %s, used by %s", what, early.name, where)
 	}
-	s.found = append(s.found, late.document.finding(SeverityError, late.path, "place-twice", message, "a place that belongs to this brick alone"))
+	s.found = append(s.found, late.document.finding(schema.SeverityError, late.path, "place-twice", message, "a place that belongs to this brick alone"))
 }
 
 // classNames holds that no two classes of the cluster have one name, and names
@@ -162,17 +164,17 @@ func (s *scope) overlap(outer, inner brickPlacement) {
 func (s *scope) classNames() {
 	owner := map[string]string{}
 	var standard string
-	claim := func(name, who string, isDefault bool, say func(severity Severity, code, message, allowed string)) {
+	claim := func(name, who string, isDefault bool, say func(severity schema.Severity, code, message, allowed string)) {
 		if name == "" {
 			return
 		}
 		if other, taken := owner[name]; taken {
-			say(SeverityError, "class-twice", fmt.Sprintf("StorageClass %s is %s already", name, other), "a name that no other class of the cluster has")
+			say(schema.SeverityError, "class-twice", fmt.Sprintf("StorageClass %s is %s already", name, other), "a name that no other class of the cluster has")
 		} else {
 			owner[name] = who
 		}
 		if isDefault && standard != "" {
-			say(SeverityWarning, "class-default", fmt.Sprintf("StorageClass %s is the default already: of two, Kubernetes takes the younger", standard), "one default class")
+			say(schema.SeverityWarning, "class-default", fmt.Sprintf("StorageClass %s is the default already: of two, Kubernetes takes the younger", standard), "one default class")
 		}
 		if isDefault {
 			standard = name
@@ -185,8 +187,8 @@ func (s *scope) classNames() {
 			continue // reported as a pool
 		}
 		seen[pool] = true
-		for _, name := range OwnClasses(d.Pool) {
-			claim(name, fmt.Sprintf("pool %s's own", pool), false, func(severity Severity, code, message, allowed string) {
+		for _, name := range schema.BuiltinClasses(d.Pool) {
+			claim(name, fmt.Sprintf("pool %s's own", pool), false, func(severity schema.Severity, code, message, allowed string) {
 				s.found = append(s.found, d.finding(severity, "metadata.name", code, message, allowed))
 			})
 		}
@@ -194,42 +196,17 @@ func (s *scope) classNames() {
 	for _, d := range s.documents {
 		for i, class := range d.Pool.Spec.StorageClasses {
 			path := fmt.Sprintf("spec.storageClasses[%d].name", i)
-			claim(class.Name, fmt.Sprintf("a class of pool %s (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default, func(severity Severity, code, message, allowed string) {
+			claim(class.Name, fmt.Sprintf("a class of pool %s (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default, func(severity schema.Severity, code, message, allowed string) {
 				s.found = append(s.found, d.finding(severity, path, code, message, allowed))
 			})
 		}
 	}
 	for _, c := range s.classes {
-		claim(c.Name, fmt.Sprintf("a document (%s)", c.Source), c.Default, func(severity Severity, code, message, allowed string) {
-			s.found = append(s.found, finding{Diagnostic: Diagnostic{
+		claim(c.Name, fmt.Sprintf("a document (%s)", c.Source), c.Default, func(severity schema.Severity, code, message, allowed string) {
+			s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{
 				Position: c.places.at("metadata.name"), Severity: severity, Code: code,
 				Path: "metadata.name", Message: message, Allowed: allowed,
 			}})
 		})
 	}
-}
-
-// OwnClasses returns the names of the classes that a pool has without naming
-// any: atoll.<pool> for files, atoll.<pool>.block for blocks, and for a pool
-// that was converted from KadaluStorage the name that its users know.
-func OwnClasses(p *Pool) []string {
-	name := p.Metadata.Name
-	if name == "" {
-		return nil
-	}
-	var names []string
-	if p.Spec.Serves(Subdirectory) || p.Spec.Serves(Single) {
-		names = append(names, "atoll."+name)
-	}
-	if p.Spec.Serves(Block) {
-		names = append(names, "atoll."+name+".block")
-	}
-	if p.Metadata.Annotations[AnnotationConverted] == KadaluKind {
-		former := "kadalu." + name
-		if p.Spec.Type == External {
-			former = "kadalu.external." + name
-		}
-		names = append(names, former)
-	}
-	return names
 }

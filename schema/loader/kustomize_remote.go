@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"os"
@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
 // pathFields are the fields of a kustomization that name files and folders which
@@ -19,7 +22,7 @@ var pathFields = []string{
 // refuseRemote looks through a kustomization and those that it includes, and
 // reports everything that is not a local file: checking never touches the
 // network and never runs git. It reports whether all is local.
-func (l *loader) refuseRemote(dir string, seen map[string]bool) bool {
+func (l *load) refuseRemote(dir string, seen map[string]bool) bool {
 	if seen[dir] {
 		return true // kustomize itself reports the cycle
 	}
@@ -41,7 +44,7 @@ func (l *loader) refuseRemote(dir string, seen map[string]bool) bool {
 		return true
 	}
 	local := true
-	for key, value := range pairs(root) {
+	for key, value := range yamlnode.Pairs(root) {
 		if value == nil {
 			continue
 		}
@@ -55,7 +58,7 @@ func (l *loader) refuseRemote(dir string, seen map[string]bool) bool {
 }
 
 // entries holds that each entry is a file, a folder or inline text.
-func (l *loader) entries(dir, file string, list *yaml.Node, seen map[string]bool) bool {
+func (l *load) entries(dir, file string, list *yaml.Node, seen map[string]bool) bool {
 	local := true
 	for _, e := range list.Content {
 		if e.Kind != yaml.ScalarNode || strings.Contains(e.Value, "\n") {
@@ -68,7 +71,7 @@ func (l *loader) entries(dir, file string, list *yaml.Node, seen map[string]bool
 			l.remote(file, e)
 			local = false
 		case err != nil:
-			l.fileError(Position{File: file, Line: e.Line, Column: e.Column}, "kustomize",
+			l.fileError(schema.Position{File: file, Line: e.Line, Column: e.Column}, "kustomize",
 				"there is no file or folder "+e.Value, "a path below or beside the kustomization")
 			local = false
 		case info.IsDir():
@@ -80,8 +83,8 @@ func (l *loader) entries(dir, file string, list *yaml.Node, seen map[string]bool
 
 // addresses holds that no single-line value elsewhere is a URL: files of
 // generators and patches may be given as such.
-func (l *loader) addresses(file string, n *yaml.Node) bool {
-	n = resolve(n)
+func (l *load) addresses(file string, n *yaml.Node) bool {
+	n = yamlnode.Resolve(n)
 	if n == nil {
 		return true
 	}
@@ -99,8 +102,8 @@ func (l *loader) addresses(file string, n *yaml.Node) bool {
 	return local
 }
 
-func (l *loader) remote(file string, n *yaml.Node) {
-	l.fileError(Position{File: file, Line: n.Line, Column: n.Column}, "kustomize-remote",
+func (l *load) remote(file string, n *yaml.Node) {
+	l.fileError(schema.Position{File: file, Line: n.Line, Column: n.Column}, "kustomize-remote",
 		n.Value+" is not in this tree, and checking never uses the network",
 		"build it with kustomize and pipe the result to 'atoll vet -'")
 }

@@ -1,4 +1,4 @@
-package schema
+package definition
 
 // statusField is one of a status, as an API server and 'kubectl explain' have it.
 func statusField(kind, description string) map[string]any {

@@ -1,10 +1,12 @@
-package schema
+package loader
 
 import (
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // maxWorkloadName is the longest name of a StatefulSet whose pods can carry it:
@@ -21,12 +23,12 @@ func (c *checker) pool() {
 	c.classes(s)
 	c.tolerations(s)
 	c.clientOptions(s)
-	if s.Type == External {
+	if s.Type == schema.External {
 		return
 	}
 	c.sets(s)
 	c.tiebreaker(s)
-	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == Disperse {
+	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == schema.Disperse {
 		if seconds, err := strconv.Atoi(text); err == nil && seconds < minDisperseHeal {
 			c.warn(`spec.options["cluster.heal-timeout"]`, "option-raised",
 				fmt.Sprintf("Disperse heals every %d seconds at most often; %d is used", minDisperseHeal, minDisperseHeal), fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
@@ -36,13 +38,13 @@ func (c *checker) pool() {
 
 // names holds the limits of Kubernetes once the renderer's prefix and the
 // brick's index are added.
-func (c *checker) names(s *Spec) {
+func (c *checker) names(s *schema.Spec) {
 	name := c.document.Pool.Metadata.Name
 	last := "-ta"
 	if n := len(s.Bricks); n > 0 {
 		last = "-" + strconv.Itoa(max(n-1, 10)) // room to grow to a second digit
 	}
-	if longest := "atoll-" + name + last; s.Type != External && len(longest) > maxWorkloadName {
+	if longest := "atoll-" + name + last; s.Type != schema.External && len(longest) > maxWorkloadName {
 		c.fail("metadata.name", "name-length",
 			fmt.Sprintf("the brick's workload would be named %s, %d characters", longest, len(longest)),
 			fmt.Sprintf("a name of at most %d characters", maxWorkloadName-len(longest)+len(name)))
@@ -50,8 +52,8 @@ func (c *checker) names(s *Spec) {
 }
 
 // sets holds how bricks form sets and where the bricks of one set stand.
-func (c *checker) sets(s *Spec) {
-	if s.Type == Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
+func (c *checker) sets(s *schema.Spec) {
+	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
 		c.fail("spec.disperse", "disperse-arithmetic",
 			fmt.Sprintf("%d+%d: redundancy must be less than data, or losing bricks would leave no majority", s.Disperse.Data, s.Disperse.Redundancy),
 			fmt.Sprintf("redundancy of at most %d with %d data bricks", s.Disperse.Data-1, s.Disperse.Data))
@@ -77,8 +79,8 @@ func multiples(size, below int) string {
 	return fmt.Sprintf("%d or %d bricks", below, below+size)
 }
 
-func describe(s *Spec) string {
-	if s.Type == Disperse {
+func describe(s *schema.Spec) string {
+	if s.Type == schema.Disperse {
 		return fmt.Sprintf("Disperse %d+%d", s.Disperse.Data, s.Disperse.Redundancy)
 	}
 	return string(s.Type)
@@ -86,7 +88,7 @@ func describe(s *Spec) string {
 
 // set holds one set: its bricks on different nodes, and all or none of them on
 // the way out.
-func (c *checker) set(s *Spec, first int, set []Brick) {
+func (c *checker) set(s *schema.Spec, first int, set []schema.Brick) {
 	holder := map[string]int{}
 	leaving := 0
 	for i, b := range set {
@@ -105,14 +107,14 @@ func (c *checker) set(s *Spec, first int, set []Brick) {
 		message := fmt.Sprintf("node %s has brick %d of this set too: both go when the node goes", b.Node, other)
 		switch {
 		case s.AllowSameNode:
-		case s.Type == Replica2:
+		case s.Type == schema.Replica2:
 			c.warn(path, "same-node", message, "a node of its own for each brick of a set")
 		default:
 			c.fail(path, "same-node", message, "a node of its own for each brick of a set, or allowSameNode: true")
 		}
 	}
 	if leaving != 0 && leaving != len(set) {
-		c.fail(fmt.Sprintf("spec.bricks[%d].decommissioned", first+slices.IndexFunc(set, func(b Brick) bool { return b.Decommissioned })),
+		c.fail(fmt.Sprintf("spec.bricks[%d].decommissioned", first+slices.IndexFunc(set, func(b schema.Brick) bool { return b.Decommissioned })),
 			"decommission-set", fmt.Sprintf("%d of %d bricks of the set are decommissioned", leaving, len(set)), "all bricks of a set, or none; to replace one, change where it stands")
 	}
 	if leaving == len(s.Bricks) && first == 0 {
@@ -120,7 +122,7 @@ func (c *checker) set(s *Spec, first int, set []Brick) {
 	}
 }
 
-func (c *checker) tiebreaker(s *Spec) {
+func (c *checker) tiebreaker(s *schema.Spec) {
 	t := s.Tiebreaker
 	if t == nil || t.Node == "" {
 		return
@@ -134,19 +136,19 @@ func (c *checker) tiebreaker(s *Spec) {
 	}
 }
 
-func (c *checker) layouts(s *Spec) {
+func (c *checker) layouts(s *schema.Spec) {
 	for i, l := range s.Volumes {
 		path := fmt.Sprintf("spec.volumes[%d]", i)
 		if slices.Contains(s.Volumes[:i], l) {
 			c.fail(path, "layout-twice", fmt.Sprintf("%s is listed twice", l), "each layout once")
 		}
-		if l == Single && len(s.Volumes) > 1 {
+		if l == schema.Single && len(s.Volumes) > 1 {
 			c.fail(path, "layout-single", "Single makes the whole pool one volume, so there can be no other layout", "[Single] alone, or the other layouts")
 		}
-		if l == Block && s.Type == External {
+		if l == schema.Block && s.Type == schema.External {
 			c.fail(path, "layout-external", "an External volume cannot serve Block: its bricks are not ours to fence with", "Subdirectory or Single")
 		}
-		if l == Block && s.Type == Disperse {
+		if l == schema.Block && s.Type == schema.Disperse {
 			c.warn(path, "layout-disperse", "block volumes of a Disperse pool are lost to their nodes when a second brick restarts, and when the pool's graph changes: Disperse does not take locks along",
 				"Replica3 or Arbiter for block volumes, or pods that bear to be started anew (docs/block-volumes.md)")
 		}
@@ -154,9 +156,9 @@ func (c *checker) layouts(s *Spec) {
 }
 
 // reserved are parameters of a class that the renderer sets.
-var reserved = []string{ParameterPool, ParameterPoolSelector, ParameterLayout, ParameterReclaim}
+var reserved = []string{schema.ParameterPool, schema.ParameterPoolSelector, schema.ParameterLayout, schema.ParameterReclaim}
 
-func (c *checker) classes(s *Spec) {
+func (c *checker) classes(s *schema.Spec) {
 	for i, class := range s.StorageClasses {
 		path := fmt.Sprintf("spec.storageClasses[%d]", i)
 		if class.Layout != "" && !s.Serves(class.Layout) {
@@ -170,7 +172,7 @@ func (c *checker) classes(s *Spec) {
 	}
 }
 
-func (c *checker) tolerations(s *Spec) {
+func (c *checker) tolerations(s *schema.Spec) {
 	for i, t := range s.Tolerations {
 		path := fmt.Sprintf("spec.tolerations[%d]", i)
 		switch {

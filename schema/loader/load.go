@@ -1,4 +1,6 @@
-package schema
+// Package loader reads pools and StorageClasses from files, directories, kustomizations
+// and standard input, and checks them.
+package loader
 
 import (
 	"cmp"
@@ -8,6 +10,11 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/convert"
+	"github.com/atoll-storage/atoll/schema/definition"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
 // Limits of what Load reads.
@@ -28,31 +35,31 @@ type Options struct {
 type Result struct {
 	Documents   []*Document // pools, in the order in which they were read
 	Classes     []*ClassDocument
-	Diagnostics []Diagnostic // sorted by position
-	Others      int          // documents of other kinds, which nobody checked
+	Diagnostics []schema.Diagnostic // sorted by position
+	Others      int                 // documents of other kinds, which nobody checked
 }
 
 // Document is one pool and where it was written.
 type Document struct {
-	Pool   *Pool    // what could be read of it; complete when Valid
-	Source Position // of the document's beginning
-	Kind   string   // as written: StoragePool or KadaluStorage
-	Scope  string   // folder of the kustomization that it was built by, "" for plain files
-	Valid  bool     // no diagnostic of severity error concerns it
+	Pool   *schema.Pool    // what could be read of it; complete when Valid
+	Source schema.Position // of the document's beginning
+	Kind   string          // as written: StoragePool or KadaluStorage
+	Scope  string          // folder of the kustomization that it was built by, "" for plain files
+	Valid  bool            // no diagnostic of severity error concerns it
 
 	places *place
 }
 
 // Position gives the place of a path such as spec.bricks[2].node, or of the
 // nearest thing around it that exists.
-func (d *Document) Position(path string) Position { return d.places.at(path) }
+func (d *Document) Position(path string) schema.Position { return d.places.at(path) }
 
 // Load reads files (YAML, JSON, CUE), folders with all below them, kustomizations
 // and, for "-", standard input, and checks all pools in them. What is wrong with
 // the input is in the result's diagnostics, never in the error: that one is for
 // paths that do not exist and for a context that ended.
 func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
-	l := &loader{ctx: ctx, stdin: o.Stdin, result: &Result{}, seen: map[string]bool{}}
+	l := &load{ctx: ctx, stdin: o.Stdin, result: &Result{}, seen: map[string]bool{}}
 	for _, p := range paths {
 		if err := l.path(p); err != nil {
 			return nil, err
@@ -66,14 +73,14 @@ func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
 	broken := map[*Document]bool{}
 	for _, d := range l.found {
 		r.Diagnostics = append(r.Diagnostics, d.Diagnostic)
-		if d.document != nil && d.Severity == SeverityError {
+		if d.document != nil && d.Severity == schema.SeverityError {
 			broken[d.document] = true
 		}
 	}
 	for _, d := range r.Documents {
 		d.Valid = !broken[d]
 	}
-	slices.SortStableFunc(r.Diagnostics, func(a, b Diagnostic) int {
+	slices.SortStableFunc(r.Diagnostics, func(a, b schema.Diagnostic) int {
 		return cmp.Or(cmp.Compare(a.Position.File, b.Position.File), a.Position.Line-b.Position.Line,
 			a.Position.Column-b.Position.Column, cmp.Compare(a.Path, b.Path))
 	})
@@ -82,12 +89,12 @@ func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
 
 // finding is a diagnostic and the pool that it concerns, nil for none.
 type finding struct {
-	Diagnostic
+	schema.Diagnostic
 	document *Document
 }
 
-// loader carries one Load.
-type loader struct {
+// load carries one Load.
+type load struct {
 	ctx    context.Context
 	stdin  io.Reader
 	result *Result
@@ -95,11 +102,11 @@ type loader struct {
 	seen   map[string]bool // real paths of files and folders that were read
 }
 
-func (l *loader) report(found ...finding) { l.found = append(l.found, found...) }
+func (l *load) report(found ...finding) { l.found = append(l.found, found...) }
 
 // fileError reports what is wrong with a file as a whole or at one line.
-func (l *loader) fileError(at Position, code, message, allowed string) {
-	l.report(finding{Diagnostic: Diagnostic{Position: at, Severity: SeverityError, Code: code, Message: message, Allowed: allowed}})
+func (l *load) fileError(at schema.Position, code, message, allowed string) {
+	l.report(finding{Diagnostic: schema.Diagnostic{Position: at, Severity: schema.SeverityError, Code: code, Message: message, Allowed: allowed}})
 }
 
 // origin tells where a document comes from.
@@ -119,19 +126,19 @@ func (o origin) of(root *yaml.Node) *place {
 }
 
 // document takes one parsed document, a List opened.
-func (l *loader) document(root *yaml.Node, from origin) {
+func (l *load) document(root *yaml.Node, from origin) {
 	if root == nil || root.Kind != yaml.MappingNode {
 		l.result.Others++
 		return
 	}
-	switch version, kind := scalar(root, "apiVersion"), scalar(root, "kind"); {
+	switch version, kind := yamlnode.Scalar(root, "apiVersion"), yamlnode.Scalar(root, "kind"); {
 	case isList(version, kind):
-		items := field(root, "items")
+		items := yamlnode.Field(root, "items")
 		if items == nil || items.Kind != yaml.SequenceNode {
 			return
 		}
 		for _, item := range items.Content {
-			l.document(resolve(item), from)
+			l.document(yamlnode.Resolve(item), from)
 		}
 	case isKadalu(version, kind):
 		l.kadaluPool(root, from)
@@ -144,26 +151,19 @@ func (l *loader) document(root *yaml.Node, from origin) {
 	}
 }
 
-func scalar(n *yaml.Node, name string) string {
-	if v := field(n, name); v != nil && v.Kind == yaml.ScalarNode {
-		return v.Value
-	}
-	return ""
-}
-
 // pool takes a StoragePool document.
-func (l *loader) pool(root *yaml.Node, from origin) {
-	d := &Document{Pool: &Pool{}, Kind: Kind, Scope: from.scope, places: from.of(root)}
+func (l *load) pool(root *yaml.Node, from origin) {
+	d := &Document{Pool: &schema.Pool{}, Kind: schema.Kind, Scope: from.scope, places: from.of(root)}
 	d.Source = d.Position("")
 	l.result.Documents = append(l.result.Documents, d)
 	// What cannot be decoded is a problem of shape, and the rest is still decoded.
 	_ = root.Decode(d.Pool)
-	for _, p := range poolShape().Check(root) {
+	for _, p := range definition.Pool().Check(root) {
 		at := d.Position(p.Path)
 		if d.places.root == root {
-			at = Position{File: from.file, Line: p.Node.Line, Column: p.Node.Column}
+			at = schema.Position{File: from.file, Line: p.Node.Line, Column: p.Node.Column}
 		}
-		f := d.finding(SeverityError, p.Path, p.Code, p.Message, p.Allowed)
+		f := d.finding(schema.SeverityError, p.Path, p.Code, p.Message, p.Allowed)
 		f.Position = at
 		l.report(f)
 	}
@@ -171,17 +171,17 @@ func (l *loader) pool(root *yaml.Node, from origin) {
 
 // kadaluPool takes a KadaluStorage document: it becomes a pool, which is then
 // held to the same rules, in the words and at the places of the document.
-func (l *loader) kadaluPool(root *yaml.Node, from origin) {
-	d := &Document{Pool: &Pool{}, Kind: KadaluKind, Scope: from.scope, places: from.of(root)}
+func (l *load) kadaluPool(root *yaml.Node, from origin) {
+	d := &Document{Pool: &schema.Pool{}, Kind: schema.KadaluKind, Scope: from.scope, places: from.of(root)}
 	d.Source = d.Position("")
 	l.result.Documents = append(l.result.Documents, d)
-	pool, diagnostics := ConvertKadalu(root, d.Position)
+	pool, diagnostics := convert.Kadalu(root, d.Position)
 	for _, diagnostic := range diagnostics {
 		l.report(finding{diagnostic, d})
 	}
-	d.places.translate = kadaluPath
+	d.places.translate = convert.KadaluPath
 	if pool == nil {
-		d.Pool.Metadata.Name = scalar(field(root, "metadata"), "name")
+		d.Pool.Metadata.Name = yamlnode.Scalar(yamlnode.Field(root, "metadata"), "name")
 		return
 	}
 	d.Pool = pool
@@ -190,7 +190,7 @@ func (l *loader) kadaluPool(root *yaml.Node, from origin) {
 		l.fileError(d.Source, "kadalu-shape", "the pool cannot be written: "+err.Error(), "")
 		return
 	}
-	for _, p := range poolShape().Check(&converted) {
-		l.report(d.finding(SeverityError, p.Path, p.Code, p.Message, p.Allowed))
+	for _, p := range definition.Pool().Check(&converted) {
+		l.report(d.finding(schema.SeverityError, p.Path, p.Code, p.Message, p.Allowed))
 	}
 }

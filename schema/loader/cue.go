@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"fmt"
@@ -13,11 +13,13 @@ import (
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // cuePackages takes the CUE files of one folder: the files of a package together,
 // and those without a package each by itself.
-func (l *loader) cuePackages(files []string) {
+func (l *load) cuePackages(files []string) {
 	packages := map[string]map[string][]byte{}
 	var order []string
 	for _, p := range files {
@@ -45,7 +47,7 @@ func (l *loader) cuePackages(files []string) {
 
 // cueFiles evaluates files as one package and takes the documents in it: every
 // concrete value with apiVersion or kind. Imports are those of CUE's own library.
-func (l *loader) cueFiles(files map[string][]byte) {
+func (l *load) cueFiles(files map[string][]byte) {
 	names := make([]string, 0, len(files))
 	for name := range files {
 		names = append(names, name)
@@ -70,19 +72,19 @@ func (l *loader) cueFiles(files map[string][]byte) {
 	}
 	defer func() { // what the evaluator was given is input
 		if p := recover(); p != nil {
-			l.fileError(Position{File: names[0]}, "syntax", fmt.Sprintf("CUE gave up: %v", p), "see 'cue vet'")
+			l.fileError(schema.Position{File: names[0]}, "syntax", fmt.Sprintf("CUE gave up: %v", p), "see 'cue vet'")
 		}
 	}()
-	c := &cueReader{loader: l, file: names[0]}
+	c := &cueReader{load: l, file: names[0]}
 	c.find(cuecontext.New().BuildInstance(instance), 0)
 }
 
 // cueErrors reports every error of an evaluation, at the first of its places.
-func (l *loader) cueErrors(file string, err error) {
+func (l *load) cueErrors(file string, err error) {
 	for _, e := range errors.Errors(errors.Sanitize(errors.Promote(err, ""))) {
-		at := Position{File: file}
+		at := schema.Position{File: file}
 		if p := cuePosition(e); p.IsValid() {
-			at = Position{File: p.Filename(), Line: p.Line(), Column: p.Column()}
+			at = schema.Position{File: p.Filename(), Line: p.Line(), Column: p.Column()}
 		}
 		format, args := e.Msg()
 		l.fileError(at, "syntax", "this is not valid CUE: "+fmt.Sprintf(format, args...), "see 'cue vet'")
@@ -99,9 +101,9 @@ func cuePosition(e errors.Error) token.Pos {
 }
 
 type cueReader struct {
-	loader *loader
-	file   string
-	nodes  normalizer
+	load  *load
+	file  string
+	nodes normalizer
 }
 
 // find looks for documents in a value and in the values below it.
@@ -111,7 +113,7 @@ func (c *cueReader) find(v cue.Value, depth int) {
 	}
 	v, _ = v.Default()
 	if err := v.Err(); err != nil {
-		c.loader.cueErrors(c.file, err)
+		c.load.cueErrors(c.file, err)
 		return
 	}
 	switch v.IncompleteKind() {
@@ -137,20 +139,20 @@ func (c *cueReader) find(v cue.Value, depth int) {
 // take turns a concrete value into a document.
 func (c *cueReader) take(v cue.Value) {
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		c.loader.cueErrors(c.file, err)
+		c.load.cueErrors(c.file, err)
 		return
 	}
 	c.nodes = normalizer{}
 	n, err := c.node(v, 0)
 	if err != nil {
-		c.loader.fileError(Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit", err.Error(), "a pool needs a few dozen values")
+		c.load.fileError(schema.Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit", err.Error(), "a pool needs a few dozen values")
 		return
 	}
 	file := c.file
 	if p := v.Pos(); p.IsValid() && p.Filename() != "" {
 		file = p.Filename()
 	}
-	c.loader.document(n, origin{file: file})
+	c.load.document(n, origin{file: file})
 }
 
 // node copies a concrete value, with the places of its parts.

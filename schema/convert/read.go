@@ -1,52 +1,14 @@
-package schema
+package convert
 
 import (
 	"fmt"
-	"iter"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
-
-// resolve follows a document node to its content and an alias to its anchor.
-func resolve(n *yaml.Node) *yaml.Node {
-	for n != nil {
-		switch {
-		case n.Kind == yaml.DocumentNode && len(n.Content) == 1:
-			n = n.Content[0]
-		case n.Kind == yaml.AliasNode:
-			n = n.Alias
-		default:
-			return n
-		}
-	}
-	return nil
-}
-
-// pairs yields the keys and values of a mapping in document order.
-func pairs(n *yaml.Node) iter.Seq2[*yaml.Node, *yaml.Node] {
-	return func(yield func(key, value *yaml.Node) bool) {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if !yield(n.Content[i], resolve(n.Content[i+1])) {
-				return
-			}
-		}
-	}
-}
-
-// field gives the value of a mapping's key, nil where there is none.
-func field(n *yaml.Node, name string) *yaml.Node {
-	if n = resolve(n); n == nil || n.Kind != yaml.MappingNode {
-		return nil
-	}
-	for key, value := range pairs(n) {
-		if key.Value == name {
-			return value
-		}
-	}
-	return nil
-}
 
 // fold makes the spellings of one field equal: Gluster_options, gluster-options
 // and glusterOptions are one.
@@ -63,8 +25,8 @@ func trimSlash(path string) string {
 }
 
 // text gives a scalar as it is written.
-func (k *kadalu) text(n *yaml.Node, path string) string {
-	n = resolve(n)
+func (k *converter) text(n *yaml.Node, path string) string {
+	n = yamlnode.Resolve(n)
 	if n == nil {
 		return ""
 	}
@@ -78,20 +40,20 @@ func (k *kadalu) text(n *yaml.Node, path string) string {
 	return n.Value
 }
 
-func (k *kadalu) texts(n *yaml.Node, path string) map[string]string {
-	n = resolve(n)
+func (k *converter) texts(n *yaml.Node, path string) map[string]string {
+	n = yamlnode.Resolve(n)
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	m := map[string]string{}
-	for key, value := range pairs(n) {
+	for key, value := range yamlnode.Pairs(n) {
 		m[key.Value] = k.text(value, path+"["+strconv.Quote(key.Value)+"]")
 	}
 	return m
 }
 
 // boolean reads true and false, also in the words of YAML 1.1.
-func (k *kadalu) boolean(n *yaml.Node, path string) bool {
+func (k *converter) boolean(n *yaml.Node, path string) bool {
 	switch text := k.text(n, path); strings.ToLower(text) {
 	case "true", "yes", "on":
 		return true
@@ -103,7 +65,7 @@ func (k *kadalu) boolean(n *yaml.Node, path string) bool {
 	}
 }
 
-func (k *kadalu) number(n *yaml.Node, path string) int {
+func (k *converter) number(n *yaml.Node, path string) int {
 	text := k.text(n, path)
 	i, err := strconv.Atoi(text)
 	if err != nil {

@@ -1,20 +1,22 @@
-package schema
+package convert
 
 import (
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // convert runs one document; positions carry only the path's name.
-func convert(t *testing.T, text string) (*Pool, string) {
+func convert(t *testing.T, text string) (*schema.Pool, string) {
 	t.Helper()
 	var n yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
 		t.Fatal(err)
 	}
-	pool, diagnostics := ConvertKadalu(&n, func(string) Position { return Position{File: "f"} })
+	pool, diagnostics := Kadalu(&n, func(string) schema.Position { return schema.Position{File: "f"} })
 	var lines []string
 	for _, d := range diagnostics {
 		lines = append(lines, d.String())
@@ -66,7 +68,7 @@ spec:
 		t.Fatalf("not converted:\n%s", said)
 	}
 	s := pool.Spec
-	if s.Reclaim != ReclaimArchive || !s.Serves(Single) || s.Bricks[0].Path != "/srv/x" || s.Bricks[1].Device != "/dev/sdb" ||
+	if s.Reclaim != schema.ReclaimArchive || !s.Serves(schema.Single) || s.Bricks[0].Path != "/srv/x" || s.Bricks[1].Device != "/dev/sdb" ||
 		s.Tiebreaker.Host != "ta.example.org" || s.Tiebreaker.Port != 24010 || s.Options["performance.quick-read"] != "off" ||
 		s.VolumeID != "64220cb5-c301-41b1-b4f1-e5756b3171dc" || len(s.Tolerations) != 1 {
 		t.Errorf("spec = %+v", s)

@@ -1,4 +1,4 @@
-package schema
+package convert
 
 import (
 	"fmt"
@@ -8,16 +8,20 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/definition"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-func (k *kadalu) disperse(n *yaml.Node, path string) {
-	d := &DisperseSpec{}
-	n = resolve(n)
+func (k *converter) disperse(n *yaml.Node, path string) {
+	d := &schema.DisperseSpec{}
+	n = yamlnode.Resolve(n)
 	if n.Kind != yaml.MappingNode {
 		k.fail(path, "kadalu-shape", "disperse is not a mapping", "{data: 2, redundancy: 1}")
 		return
 	}
-	for key, value := range pairs(n) {
+	for key, value := range yamlnode.Pairs(n) {
 		p := path + "." + key.Value
 		switch fold(key.Value) {
 		case "data":
@@ -32,14 +36,14 @@ func (k *kadalu) disperse(n *yaml.Node, path string) {
 }
 
 // tiebreaker: Kadalu's thin arbiter is always run outside, by somebody else.
-func (k *kadalu) tiebreaker(n *yaml.Node, path string) {
-	n = resolve(n)
+func (k *converter) tiebreaker(n *yaml.Node, path string) {
+	n = yamlnode.Resolve(n)
 	if n.Kind != yaml.MappingNode {
 		k.fail(path, "kadalu-shape", "tiebreaker is not a mapping", "{node, path, port}")
 		return
 	}
-	t := &Tiebreaker{}
-	for key, value := range pairs(n) {
+	t := &schema.Tiebreaker{}
+	for key, value := range yamlnode.Pairs(n) {
 		p := path + "." + key.Value
 		switch fold(key.Value) {
 		case "node":
@@ -58,9 +62,9 @@ func (k *kadalu) tiebreaker(n *yaml.Node, path string) {
 // details accepts the mapping that the operator takes and the list that the
 // design of 2019 writes. Of a list, every entry must name the same volume; the
 // hosts are joined.
-func (k *kadalu) details(n *yaml.Node, path string) {
-	n = resolve(n)
-	k.pool.Spec.External = &ExternalSpec{}
+func (k *converter) details(n *yaml.Node, path string) {
+	n = yamlnode.Resolve(n)
+	k.pool.Spec.External = &schema.ExternalSpec{}
 	switch n.Kind {
 	case yaml.MappingNode:
 		k.detail(n, path)
@@ -69,7 +73,7 @@ func (k *kadalu) details(n *yaml.Node, path string) {
 			"write a mapping with gluster_hosts, gluster_volname and gluster_options")
 		for i, item := range n.Content {
 			at := fmt.Sprintf("%s[%d]", path, i)
-			if item = resolve(item); item.Kind == yaml.MappingNode {
+			if item = yamlnode.Resolve(item); item.Kind == yaml.MappingNode {
 				k.detail(item, at)
 				continue
 			}
@@ -87,9 +91,9 @@ func (k *kadalu) details(n *yaml.Node, path string) {
 	}
 }
 
-func (k *kadalu) detail(n *yaml.Node, path string) {
+func (k *converter) detail(n *yaml.Node, path string) {
 	e := k.pool.Spec.External
-	for key, value := range pairs(n) {
+	for key, value := range yamlnode.Pairs(n) {
 		p := path + "." + key.Value
 		switch fold(key.Value) {
 		case "glusterhost", "glusternode":
@@ -112,8 +116,8 @@ func (k *kadalu) detail(n *yaml.Node, path string) {
 	}
 }
 
-func (k *kadalu) hosts(n *yaml.Node, path string) {
-	n = resolve(n)
+func (k *converter) hosts(n *yaml.Node, path string) {
+	n = yamlnode.Resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		for host := range strings.SplitSeq(k.text(n, path), ",") {
 			k.host(strings.TrimSpace(host), path)
@@ -126,7 +130,7 @@ func (k *kadalu) hosts(n *yaml.Node, path string) {
 	}
 }
 
-func (k *kadalu) host(host, path string) {
+func (k *converter) host(host, path string) {
 	if host == "" {
 		k.fail(path, "kadalu-host", "the host is empty", "a host name or an IP address")
 		return
@@ -142,7 +146,7 @@ func (k *kadalu) host(host, path string) {
 
 // mountOptions splits the comma list. Gluster's client has options with '-',
 // people wrote some with '_'.
-func (k *kadalu) mountOptions(list, path string) {
+func (k *converter) mountOptions(list, path string) {
 	e := k.pool.Spec.External
 	for option := range strings.SplitSeq(list, ",") {
 		option = strings.TrimSpace(option)
@@ -154,8 +158,8 @@ func (k *kadalu) mountOptions(list, path string) {
 		if fixed != name {
 			k.warn(path, "kadalu-option-spelling", fmt.Sprintf("option %q is taken for %q", name, fixed), "write "+fixed)
 		}
-		if _, known := ClientOptions[fixed]; !known {
-			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("option %q is not one for a volume's client, and is left out", fixed), clientOptionNames())
+		if _, known := schema.ClientOptions[fixed]; !known {
+			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("option %q is not one for a volume's client, and is left out", fixed), schema.ClientOptionNames())
 			continue
 		}
 		if valued {
@@ -166,19 +170,19 @@ func (k *kadalu) mountOptions(list, path string) {
 }
 
 // format reads kadalu_format, the inverse of single_pv_per_pool in older files.
-func (k *kadalu) format(n *yaml.Node, path string) {
+func (k *converter) format(n *yaml.Node, path string) {
 	switch strings.ToLower(k.text(n, path)) {
 	case "native", "true", "yes", "on":
 	case "non-native", "false", "no", "off":
-		k.pool.Spec.Volumes = []Layout{Single}
+		k.pool.Spec.Volumes = []schema.Layout{schema.Single}
 	default:
 		k.fail(path, "value", fmt.Sprintf("%q is not a format", n.Value), "native or non-native (true or false)")
 	}
 }
 
-func (k *kadalu) reclaim(n *yaml.Node, path string) {
+func (k *converter) reclaim(n *yaml.Node, path string) {
 	written := k.text(n, path)
-	for _, r := range []Reclaim{ReclaimDelete, ReclaimArchive, ReclaimRetain} {
+	for _, r := range []schema.Reclaim{schema.ReclaimDelete, schema.ReclaimArchive, schema.ReclaimRetain} {
 		if strings.EqualFold(string(r), written) {
 			k.pool.Spec.Reclaim = r
 			return
@@ -188,13 +192,13 @@ func (k *kadalu) reclaim(n *yaml.Node, path string) {
 }
 
 // options reads the list of {key, value}, and the mapping that some wrote.
-func (k *kadalu) options(n *yaml.Node, path string) {
-	n = resolve(n)
+func (k *converter) options(n *yaml.Node, path string) {
+	n = yamlnode.Resolve(n)
 	set := func(key, value, at string) {
 		if k.pool.Spec.Options == nil {
 			k.pool.Spec.Options = map[string]string{}
 		}
-		if !optionKnown(key) {
+		if !definition.HasOption(key) {
 			k.warn(at, "option-unknown", fmt.Sprintf("option %q is not known and is left out", key), "an option of #Options in pool.cue")
 			return
 		}
@@ -204,14 +208,14 @@ func (k *kadalu) options(n *yaml.Node, path string) {
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
 			at := fmt.Sprintf("%s[%d]", path, i)
-			if item = resolve(item); item.Kind != yaml.MappingNode {
+			if item = yamlnode.Resolve(item); item.Kind != yaml.MappingNode {
 				k.fail(at, "kadalu-shape", "this is not an option", "{key, value}")
 				continue
 			}
-			set(k.text(field(item, "key"), at+".key"), k.optionValue(field(item, "value"), at+".value"), at)
+			set(k.text(yamlnode.Field(item, "key"), at+".key"), k.optionValue(yamlnode.Field(item, "value"), at+".value"), at)
 		}
 	case yaml.MappingNode:
-		for key, value := range pairs(n) {
+		for key, value := range yamlnode.Pairs(n) {
 			at := path + "[" + strconv.Quote(key.Value) + "]"
 			set(key.Value, k.optionValue(value, at), at)
 		}
@@ -221,7 +225,7 @@ func (k *kadalu) options(n *yaml.Node, path string) {
 }
 
 // optionValue reads an option's value; YAML 1.1 files have bare on and off.
-func (k *kadalu) optionValue(n *yaml.Node, path string) string {
+func (k *converter) optionValue(n *yaml.Node, path string) string {
 	if n != nil && n.Tag == "!!bool" {
 		if on, err := strconv.ParseBool(strings.ToLower(n.Value)); err == nil {
 			return map[bool]string{true: "on", false: "off"}[on]

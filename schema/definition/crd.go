@@ -1,4 +1,4 @@
-package schema
+package definition
 
 import (
 	"fmt"
@@ -40,16 +40,16 @@ const copyRule = "self.type == oldSelf.type || !has(oldSelf.tiebreaker) && has(s
 
 // CRD is the custom resource definition of StoragePool, in YAML.
 func CRD() ([]byte, error) {
-	return definition("atoll.storage", map[string]any{
+	return crd("atoll.storage", map[string]any{
 		"kind": "StoragePool", "listKind": "StoragePoolList", "plural": "storagepools", "singular": "storagepool", "shortNames": []string{"pool"}, "categories": []string{"atoll"},
-	}, ".spec.type", "# Made from schema/pool.cue by 'make generate'.\n", poolShape().OpenAPI(crdRules, statusShape()))
+	}, ".spec.type", "# Made from schema/pool.cue by 'make generate'.\n", Pool().OpenAPI(crdRules, statusShape()))
 }
 
 // KadaluCRD is that of KadaluStorage, for clusters without Kadalu's operator. It takes every
 // document that Kadalu takes; what is wrong with one is told of in its status.
 func KadaluCRD() ([]byte, error) {
 	whatever := map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
-	return definition(kadaluGroup, map[string]any{
+	return crd(kadaluGroup, map[string]any{
 		"kind": "KadaluStorage", "listKind": "KadaluStorageList", "plural": "kadalustorages", "singular": "kadalustorage", "shortNames": []string{"kds"}, "categories": []string{"atoll"},
 	}, ".spec.type", "# Made by 'make generate'.\n", map[string]any{"type": "object", "properties": map[string]any{
 		"spec": whatever, "status": statusShape(),
@@ -59,7 +59,7 @@ func KadaluCRD() ([]byte, error) {
 // kadaluGroup is the API group of KadaluStorage.
 const kadaluGroup = "kadalu-operator.storage"
 
-func definition(group string, names map[string]any, kind, head string, schema map[string]any) ([]byte, error) {
+func crd(group string, names map[string]any, kind, head string, schema map[string]any) ([]byte, error) {
 	column := func(name, path, is string) map[string]any {
 		return map[string]any{"name": name, "type": is, "jsonPath": path}
 	}

@@ -1,4 +1,4 @@
-package schema
+package definition
 
 import (
 	"slices"
@@ -7,12 +7,14 @@ import (
 
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/parser"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // OptionNames returns the Gluster options that a pool may set, sorted. They are
 // the fields of #Options in pool.cue.
 var OptionNames = sync.OnceValue(func() []string {
-	file, err := parser.ParseFile("pool.cue", PoolCUE)
+	file, err := parser.ParseFile("pool.cue", schema.PoolCUE)
 	if err != nil {
 		panic("embedded pool.cue does not parse: " + err.Error())
 	}
@@ -45,7 +47,8 @@ func fieldNames(s *ast.StructLit) []string {
 	return names
 }
 
-func optionKnown(name string) bool {
+// HasOption reports whether a pool may set a Gluster option.
+func HasOption(name string) bool {
 	_, found := slices.BinarySearch(OptionNames(), name)
 	return found
 }

@@ -1,89 +1,97 @@
-package schema
+// Package convert turns the documents of the projects that Atoll replaces into its own:
+// KadaluStorage into a pool, the StorageClasses of Kadalu and gluster-block into classes of
+// Atoll's driver.
+package convert
 
 import (
 	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// AnnotationConverted marks a pool that was written as another kind; its value
-// is that kind. Rendering adds the class names that the kind's users know.
-const AnnotationConverted = "atoll.storage/converted-from"
-
-// ConvertKadalu turns a KadaluStorage document into the pool that it means. What
+// Kadalu turns a KadaluStorage document into the pool that it means. What
 // it cannot carry over it names in a warning, and what it cannot understand in
-// an error; the pool is nil only when there is an error. at gives the position
+// an error; the pool is nil only when there is an error. position returns the position
 // of a path of the document.
-func ConvertKadalu(doc *yaml.Node, at func(path string) Position) (*Pool, []Diagnostic) {
-	k := &kadalu{at: at, pool: &Pool{APIVersion: APIVersion, Kind: Kind}}
-	root := resolve(doc)
+func Kadalu(doc *yaml.Node, position func(path string) schema.Position) (*schema.Pool, []schema.Diagnostic) {
+	k := &converter{position: position, pool: &schema.Pool{APIVersion: schema.APIVersion, Kind: schema.Kind}}
+	root := yamlnode.Resolve(doc)
 	if root == nil || root.Kind != yaml.MappingNode {
 		k.fail("", "kadalu-shape", "the document is not a mapping", "write apiVersion, kind, metadata and spec")
 		return nil, k.diagnostics
 	}
-	k.metadata(field(root, "metadata"))
-	k.spec(field(root, "spec"))
+	k.metadata(yamlnode.Field(root, "metadata"))
+	k.spec(yamlnode.Field(root, "spec"))
 	for i := range k.diagnostics {
 		k.diagnostics[i].Pool = k.pool.Metadata.Name
-		if k.diagnostics[i].Severity == SeverityError {
+		if k.diagnostics[i].Severity == schema.SeverityError {
 			return nil, k.diagnostics
 		}
 	}
 	return k.pool, k.diagnostics
 }
 
-// kadalu carries one conversion.
-type kadalu struct {
-	at          func(path string) Position
-	pool        *Pool
-	diagnostics []Diagnostic
+// poolTypes lists the types for a message.
+const poolTypes = "Replica1, Replica2, Replica3, Arbiter, Disperse or External"
+
+// lastApplied is an annotation that kubectl adds.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// converter carries one conversion.
+type converter struct {
+	position    func(path string) schema.Position
+	pool        *schema.Pool
+	diagnostics []schema.Diagnostic
 }
 
-func (k *kadalu) fail(path, code, message, allowed string) {
-	k.add(SeverityError, path, code, message, allowed)
+func (k *converter) fail(path, code, message, allowed string) {
+	k.add(schema.SeverityError, path, code, message, allowed)
 }
 
-func (k *kadalu) warn(path, code, message, allowed string) {
-	k.add(SeverityWarning, path, code, message, allowed)
+func (k *converter) warn(path, code, message, allowed string) {
+	k.add(schema.SeverityWarning, path, code, message, allowed)
 }
 
-func (k *kadalu) add(s Severity, path, code, message, allowed string) {
-	k.diagnostics = append(k.diagnostics, Diagnostic{
-		Position: k.at(path), Severity: s, Code: code, Path: path, Message: message, Allowed: allowed,
+func (k *converter) add(s schema.Severity, path, code, message, allowed string) {
+	k.diagnostics = append(k.diagnostics, schema.Diagnostic{
+		Position: k.position(path), Severity: s, Code: code, Path: path, Message: message, Allowed: allowed,
 	})
 }
 
 // metadata keeps name, namespace, labels and annotations, and leaves out what an
 // API server adds (kubectl get -o yaml is a common source of such documents).
-func (k *kadalu) metadata(n *yaml.Node) {
+func (k *converter) metadata(n *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		k.fail("metadata", "field-missing", "metadata is missing", "give the pool a name")
 		return
 	}
 	m := &k.pool.Metadata
-	m.Name = k.text(field(n, "name"), "metadata.name")
-	m.Namespace = k.text(field(n, "namespace"), "metadata.namespace")
-	m.Labels = k.texts(field(n, "labels"), "metadata.labels")
-	m.Annotations = k.texts(field(n, "annotations"), "metadata.annotations")
+	m.Name = k.text(yamlnode.Field(n, "name"), "metadata.name")
+	m.Namespace = k.text(yamlnode.Field(n, "namespace"), "metadata.namespace")
+	m.Labels = k.texts(yamlnode.Field(n, "labels"), "metadata.labels")
+	m.Annotations = k.texts(yamlnode.Field(n, "annotations"), "metadata.annotations")
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}
 	}
-	delete(m.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
-	m.Annotations[AnnotationConverted] = KadaluKind
+	delete(m.Annotations, lastApplied)
+	m.Annotations[schema.AnnotationConverted] = schema.KadaluKind
 	if m.Name == "" {
 		k.fail("metadata.name", "field-missing", "the document has no name", "a name such as storage-pool-1")
 	}
 }
 
-func (k *kadalu) spec(n *yaml.Node) {
+func (k *converter) spec(n *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		k.fail("spec", "field-missing", "spec is missing", "write at least a type")
 		return
 	}
 	s := &k.pool.Spec
-	s.Type = k.poolType(field(n, "type"))
-	for key, value := range pairs(n) {
+	s.Type = k.poolType(yamlnode.Field(n, "type"))
+	for key, value := range yamlnode.Pairs(n) {
 		path := "spec." + key.Value
 		switch fold(key.Value) {
 		case "type":
@@ -97,7 +105,7 @@ func (k *kadalu) spec(n *yaml.Node) {
 			k.details(value, path)
 		case "singlepvperpool":
 			if k.boolean(value, path) {
-				s.Volumes = []Layout{Single}
+				s.Volumes = []schema.Layout{schema.Single}
 			}
 		case "kadaluformat":
 			k.format(value, path)
@@ -122,9 +130,9 @@ func (k *kadalu) spec(n *yaml.Node) {
 
 // sameNode: the operator took several bricks of a set on one node, so a document
 // that has them is a pool that runs.
-func (k *kadalu) sameNode() {
+func (k *converter) sameNode() {
 	s := &k.pool.Spec
-	if s.Type == Replica2 {
+	if s.Type == schema.Replica2 {
 		return // checked as a pool
 	}
 	for _, set := range s.Sets() {
@@ -141,18 +149,18 @@ func (k *kadalu) sameNode() {
 }
 
 // needs names what the type needs and the document lacks.
-func (k *kadalu) needs(n *yaml.Node) {
+func (k *converter) needs(n *yaml.Node) {
 	s := &k.pool.Spec
-	if s.Type == External {
-		if s.External == nil && field(n, "details") == nil {
+	if s.Type == schema.External {
+		if s.External == nil && yamlnode.Field(n, "details") == nil {
 			k.fail("spec", "field-missing", "an External pool has no details", "details with gluster_host or gluster_hosts, and gluster_volname")
 		}
 		return
 	}
-	if len(s.Bricks) == 0 && field(n, "storage") == nil {
+	if len(s.Bricks) == 0 && yamlnode.Field(n, "storage") == nil {
 		k.fail("spec", "field-missing", "the pool has no storage", "a list of {node, device}, {node, path} or {pvc}")
 	}
-	if s.Type == Disperse && s.Disperse == nil && field(n, "disperse") == nil {
+	if s.Type == schema.Disperse && s.Disperse == nil && yamlnode.Field(n, "disperse") == nil {
 		k.fail("spec", "field-missing", "a Disperse pool has no disperse", "disperse with data and redundancy")
 	}
 	if s.VolumeID == "" && s.Type != "" {
@@ -162,8 +170,8 @@ func (k *kadalu) needs(n *yaml.Node) {
 }
 
 // poolType accepts the types in any case, as people wrote them.
-func (k *kadalu) poolType(n *yaml.Node) Type {
-	known := []Type{Replica1, Replica2, Replica3, Arbiter, Disperse, External}
+func (k *converter) poolType(n *yaml.Node) schema.Type {
+	known := []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3, schema.Arbiter, schema.Disperse, schema.External}
 	written := k.text(n, "spec.type")
 	for _, t := range known {
 		if string(t) == written {
@@ -174,21 +182,21 @@ func (k *kadalu) poolType(n *yaml.Node) Type {
 			return t
 		}
 	}
-	k.fail("spec.type", "value", fmt.Sprintf("%q is not a pool type", written), "Replica1, Replica2, Replica3, Arbiter, Disperse or External")
+	k.fail("spec.type", "value", fmt.Sprintf("%q is not a pool type", written), poolTypes)
 	return ""
 }
 
 // storage reads the bricks; a brick with neither device, path nor pvc is refused
 // where it stands.
-func (k *kadalu) storage(n *yaml.Node, path string) {
-	n = resolve(n)
+func (k *converter) storage(n *yaml.Node, path string) {
+	n = yamlnode.Resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		k.fail(path, "kadalu-shape", "storage is not a list", "a list of {node, device}, {node, path} or {pvc}")
 		return
 	}
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		item = resolve(item)
+		item = yamlnode.Resolve(item)
 		if item.Kind != yaml.MappingNode {
 			k.fail(at, "kadalu-shape", "this is not a brick", "{node, device}, {node, path} or {pvc}")
 			continue
@@ -197,9 +205,9 @@ func (k *kadalu) storage(n *yaml.Node, path string) {
 	}
 }
 
-func (k *kadalu) brick(n *yaml.Node, at string) Brick {
-	var b Brick
-	for key, value := range pairs(n) {
+func (k *converter) brick(n *yaml.Node, at string) schema.Brick {
+	var b schema.Brick
+	for key, value := range yamlnode.Pairs(n) {
 		p := at + "." + key.Value
 		switch fold(key.Value) {
 		case "node":

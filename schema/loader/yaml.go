@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"bytes"
@@ -10,11 +10,14 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
 // yamlFile takes all documents of a YAML stream. A document that does not parse
 // is reported and does not hide the others.
-func (l *loader) yamlFile(data []byte, from origin) {
+func (l *load) yamlFile(data []byte, from origin) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if at, what := badByte(data); what != "" {
 		at.File = from.file
@@ -86,9 +89,9 @@ func isBlank(text []byte) bool {
 }
 
 // badByte finds the first place that is not text.
-func badByte(data []byte) (at Position, what string) {
+func badByte(data []byte) (at schema.Position, what string) {
 	if len(data) >= 2 && (data[0] == 0xff && data[1] == 0xfe || data[0] == 0xfe && data[1] == 0xff) {
-		return Position{Line: 1, Column: 1}, "the file is UTF-16"
+		return schema.Position{Line: 1, Column: 1}, "the file is UTF-16"
 	}
 	for i := 0; i < len(data); {
 		r, size := rune(data[i]), 1
@@ -103,11 +106,11 @@ func badByte(data []byte) (at Position, what string) {
 		}
 		if what != "" {
 			line := bytes.LastIndexByte(data[:i], '\n')
-			return Position{Line: 1 + bytes.Count(data[:i], []byte("\n")), Column: 1 + utf8.RuneCount(data[line+1:i])}, what
+			return schema.Position{Line: 1 + bytes.Count(data[:i], []byte("\n")), Column: 1 + utf8.RuneCount(data[line+1:i])}, what
 		}
 		i += size
 	}
-	return Position{}, ""
+	return schema.Position{}, ""
 }
 
 // errTooBig says that a document has too many values or is nested too deeply.
@@ -120,7 +123,7 @@ func parseYAML(c chunk) (*yaml.Node, error) {
 	if err := yaml.Unmarshal(c.text, &doc); err != nil {
 		return nil, err
 	}
-	root := resolve(&doc)
+	root := yamlnode.Resolve(&doc)
 	if root == nil {
 		return nil, nil
 	}
@@ -217,7 +220,7 @@ func (n *normalizer) merge(into, from *yaml.Node, depth int) error {
 			return fmt.Errorf("line %d: only mappings can be merged", s.Line)
 		}
 		for i := 0; i+1 < len(s.Content); i += 2 {
-			if field(into, s.Content[i].Value) == nil {
+			if yamlnode.Field(into, s.Content[i].Value) == nil {
 				into.Content = append(into.Content, s.Content[i], s.Content[i+1])
 			}
 		}
@@ -233,8 +236,8 @@ var errorLine = regexp.MustCompile(`^(?:yaml: )?line ([0-9]+): (.*)`)
 
 // syntaxError reports a document that cannot be parsed, at the line that the
 // parser names. The lines of our own errors are those of the stream already.
-func (l *loader) syntaxError(file string, c chunk, err error) {
-	at := Position{File: file, Line: c.line + 1, Column: 1}
+func (l *load) syntaxError(file string, c chunk, err error) {
+	at := schema.Position{File: file, Line: c.line + 1, Column: 1}
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := errorLine.FindStringSubmatch(err.Error()); m != nil {
 		at.Line, _ = strconv.Atoi(m[1])

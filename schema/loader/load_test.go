@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"context"
@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
-	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 var update = flag.Bool("update", false, "write what Load says into testdata")
@@ -19,7 +20,7 @@ var update = flag.Bool("update", false, "write what Load says into testdata")
 // TestVet loads the files of each archive in testdata/vet and compares what Load
 // says with the archive's last file, named want.
 func TestVet(t *testing.T) {
-	archives, err := filepath.Glob("testdata/vet/*.txtar")
+	archives, err := filepath.Glob("../testdata/vet/*.txtar")
 	if err != nil || len(archives) == 0 {
 		t.Fatalf("no archives: %v", err)
 	}
@@ -37,7 +38,7 @@ func TestVet(t *testing.T) {
 			for _, f := range files {
 				write(t, filepath.Join(dir, f.Name), string(f.Data))
 			}
-			got := strings.ReplaceAll(said(t, load(t, dir)), dir+"/", "")
+			got := strings.ReplaceAll(said(t, read(t, dir)), dir+"/", "")
 			if *update {
 				archive.Files = append(files, txtar.File{Name: "want", Data: []byte(got)})
 				if err := os.WriteFile(name, txtar.Format(archive), 0o600); err != nil {
@@ -62,7 +63,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func load(t *testing.T, paths ...string) *Result {
+func read(t *testing.T, paths ...string) *Result {
 	t.Helper()
 	r, err := Load(context.Background(), Options{}, paths...)
 	if err != nil {
@@ -88,7 +89,7 @@ func said(t *testing.T, r *Result) string {
 }
 
 func TestExamplesAreClean(t *testing.T) {
-	r := load(t, "../examples")
+	r := read(t, "../../examples")
 	if len(r.Documents) != 14 || len(r.Diagnostics) != 0 {
 		t.Errorf("examples: %s", said(t, r))
 	}
@@ -97,15 +98,15 @@ func TestExamplesAreClean(t *testing.T) {
 // TestFormerDocuments takes every document that the projects before left behind,
 // each by itself: all convert, without an error.
 func TestFormerDocuments(t *testing.T) {
-	for _, pattern := range []string{"testdata/kadalu/*.yaml", "testdata/seeds/*.yaml"} {
+	for _, pattern := range []string{"../testdata/kadalu/*.yaml", "../testdata/seeds/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no documents match %s", pattern)
 		}
 		for _, f := range files {
-			r := load(t, f)
+			r := read(t, f)
 			for _, d := range r.Diagnostics {
-				if d.Severity == SeverityError || d.Position.Line == 0 {
+				if d.Severity == schema.SeverityError || d.Position.Line == 0 {
 					t.Errorf("%s", d)
 				}
 			}
@@ -113,7 +114,7 @@ func TestFormerDocuments(t *testing.T) {
 				t.Errorf("%s: nothing was found", f)
 			}
 			for _, c := range r.Classes {
-				if c.Converted == nil || c.Converted.Provisioner != DriverName {
+				if c.Converted == nil || c.Converted.Provisioner != schema.DriverName {
 					t.Errorf("%s: class %s is not converted", f, c.Name)
 				}
 			}
@@ -149,7 +150,7 @@ func TestBadFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, test.file), test.text)
-			if got := said(t, load(t, dir)); !strings.Contains(got, test.want) {
+			if got := said(t, read(t, dir)); !strings.Contains(got, test.want) {
 				t.Errorf("Load says %q, want %q", got, test.want)
 			}
 		})
@@ -162,7 +163,7 @@ func TestBigFile(t *testing.T) {
 	if err := os.Truncate(p, 100<<20); err != nil { // sparse: 100 MB of NUL
 		t.Fatal(err)
 	}
-	if got := said(t, load(t, p)); !strings.Contains(got, "larger than 16 MiB") {
+	if got := said(t, read(t, p)); !strings.Contains(got, "larger than 16 MiB") {
 		t.Errorf("Load says %q", got)
 	}
 }
@@ -179,7 +180,7 @@ func TestOddFolders(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.yaml"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := strings.ReplaceAll(said(t, load(t, dir)), dir+"/", "")
+	got := strings.ReplaceAll(said(t, read(t, dir)), dir+"/", "")
 	want := "pools/self: cannot be read: too many levels of symbolic links; check that it exists and who may read it\n1 pools, 1 valid, 0 classes, 0 others\n"
 	if got != want {
 		t.Errorf("Load says %q, want %q", got, want)
@@ -191,7 +192,7 @@ func TestOddFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if os.Getuid() != 0 {
-		if got := said(t, load(t, dir)); !strings.Contains(got, "pools: cannot be read: permission denied") {
+		if got := said(t, read(t, dir)); !strings.Contains(got, "pools: cannot be read: permission denied") {
 			t.Errorf("Load says %q", got)
 		}
 	}
@@ -203,7 +204,7 @@ func TestOddFolders(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Load(ctx, Options{}, "../examples"); err == nil {
+	if _, err := Load(ctx, Options{}, "../../examples"); err == nil {
 		t.Error("no error")
 	}
 }
@@ -218,7 +219,7 @@ spec: {type: Replica1, bricks: [{node: kube1, path: /srv/a}]}
 // FuzzLoad holds that no input makes Load fail, hang or say something without
 // words.
 func FuzzLoad(f *testing.F) {
-	for _, pattern := range []string{"testdata/kadalu/*.yaml", "../examples/pools/*.yaml"} {
+	for _, pattern := range []string{"../testdata/kadalu/*.yaml", "../../examples/pools/*.yaml"} {
 		files, _ := filepath.Glob(pattern)
 		for _, name := range files {
 			if text, err := os.ReadFile(name); err == nil {
@@ -237,32 +238,7 @@ func FuzzLoad(f *testing.F) {
 				t.Errorf("an empty diagnostic: %+v", d)
 			}
 		}
-		l := &loader{result: &Result{}}
+		l := &load{result: &Result{}}
 		l.jsonFile([]byte(text), origin{file: "f"})
-	})
-}
-
-// FuzzConvertKadalu holds that a document is either converted or refused with words.
-func FuzzConvertKadalu(f *testing.F) {
-	files, _ := filepath.Glob("testdata/kadalu/*.yaml")
-	for _, name := range files {
-		if text, err := os.ReadFile(name); err == nil {
-			f.Add(string(text))
-		}
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		root, err := parseYAML(chunk{text: []byte(text)})
-		if err != nil || root == nil {
-			return
-		}
-		pool, diagnostics := ConvertKadalu(root, (&place{file: "f", root: root}).at)
-		if pool == nil && len(diagnostics) == 0 {
-			t.Error("refused without a word")
-		}
-		if pool != nil {
-			if _, err := yaml.Marshal(pool); err != nil {
-				t.Error(err)
-			}
-		}
 	})
 }

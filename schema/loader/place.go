@@ -1,10 +1,13 @@
-package schema
+package loader
 
 import (
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
 // place finds the lines of a document's fields.
@@ -15,10 +18,10 @@ type place struct {
 }
 
 // at gives the position of a path, or of the nearest thing around it.
-func (p *place) at(path string) Position {
-	n := resolve(p.root)
+func (p *place) at(path string) schema.Position {
+	n := yamlnode.Resolve(p.root)
 	if n == nil {
-		return Position{File: p.file}
+		return schema.Position{File: p.file}
 	}
 	if p.translate != nil {
 		path = p.translate(path)
@@ -32,7 +35,7 @@ func (p *place) at(path string) Position {
 			at = n
 		}
 	}
-	return Position{File: p.file, Line: at.Line, Column: at.Column}
+	return schema.Position{File: p.file, Line: at.Line, Column: at.Column}
 }
 
 // nextStep cuts the first step from a path: a name, a quoted name in brackets,
@@ -62,7 +65,7 @@ func child(n *yaml.Node, step string) *yaml.Node {
 		if err != nil || n.Kind != yaml.SequenceNode || i < 0 || i >= len(n.Content) {
 			return nil
 		}
-		return resolve(n.Content[i])
+		return yamlnode.Resolve(n.Content[i])
 	}
-	return field(n, step)
+	return yamlnode.Field(n, step)
 }

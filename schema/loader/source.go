@@ -1,4 +1,4 @@
-package schema
+package loader
 
 import (
 	"errors"
@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // path takes one argument: "-", a file or a folder.
-func (l *loader) path(p string) error {
+func (l *load) path(p string) error {
 	if p == "-" {
 		return l.standardInput()
 	}
@@ -31,7 +33,7 @@ func (l *loader) path(p string) error {
 	return nil
 }
 
-func (l *loader) standardInput() error {
+func (l *load) standardInput() error {
 	if l.stdin == nil {
 		return errors.New("there is no standard input to read")
 	}
@@ -47,12 +49,12 @@ func (l *loader) standardInput() error {
 
 // folder takes all files below a folder, in the order of their names. A folder
 // with a kustomization is built instead, and so are kustomizations below it.
-func (l *loader) folder(dir string, depth int) {
+func (l *load) folder(dir string, depth int) {
 	if l.ctx.Err() != nil || l.again(dir) {
 		return
 	}
 	if depth > maxFolders {
-		l.fileError(Position{File: dir}, "limit", fmt.Sprintf("folders are nested deeper than %d", maxFolders), "name the folders that have pools")
+		l.fileError(schema.Position{File: dir}, "limit", fmt.Sprintf("folders are nested deeper than %d", maxFolders), "name the folders that have pools")
 		return
 	}
 	entries, err := os.ReadDir(dir) // sorted by name
@@ -94,7 +96,7 @@ func skipped(name string, siblings []os.DirEntry) bool {
 }
 
 // again reports whether a file or folder was read before, by whatever name.
-func (l *loader) again(p string) bool {
+func (l *load) again(p string) bool {
 	real, err := filepath.EvalSymlinks(p)
 	if err == nil {
 		if real, err = filepath.Abs(real); err == nil {
@@ -110,7 +112,7 @@ func (l *loader) again(p string) bool {
 
 // file takes one file. One that was named must have a known ending; in a folder
 // others are passed over.
-func (l *loader) file(p string, named bool) {
+func (l *load) file(p string, named bool) {
 	var parse func([]byte, origin)
 	switch ext := strings.ToLower(filepath.Ext(p)); ext {
 	case ".yaml", ".yml":
@@ -134,7 +136,7 @@ func (l *loader) file(p string, named bool) {
 }
 
 // open reads a file, or reports why it cannot.
-func (l *loader) open(p string) ([]byte, bool) {
+func (l *load) open(p string) ([]byte, bool) {
 	data, err := readFile(p)
 	if err != nil {
 		l.unreadable(p, err)
@@ -166,14 +168,14 @@ func readLimited(r io.Reader) ([]byte, error) {
 	return data, err
 }
 
-func (l *loader) unreadable(p string, err error) {
+func (l *load) unreadable(p string, err error) {
 	if errors.Is(err, errTooLarge) {
-		l.fileError(Position{File: p}, "limit", "cannot be read: "+err.Error(), "split it, or leave it out")
+		l.fileError(schema.Position{File: p}, "limit", "cannot be read: "+err.Error(), "split it, or leave it out")
 		return
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		err = path.Err
 	}
-	l.fileError(Position{File: p}, "unreadable", "cannot be read: "+err.Error(), "check that it exists and who may read it")
+	l.fileError(schema.Position{File: p}, "unreadable", "cannot be read: "+err.Error(), "check that it exists and who may read it")
 }

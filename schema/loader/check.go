@@ -1,8 +1,10 @@
-package schema
+package loader
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // checkAll finds what no single field shows: what the parts of a pool are to each
@@ -49,15 +51,15 @@ type checker struct {
 }
 
 func (c *checker) fail(path, code, message, allowed string) {
-	c.found = append(c.found, c.document.finding(SeverityError, path, code, message, allowed))
+	c.found = append(c.found, c.document.finding(schema.SeverityError, path, code, message, allowed))
 }
 
 func (c *checker) warn(path, code, message, allowed string) {
-	c.found = append(c.found, c.document.finding(SeverityWarning, path, code, message, allowed))
+	c.found = append(c.found, c.document.finding(schema.SeverityWarning, path, code, message, allowed))
 }
 
 // finding says something about a path of the pool, in the words of its document.
-func (d *Document) finding(s Severity, path, code, message, allowed string) finding {
+func (d *Document) finding(s schema.Severity, path, code, message, allowed string) finding {
 	if d.Scope != "" {
 		message += " (as built in " + d.Scope + ")"
 	}
@@ -65,13 +67,8 @@ func (d *Document) finding(s Severity, path, code, message, allowed string) find
 	if d.places.translate != nil {
 		written = d.places.translate(path)
 	}
-	return finding{Diagnostic{
+	return finding{schema.Diagnostic{
 		Position: d.Position(path), Severity: s, Code: code, Pool: d.Pool.Metadata.Name,
 		Path: written, Message: message, Allowed: allowed,
 	}, d}
-}
-
-// namespace is where the pool lives.
-func (d *Document) namespace() string {
-	return cmp.Or(d.Pool.Metadata.Namespace, DefaultNamespace)
 }
