@@ -69,8 +69,8 @@ func main() {
 	s.DurationVar(&f.interval, "source-interval", time.Minute, "how often the folder, and the cluster, are looked at though nothing was seen to change")
 	s.BoolVar(&f.kadalu, "kadalu", false, "follow KadaluStorage resources as well")
 	s.IntVar(&f.workers, "concurrent", 8, "pools that are worked on at the same time")
-	s.DurationVar(&f.attentive, "bricks-interval", pools.Attentive, "how often bricks are asked how they are; twice as often while one is away or is healed")
-	s.DurationVar(&f.deadline, "roll-deadline", pools.RollDeadline, "after how long a restart of bricks that has to wait is told of as stuck")
+	s.DurationVar(&f.attentive, "bricks-interval", pools.DefaultBricksInterval, "how often bricks are asked how they are; twice as often while one is away or is healed")
+	s.DurationVar(&f.deadline, "roll-deadline", pools.DefaultRolloutDeadline, "after how long a restart of bricks that has to wait is told of as stuck")
 	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, but for GlusterFS; default is that of this version")
 	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of glusterfsd and the self-heal daemon")
 	f.client.BindFlags(s)
@@ -121,7 +121,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	probes.SetupChecks(m, log)
-	if err := errors.Join(pools.Index(ctx, m), f.setUp(m)); err != nil {
+	if err := errors.Join(pools.IndexVolumes(ctx, m), f.setUp(m)); err != nil {
 		return err
 	}
 	return m.Start(ctx)
@@ -140,7 +140,7 @@ func (f *flags) setUp(m manager.Manager) error {
 		}
 		return m.Add(&source.Folder{
 			Dir: f.source, Interval: f.interval, Workers: f.workers, Log: m.GetLogger().WithName("source"), Writer: writer,
-			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, Attentive: f.attentive, RollDeadline: f.deadline},
+			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, BricksInterval: f.attentive, RolloutDeadline: f.deadline},
 		})
 	}
 	recorder, err := events.NewRecorder(m.GetLogger(), f.events, name, events.WithManager(m))
@@ -154,9 +154,9 @@ func (f *flags) setUp(m manager.Manager) error {
 	measured := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 	for _, kind := range kinds {
 		r := &pools.Reconciler{
-			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, Attentive: f.attentive, RollDeadline: f.deadline,
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, BricksInterval: f.attentive, RolloutDeadline: f.deadline,
 		}
-		if err := r.SetUp(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
+		if err := r.SetupWithManager(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
 			return fmt.Errorf("following %T: %w", kind(), err)
 		}
 	}

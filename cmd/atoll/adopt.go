@@ -36,7 +36,7 @@ volumeHandle of a PersistentVolume written by hand.`,
 				}
 				a.Size = q.Value()
 			}
-			return onPool(cmd, *folder, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
+			return withPool(cmd, *folder, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
 				adopt := backend.Subdirectory{Root: root}.Adopt
 				if l == schema.Single {
 					adopt = backend.Single{Root: root}.Adopt

@@ -75,21 +75,21 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 	all, trouble := []apply.Result{}, []error{}
 	documents := documentsOf(result)
 	for _, p := range documents {
-		r, err := f.pool(cmd.Context(), cmd.ErrOrStderr(), a, p)
+		r, err := f.applyPool(cmd.Context(), cmd.ErrOrStderr(), a, p)
 		all = append(all, r)
 		if err != nil { // other pools go on
 			trouble = append(trouble, err)
 		}
 	}
 	if f.prune {
-		gone, err := f.pruned(cmd.Context(), cmd.ErrOrStderr(), a, config, documents)
+		gone, err := f.prunePools(cmd.Context(), cmd.ErrOrStderr(), a, config, documents)
 		all, trouble = append(all, gone...), append(trouble, err)
 	}
 	return errors.Join(f.print(cmd, all), errors.Join(trouble...))
 }
 
-// pool applies one pool.
-func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
+// applyPool applies one pool.
+func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	name := document.Metadata.Name
@@ -97,7 +97,7 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	if err != nil {
 		return apply.Result{Pool: name, Namespace: p.Namespace}, err
 	}
-	p.Source = fromCommand
+	p.Source = commandSource
 	if f.dryRun != "" {
 		r, err := a.Plan(ctx, p)
 		return r, inPool(name, err)
@@ -109,8 +109,8 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	last := ""
 	return r, inPool(name, a.Wait(ctx, p, func(now apply.Progress) {
 		line := fmt.Sprintf("pool %s: %d of %d objects are ready", name, now.Ready, now.All)
-		if now.Waits != "" {
-			line += "; " + now.Waits
+		if now.NotReady != "" {
+			line += "; " + now.NotReady
 		}
 		if line != last {
 			fmt.Fprintln(messages, line)
@@ -119,14 +119,14 @@ func (f *applyFlags) pool(ctx context.Context, messages io.Writer, a *apply.Appl
 	}))
 }
 
-// pruned removes pools that are not among the documents any more.
-func (f *applyFlags) pruned(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config, among []*schema.Pool) (all []apply.Result, err error) {
+// prunePools removes pools that are not among the documents any more.
+func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config, among []*schema.Pool) (all []apply.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	if len(among) == 0 {
-		return nil, errNothing
+		return nil, errPruneAll
 	}
-	applied, err := a.Applied(ctx, "", fromCommand)
+	applied, err := a.AppliedDocuments(ctx, "", commandSource)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +159,11 @@ func (f *applyFlags) pruned(ctx context.Context, messages io.Writer, a *apply.Ap
 	return all, nil
 }
 
-// errNothing says that --prune would remove all pools.
-var errNothing = errors.New("--prune without a document would remove all pools; name at least one")
+// errPruneAll says that --prune would remove all pools.
+var errPruneAll = errors.New("--prune without a document would remove all pools; name at least one")
 
-// fromCommand is the source of pools that were applied by the command line.
-const fromCommand = "command"
+// commandSource is the source of pools that were applied by the command line.
+const commandSource = "command"
 
 func inPool(name string, err error) error {
 	if err == nil {
@@ -183,7 +183,7 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 		for _, c := range r.Changes {
 			counts[c.Action]++
 			if c.Action != apply.Unchanged {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, differing(c.Fields)))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, differences(c.Fields)))
 			}
 		}
 		if n := counts[apply.Unchanged]; n > 0 {
@@ -199,15 +199,15 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 	return nil
 }
 
-// shown is the longest value that is printed in a table.
-const shown = 40
+// maxShown is the longest value that is printed in a table.
+const maxShown = 40
 
-// differing writes what would change: values, where they are short.
-func differing(fields []plan.Difference) string {
+// differences writes what would change: values, where they are short.
+func differences(fields []plan.Difference) string {
 	var all []string
 	for _, d := range fields {
 		is, becomes := fmt.Sprint(cmp.Or(d.Is, any("nothing"))), fmt.Sprint(cmp.Or(d.Becomes, any("nothing")))
-		if max(len(is), len(becomes)) > shown || strings.ContainsAny(is+becomes, "\n\t") {
+		if max(len(is), len(becomes)) > maxShown || strings.ContainsAny(is+becomes, "\n\t") {
 			all = append(all, d.Path)
 			continue
 		}

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// gitLimit is how long git may take for one question.
-const gitLimit = time.Minute
+// gitTimeout is how long git may take for one question.
+const gitTimeout = time.Minute
 
 // checkout writes a git revision of the repository that path is in to a temporary
 // folder, all of it, because a kustomization refers to what is beside it. It
 // returns the place of the path there, "" when the revision has no such path.
 func checkout(ctx context.Context, revision, path string) (place string, remove func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, gitLimit)
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
 	dir, base := path, "."
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {

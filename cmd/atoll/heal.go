@@ -50,25 +50,25 @@ start and full are for who cannot wait.`,
 	cmd.AddCommand(status,
 		ask("start [POOL]", "Heal what the bricks know to be missing elsewhere", false),
 		ask("full [POOL]", "Compare everything: for a brick that is new and empty", true))
-	cmd.AddCommand(f.splitCommands()...)
+	cmd.AddCommand(f.splitBrainCommands()...)
 	return cmd
 }
 
 // brickLine is what status tells of a brick.
 type brickLine struct {
-	Pool    string        `json:"pool"`
-	Index   int           `json:"index"`
-	Host    string        `json:"host"`
-	Node    string        `json:"node,omitempty"`
-	Status  *agent.Status `json:"status,omitempty"`
-	Trouble string        `json:"trouble,omitempty"`
+	Pool   string        `json:"pool"`
+	Index  int           `json:"index"`
+	Host   string        `json:"host"`
+	Node   string        `json:"node,omitempty"`
+	Status *agent.Status `json:"status,omitempty"`
+	Error  string        `json:"trouble,omitempty"`
 }
 
-// agentLimit is how long one agent may take.
-const agentLimit = 10 * time.Second
+// agentTimeout is how long one agent may take.
+const agentTimeout = 10 * time.Second
 
-// each asks the agents of all bricks at once.
-func (f *healFlags) each(ctx context.Context, pool string, do func(ctx context.Context, p catalog.Pool, index int, at string) error) (catalog.Pool, []error, error) {
+// eachBrick asks the agents of all bricks at once.
+func (f *healFlags) eachBrick(ctx context.Context, pool string, do func(ctx context.Context, p catalog.Pool, index int, at string) error) (catalog.Pool, []error, error) {
 	p, err := catalog.Folder{Dir: f.catalog}.Pool(pool)
 	if err != nil {
 		return p, nil, err
@@ -76,7 +76,7 @@ func (f *healFlags) each(ctx context.Context, pool string, do func(ctx context.C
 	if p.Type == schema.External {
 		return p, nil, fmt.Errorf("pool %s is External: ask the cluster that serves it, with 'gluster volume heal'", pool)
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentLimit)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	errs := make([]error, len(p.Bricks))
 	var wait sync.WaitGroup
@@ -141,7 +141,7 @@ func (f *healFlags) lines(ctx context.Context, pool string) ([]brickLine, error)
 	var client agent.Client
 	var mu sync.Mutex
 	states := map[int]*agent.Status{}
-	p, errs, err := f.each(ctx, pool, func(ctx context.Context, _ catalog.Pool, i int, at string) error {
+	p, errs, err := f.eachBrick(ctx, pool, func(ctx context.Context, _ catalog.Pool, i int, at string) error {
 		s, err := client.Status(ctx, at)
 		if err == nil {
 			mu.Lock()
@@ -157,7 +157,7 @@ func (f *healFlags) lines(ctx context.Context, pool string) ([]brickLine, error)
 	for i, b := range p.Bricks {
 		lines[i] = brickLine{Pool: pool, Index: i, Host: b.Host, Node: b.Node, Status: states[i]}
 		if errs[i] != nil {
-			lines[i].Trouble = errs[i].Error()
+			lines[i].Error = errs[i].Error()
 		}
 	}
 	return lines, nil
@@ -165,7 +165,7 @@ func (f *healFlags) lines(ctx context.Context, pool string) ([]brickLine, error)
 
 func (l brickLine) row() string {
 	if l.Status == nil {
-		return fmt.Sprintf("%d\t%s\tunknown\t\t\t%s", l.Index, l.Node, l.Trouble)
+		return fmt.Sprintf("%d\t%s\tunknown\t\t\t%s", l.Index, l.Node, l.Error)
 	}
 	s := l.Status
 	var remarks []string
@@ -197,7 +197,7 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 		return err
 	}
 	var client agent.Client
-	p, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
+	p, errs, err := f.eachBrick(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
 		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full}, keys)
 	})
 	if err = errors.Join(err, byBrick(errs)); err != nil {

@@ -28,7 +28,7 @@ of a StorageClass that cannot change.`,
 	cmd.Flags().StringVar(&to, "to", "", "git revision to compare to (default: the files as they are)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text|json|yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		before, after, err := sides(cmd, args, from, to)
+		before, after, err := loadBoth(cmd, args, from, to)
 		if err != nil {
 			return err
 		}
@@ -47,16 +47,16 @@ of a StorageClass that cannot change.`,
 	return cmd
 }
 
-// sides loads what the arguments name: two paths, or two revisions of one.
-func sides(cmd *cobra.Command, args []string, from, to string) (before, after []*schema.Pool, err error) {
+// loadBoth loads what the arguments name: two paths, or two revisions of one.
+func loadBoth(cmd *cobra.Command, args []string, from, to string) (before, after []*schema.Pool, err error) {
 	if from == "" {
 		if to != "" || len(args) != 2 {
 			return nil, nil, fmt.Errorf("name an old and a new path, or a revision with --from")
 		}
-		if before, err = side(cmd, args[0]); err != nil {
+		if before, err = loadPath(cmd, args[0]); err != nil {
 			return nil, nil, err
 		}
-		after, err = side(cmd, args[1])
+		after, err = loadPath(cmd, args[1])
 		return before, after, err
 	}
 	path := "."
@@ -66,18 +66,18 @@ func sides(cmd *cobra.Command, args []string, from, to string) (before, after []
 	if len(args) == 1 {
 		path = args[0]
 	}
-	if before, err = sideAt(cmd, from, path); err != nil {
+	if before, err = loadRevision(cmd, from, path); err != nil {
 		return nil, nil, err
 	}
 	if to == "" {
-		after, err = side(cmd, path)
+		after, err = loadPath(cmd, path)
 	} else {
-		after, err = sideAt(cmd, to, path)
+		after, err = loadRevision(cmd, to, path)
 	}
 	return before, after, err
 }
 
-func side(cmd *cobra.Command, path string) ([]*schema.Pool, error) {
+func loadPath(cmd *cobra.Command, path string) ([]*schema.Pool, error) {
 	r, err := load(cmd, []string{path})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -85,8 +85,8 @@ func side(cmd *cobra.Command, path string) ([]*schema.Pool, error) {
 	return documentsOf(r), nil
 }
 
-// sideAt loads path as it was in a git revision.
-func sideAt(cmd *cobra.Command, revision, path string) ([]*schema.Pool, error) {
+// loadRevision loads path as it was in a git revision.
+func loadRevision(cmd *cobra.Command, revision, path string) ([]*schema.Pool, error) {
 	folder, remove, err := checkout(cmd.Context(), revision, path)
 	if err != nil {
 		return nil, err

@@ -19,13 +19,13 @@ import (
 	"github.com/atoll-storage/atoll/internal/agent"
 )
 
-// maxSplits is how many entries of a brick are looked at.
-const maxSplits = 1000
+// maxSplitBrains is how many entries of a brick are looked at.
+const maxSplitBrains = 1000
 
-func (f *healFlags) splitCommands() []*cobra.Command {
+func (f *healFlags) splitBrainCommands() []*cobra.Command {
 	list := &cobra.Command{
 		Use: "split-brain POOL", Short: "List files about which bricks hold each other to be wrong", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.listSplits(cmd, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return f.listSplitBrains(cmd, args[0]) },
 	}
 	list.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
 	var keep string
@@ -51,13 +51,13 @@ in future, set cluster.favorite-child-policy in the options of the pool's docume
 	return []*cobra.Command{list, resolve}
 }
 
-// splits asks all bricks, and compares those of each set.
-func (f *healFlags) splits(ctx context.Context, pool string, keys agent.Keys) ([]agent.Split, catalog.Pool, error) {
+// splitBrains asks all bricks, and compares those of each set.
+func (f *healFlags) splitBrains(ctx context.Context, pool string, keys agent.Keys) ([]agent.Split, catalog.Pool, error) {
 	var client agent.Client
 	var mu sync.Mutex
 	listed := map[int]agent.Pending{}
-	p, errs, err := f.each(ctx, pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		pending, err := client.Pending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.PendingRequest{Limit: maxSplits}, keys)
+	p, errs, err := f.eachBrick(ctx, pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
+		pending, err := client.Pending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.PendingRequest{Limit: maxSplitBrains}, keys)
 		mu.Lock()
 		defer mu.Unlock()
 		listed[i] = pending
@@ -91,12 +91,12 @@ func byBrick(errs []error) error {
 	return errors.Join(all...)
 }
 
-func (f *healFlags) listSplits(cmd *cobra.Command, pool string) error {
+func (f *healFlags) listSplitBrains(cmd *cobra.Command, pool string) error {
 	keys, err := agent.ReadKeys(f.keys)
 	if err != nil {
 		return err
 	}
-	all, _, err := f.splits(cmd.Context(), pool, keys)
+	all, _, err := f.splitBrains(cmd.Context(), pool, keys)
 	if err != nil {
 		return err
 	}
@@ -127,16 +127,16 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 	if err != nil {
 		return err
 	}
-	all, p, err := f.splits(cmd.Context(), pool, keys)
+	all, p, err := f.splitBrains(cmd.Context(), pool, keys)
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(all, names, policy)
+	chosen, err := chooseSources(all, names, policy)
 	if err != nil {
 		return err
 	}
 	var client agent.Client
-	_, errs, err := f.each(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
+	_, errs, err := f.eachBrick(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
 		own := clientName(p, i)
 		for id, right := range chosen {
 			s := all[slices.IndexFunc(all, func(s agent.Split) bool { return s.ID == id })]
@@ -157,8 +157,8 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 	return f.heal(cmd, pool, false)
 }
 
-// choose gives the brick that is right for each file, by ID.
-func choose(all []agent.Split, names []string, policy agent.Policy) (map[string]string, error) {
+// chooseSources gives the brick that is right for each file, by ID.
+func chooseSources(all []agent.Split, names []string, policy agent.Policy) (map[string]string, error) {
 	chosen := map[string]string{}
 	for _, s := range all {
 		if len(names) > 0 && !slices.Contains(names, s.Path) && !slices.Contains(names, s.ID) {

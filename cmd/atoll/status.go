@@ -25,10 +25,10 @@ type statusFlags struct {
 	watch             bool
 }
 
-// lookEvery is how often --watch looks, and lookLimit how long one look may take.
+// watchInterval is how often --watch looks, and lookLimit how long one look may take.
 const (
-	lookEvery = 2 * time.Second
-	lookLimit = 30 * time.Second
+	watchInterval = 2 * time.Second
+	listTimeout   = 30 * time.Second
 )
 
 func (f *statusFlags) add(cmd *cobra.Command) *cobra.Command {
@@ -95,13 +95,13 @@ func (f *statusFlags) run(cmd *cobra.Command, name string, table func(w io.Write
 		select {
 		case <-cmd.Context().Done():
 			return nil
-		case <-time.After(lookEvery):
+		case <-time.After(watchInterval):
 		}
 	}
 }
 
 func (f *statusFlags) list(ctx context.Context, c client.Reader, name string) ([]status.Pool, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	all, err := status.List(ctx, c, f.namespace)
 	if err != nil || name == "" {
@@ -143,7 +143,7 @@ func printPools(w io.Writer, paint painter, all []status.Pool) {
 			}
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
-			p.Status.Volumes, room(p), promised(p), paint(ready == "True", ready), reason)
+			p.Status.Volumes, freeSpace(p), provisioned(p), paint(ready == "True", ready), reason)
 	}
 	_ = t.Flush() // as with every other print
 }
@@ -155,16 +155,16 @@ func backlog(n int64) string {
 	return fmt.Sprint(n)
 }
 
-// room is what of a pool is free.
-func room(p status.Pool) string {
+// freeSpace is what of a pool is free.
+func freeSpace(p status.Pool) string {
 	if p.Status.SizeBytes == 0 {
 		return "?"
 	}
 	return fmt.Sprintf("%s of %s", size(p.Status.FreeBytes), size(p.Status.SizeBytes))
 }
 
-// promised is what all volumes of a pool may have together.
-func promised(p status.Pool) string {
+// provisioned is what all volumes of a pool may have together.
+func provisioned(p status.Pool) string {
 	if p.Status.PromisedBytes == nil {
 		return "?"
 	}
@@ -185,7 +185,7 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 	for _, p := range all {
 		s := p.Status
 		fmt.Fprintf(w, "%s %s/%s  %s  revision %s\n", p.Kind, p.Namespace, p.Name, p.Type, s.LastAppliedRevision)
-		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s promised\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, room(p), promised(p))
+		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s promised\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, freeSpace(p), provisioned(p))
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, c := range s.Conditions {
 			good := (c.Status == "True") != (c.Type == "Stalled" || c.Type == "Reconciling")

@@ -43,7 +43,7 @@ a folder for each pool, as the driver has it.`,
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return onEach(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
+				return withEachLayout(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
 					done, err := work(ctx, layout, root, args[1])
 					if err == nil {
 						fmt.Fprintln(cmd.OutOrStdout(), done)
@@ -60,12 +60,12 @@ a folder for each pool, as the driver has it.`,
 	return cmd
 }
 
-// poolLimit is how long one command may work on a pool.
-const poolLimit = time.Hour
+// commandTimeout is how long one command may work on a pool.
+const commandTimeout = time.Hour
 
-// onEach does work with the layouts that a pool serves, one after the other, until one of them
+// withEachLayout does work with the layouts that a pool serves, one after the other, until one of them
 // has the volume.
-func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
+func withEachLayout(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
 	p, err := catalog.Folder{Dir: folder}.Pool(name)
 	if err != nil {
 		return err
@@ -75,20 +75,20 @@ func onEach(cmd *cobra.Command, folder, name string, work func(context.Context, 
 		if layout == schema.Single {
 			continue
 		}
-		if err = onPool(cmd, folder, name, []schema.Layout{layout}, work); !errors.Is(err, backend.ErrNotFound) {
+		if err = withPool(cmd, folder, name, []schema.Layout{layout}, work); !errors.Is(err, backend.ErrNotFound) {
 			return err
 		}
 	}
 	return err
 }
 
-// onPool mounts a pool with the first of these layouts that it serves, for as long as
+// withPool mounts a pool with the first of these layouts that it serves, for as long as
 // work takes.
-func onPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
+func withPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("mounting a pool needs root")
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), poolLimit)
+	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 	defer cancel()
 	p, err := catalog.Folder{Dir: folder}.Pool(name)
 	if err != nil {
@@ -167,13 +167,15 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 	}
 	all := volumeList{Volumes: []volumeLine{}, Snapshots: []snapshotLine{}}
 	for _, layout := range p.Layouts {
-		work := func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.folders(ctx, root) }
+		work := func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error {
+			return all.addSubdirectories(ctx, root)
+		}
 		if layout == schema.Block {
-			work = func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.blocks(ctx, root) }
+			work = func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.addBlocks(ctx, root) }
 		} else if layout == schema.Single {
 			continue
 		}
-		if err := onPool(cmd, folder, name, []schema.Layout{layout}, work); err != nil {
+		if err := withPool(cmd, folder, name, []schema.Layout{layout}, work); err != nil {
 			return err
 		}
 	}
@@ -182,7 +184,7 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 	return printVolumes(cmd, all, output)
 }
 
-func (l *volumeList) folders(ctx context.Context, root *safepath.Dir) error {
+func (l *volumeList) addSubdirectories(ctx context.Context, root *safepath.Dir) error {
 	volumes, err := backend.Subdirectory{Root: root}.List(ctx)
 	if err != nil {
 		return err
@@ -190,16 +192,16 @@ func (l *volumeList) folders(ctx context.Context, root *safepath.Dir) error {
 	for _, v := range volumes {
 		l.Volumes = append(l.Volumes, volumeLine{Name: v.Name, Layout: schema.Subdirectory, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created})
 	}
-	return l.archived(ctx, root, schema.Subdirectory)
+	return l.addArchived(ctx, root, schema.Subdirectory)
 }
 
-func (l *volumeList) archived(ctx context.Context, root *safepath.Dir, layout schema.Layout) error {
+func (l *volumeList) addArchived(ctx context.Context, root *safepath.Dir, layout schema.Layout) error {
 	kept, err := backend.Archive(ctx, root, layout)
 	l.Archived = append(l.Archived, kept...)
 	return err
 }
 
-func (l *volumeList) blocks(ctx context.Context, root *safepath.Dir) error {
+func (l *volumeList) addBlocks(ctx context.Context, root *safepath.Dir) error {
 	b := backend.Block{Root: root}
 	volumes, err := b.List(ctx)
 	if err != nil {
@@ -226,7 +228,7 @@ func (l *volumeList) blocks(ctx context.Context, root *safepath.Dir) error {
 	for _, s := range snapshots {
 		l.Snapshots = append(l.Snapshots, snapshotLine{s.Name, s.Request, s.Volume, s.Size, s.Used, s.Created})
 	}
-	return l.archived(ctx, root, schema.Block)
+	return l.addArchived(ctx, root, schema.Block)
 }
 
 func printVolumes(cmd *cobra.Command, all volumeList, output string) error {

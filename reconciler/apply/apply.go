@@ -1,6 +1,6 @@
-// Package apply makes a cluster have what pools are rendered to: what differs is applied
-// by server-side apply, what is not rendered any more is taken away, and what has data, or
-// is in use, is not.
+// Package apply brings the rendered objects of pools into a cluster. Objects that differ are
+// applied by server-side apply. Objects that are no longer rendered are deleted, unless they
+// have data or are in use.
 package apply
 
 import (
@@ -25,11 +25,10 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// fieldManager is the name under which fields are owned, in the API server and in
-// managedFields.
+// fieldManager is the owner of the applied fields, as managedFields lists it.
 const fieldManager = "atoll"
 
-// LabelInventory is on the ConfigMaps that list what was applied for a pool.
+// LabelInventory marks the ConfigMaps that list the objects applied for a pool.
 const LabelInventory = "atoll.storage/inventory"
 
 // Applier applies pools.
@@ -37,32 +36,32 @@ type Applier struct {
 	client  client.Client
 	manager *ssa.ResourceManager
 
-	mu    sync.Mutex
-	keyed map[string]time.Time // by namespace: when the keys of the agents were seen there
+	mu       sync.Mutex
+	keysSeen map[string]time.Time // by namespace: when the agent keys were last seen
 }
 
-// New connects to a cluster.
+// New returns an Applier for a cluster.
 func New(config *rest.Config) (*Applier, error) {
 	c, err := client.New(config, client.Options{})
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	// It compares, and waits for nothing: it needs no poller.
+	// The manager only computes differences and never waits, so it needs no poller.
 	return &Applier{client: c, manager: ssa.NewResourceManager(c, nil, ssa.Owner{Field: fieldManager, Group: "atoll.storage"})}, nil
 }
 
-// Pool is one that is rendered.
+// Pool is a rendered pool.
 type Pool struct {
 	Namespace, Name string
 	Objects         []render.Object
 	Document        *schema.Pool
-	Options         render.Options // that it was rendered with
-	Source          string         // where the document is from, such as "command"
+	Options         render.Options // the options it was rendered with
+	Source          string         // where the document came from, such as "command"
 
-	leaves bool // all of it goes: its bricks too
+	removing bool // the whole pool is removed, bricks included
 }
 
-// Render renders a document, which loader.Load has found valid.
+// Render renders a document that loader.Load has found valid.
 func Render(document *schema.Pool, o render.Options) (Pool, error) {
 	objects, err := render.Render(document, o)
 	return Pool{
@@ -71,7 +70,7 @@ func Render(document *schema.Pool, o render.Options) (Pool, error) {
 	}, err
 }
 
-// Revision names what a pool is rendered to.
+// Revision identifies the rendered objects of a pool by their hash.
 func (p Pool) Revision() (string, error) {
 	objects, err := convertAll(p.Objects)
 	if err != nil {
@@ -85,11 +84,10 @@ func (p Pool) Revision() (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:8]), nil
 }
 
-// Action is what happens to an object.
+// Action is what Apply does to an object.
 type Action string
 
-// Actions. Kept is what is not rendered any more and stays, for the reason that Change
-// gives.
+// Actions. A Kept object is no longer rendered, and stays for the reason in Change.Reason.
 const (
 	Created    Action = "created"
 	Configured Action = "configured"
@@ -98,38 +96,39 @@ const (
 	Kept       Action = "kept"
 )
 
-// Change is what happens to one object.
+// Change is the result for one object.
 type Change struct {
 	Reference
 	Action Action `json:"action"`
 	Reason string `json:"reason,omitempty"`
-	// Fields are those that Plan would change.
+	// Fields are the fields that Plan would change.
 	Fields []plan.Difference `json:"fields,omitempty"`
-	// State is State of what was written, "" when nothing was.
+	// State is the State of the written object, "" when nothing was written.
 	State string `json:"-"`
 }
 
-// State is another one whenever somebody has changed an object, but for its status.
+// State identifies a version of an object. It differs after every change except those of the
+// status.
 func State(o metav1.Object) string {
 	version := o.GetResourceVersion()
-	if o.GetGeneration() > 0 { // its status changes all the time, and is not ours
+	if o.GetGeneration() > 0 { // other controllers write the status all the time
 		version = fmt.Sprint(o.GetGeneration(), o.GetLabels(), o.GetAnnotations())
 	}
 	return string(o.GetUID()) + " " + version
 }
 
-// Result is what happens to a pool.
+// Result lists the changes of a pool.
 type Result struct {
 	Pool      string   `json:"pool"`
 	Namespace string   `json:"namespace"`
 	Changes   []Change `json:"changes"`
 }
 
-// ErrRefused says that the API server would not take what a pool has become. Nothing of
-// the pool was applied.
+// ErrRefused reports that the API server rejected an object of the pool in a dry run.
+// Nothing of the pool was applied.
 var ErrRefused = errors.New("the cluster refuses the pool; nothing of it was applied")
 
-// Plan tells what Apply would do, by asking the API server to try.
+// Plan returns what Apply would do, found by a dry run in the API server.
 func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	r := Result{Pool: p.Name, Namespace: p.Namespace}
 	objects, err := convertAll(p.Objects)
@@ -146,12 +145,13 @@ func (a *Applier) Plan(ctx context.Context, p Pool) (Result, error) {
 	if r.Changes, err = a.dryRun(ctx, p, before, objects); err != nil {
 		return r, err
 	}
-	gone, err := a.findStale(ctx, p, before.objects, objects)
-	r.Changes = append(r.Changes, gone...)
+	stale, err := a.findStale(ctx, p, before.objects, objects)
+	r.Changes = append(r.Changes, stale...)
 	return r, err
 }
 
-// Apply makes the cluster have the pool. It can be repeated, and be cut off anywhere.
+// Apply creates, updates and deletes the objects of a pool. It is idempotent, and safe to
+// interrupt anywhere.
 func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	r := Result{Pool: p.Name, Namespace: p.Namespace}
 	objects, err := convertAll(p.Objects)
@@ -166,64 +166,64 @@ func (a *Applier) Apply(ctx context.Context, p Pool) (Result, error) {
 	if err := a.guard(ctx, p, before.document); err != nil {
 		return r, err
 	}
-	tried, err := a.dryRun(ctx, p, before, objects)
+	planned, err := a.dryRun(ctx, p, before, objects)
 	if err != nil {
 		return r, err
 	}
-	if err := a.keys(ctx, p.Namespace); err != nil {
+	if err := a.ensureKeys(ctx, p.Namespace); err != nil {
 		return r, err
 	}
-	wanted := references(objects)
-	both := record{slices.Concat(before.objects, wanted), p.Document, p.Source}
+	current := references(objects)
+	both := record{slices.Concat(before.objects, current), p.Document, p.Source}
 	if err := inventory.save(ctx, before, both); err != nil {
 		return r, err
 	}
-	if r.Changes, err = a.write(ctx, objects, tried); err != nil {
-		return r, fmt.Errorf("applying pool %s: %w", p.Name, err)
+	if r.Changes, err = a.write(ctx, objects, planned); err != nil {
+		return r, fmt.Errorf("apply pool %s: %w", p.Name, err)
 	}
-	gone, err := a.findStale(ctx, p, before.objects, objects)
+	stale, err := a.findStale(ctx, p, before.objects, objects)
 	if err != nil {
 		return r, err
 	}
-	for _, c := range gone {
+	for _, c := range stale {
 		if c.Action == Kept {
-			wanted = append(wanted, c.Reference)
+			current = append(current, c.Reference)
 			continue
 		}
 		if err := client.IgnoreNotFound(a.client.Delete(ctx, c.object())); err != nil {
-			return r, fmt.Errorf("deleting %s of pool %s: %w", c.Reference, p.Name, err)
+			return r, fmt.Errorf("delete %s of pool %s: %w", c.Reference, p.Name, err)
 		}
 	}
-	r.Changes = append(r.Changes, gone...)
-	// What was saved first has all of it: only now may something be forgotten.
+	r.Changes = append(r.Changes, stale...)
+	// The inventory saved above lists old and new objects. The deleted ones may leave it only now.
 	slices.SortFunc(both.objects, compare)
 	both.objects = slices.Compact(both.objects)
-	return r, inventory.save(ctx, both, record{wanted, p.Document, p.Source})
+	return r, inventory.save(ctx, both, record{current, p.Document, p.Source})
 }
 
 func (a *Applier) inventory(p Pool) inventory {
 	return inventory{client: a.client, namespace: p.Namespace, pool: p.Name}
 }
 
-// write applies what the API server has just taken for different, in the order in which it
-// was rendered: classes come last, when what volumes are made on is there. None waits for
-// another, and nothing is ever deleted to be made anew (docs/decisions/0012).
-func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructured, tried []Change) ([]Change, error) {
+// write applies the objects that the dry run found different, in rendering order: StorageClasses
+// come last, after everything that volumes need. No object waits for another to become ready,
+// and no object is deleted to be created again (docs/decisions/0012).
+func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructured, planned []Change) ([]Change, error) {
 	var done []Change
 	for i, o := range objects {
-		if tried[i].Action != Unchanged {
-			is := o.DeepCopy()
-			if err := send(ctx, a.client, is); err != nil {
-				return done, explain(o, err)
+		if planned[i].Action != Unchanged {
+			applied := o.DeepCopy()
+			if err := serverSideApply(ctx, a.client, applied); err != nil {
+				return done, withRemedy(o, err)
 			}
-			tried[i].State = State(is)
+			planned[i].State = State(applied)
 		}
-		done = append(done, tried[i])
+		done = append(done, planned[i])
 	}
 	return done, nil
 }
 
-// send has the API server apply an object, which becomes what it answers.
-func send(ctx context.Context, c client.Client, o *unstructured.Unstructured, more ...client.ApplyOption) error {
+// serverSideApply sends an object to the API server, and replaces it by the response.
+func serverSideApply(ctx context.Context, c client.Client, o *unstructured.Unstructured, more ...client.ApplyOption) error {
 	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), append(more, client.ForceOwnership, client.FieldOwner(fieldManager))...)
 }

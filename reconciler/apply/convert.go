@@ -29,8 +29,7 @@ func convertAll(objects []render.Object) ([]*unstructured.Unstructured, error) {
 	return all, nil
 }
 
-// convert gives the fields of an object as they are sent: without what only a cluster
-// sets.
+// convert returns an object as it is sent: without the fields that only a cluster sets.
 func convert(o render.Object) (*unstructured.Unstructured, error) {
 	fields, err := render.Fields(o)
 	if err != nil {
@@ -41,8 +40,8 @@ func convert(o render.Object) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON(text); err != nil { // whole numbers as integers
-		return nil, fmt.Errorf("reading %s as an object: %w", o.GetName(), err)
+	if err := u.UnmarshalJSON(text); err != nil { // it decodes whole numbers as integers
+		return nil, fmt.Errorf("convert object %s: %w", o.GetName(), err)
 	}
 	return u, nil
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/atoll-storage/atoll/render/plan"
 )
 
-// dryRun has the API server take every object without keeping it. All that it refuses is
-// told of at once.
+// dryRun sends every object to the API server as a dry run. It reports all rejected objects
+// at once.
 func (a *Applier) dryRun(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	var errs []error
 	for _, o := range objects {
 		c := Change{Reference: referenceTo(o), Action: Created}
-		known := slices.ContainsFunc(before.objects, func(r Reference) bool { return same(r, c.Reference) })
+		known := slices.ContainsFunc(before.objects, func(r Reference) bool { return sameObject(r, c.Reference) })
 		created, err := false, error(nil)
-		if !known { // most likely it is not there
-			created, err = a.creates(ctx, o)
+		if !known { // most likely it does not exist
+			created, err = a.wouldCreate(ctx, o)
 		}
 		if err == nil && !created {
-			c, err = a.differs(ctx, p, o)
+			c, err = a.diff(ctx, p, o)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -41,73 +41,73 @@ func (a *Applier) dryRun(ctx context.Context, p Pool, before record, objects []*
 	return all, nil
 }
 
-// creates tells whether an object is not there, and the API server would take it.
-func (a *Applier) creates(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
-	would := o.DeepCopy()
-	if err := send(ctx, a.client, would, client.DryRunAll); err != nil {
-		return false, explain(o, err)
+// wouldCreate reports whether an object does not exist and the API server would accept it.
+func (a *Applier) wouldCreate(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
+	result := o.DeepCopy()
+	if err := serverSideApply(ctx, a.client, result, client.DryRunAll); err != nil {
+		return false, withRemedy(o, err)
 	}
-	return would.GetResourceVersion() == "", nil
+	return result.GetResourceVersion() == "", nil
 }
 
-// differs compares an object that may be there with what it would become.
-func (a *Applier) differs(ctx context.Context, p Pool, o *unstructured.Unstructured) (Change, error) {
+// diff compares the object in the cluster, if it exists, with the result of applying it.
+func (a *Applier) diff(ctx context.Context, p Pool, o *unstructured.Unstructured) (Change, error) {
 	if err := a.checkOwnership(ctx, p, o); err != nil {
 		return Change{}, err
 	}
-	entry, is, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
+	entry, existing, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
 	if err != nil {
-		return Change{}, explain(o, err)
+		return Change{}, withRemedy(o, err)
 	}
-	return Change{Reference: referenceTo(o), Action: Action(entry.Action), Fields: fields(is, merged)}, nil
+	return Change{Reference: referenceTo(o), Action: Action(entry.Action), Fields: changedFields(existing, merged)}, nil
 }
 
-// fields lists where an object differs from what it would become.
-func fields(is, merged *unstructured.Unstructured) []plan.Difference {
-	if is == nil || merged == nil {
+// changedFields lists the fields that applying an object would change.
+func changedFields(existing, merged *unstructured.Unstructured) []plan.Difference {
+	if existing == nil || merged == nil {
 		return nil
 	}
-	return slices.DeleteFunc(plan.Differences("", is.Object, merged.Object), func(d plan.Difference) bool {
+	return slices.DeleteFunc(plan.Differences("", existing.Object, merged.Object), func(d plan.Difference) bool {
 		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, d.Path)
 	})
 }
 
-// checkOwnership refuses to take over an object that is there and is not this pool's. Names of
-// classes are the cluster's: a pool of the same name in another namespace has the same.
+// checkOwnership refuses to take over an existing object of another owner. StorageClasses are
+// cluster-scoped: a pool of the same name in another namespace uses the same class names.
 func (a *Applier) checkOwnership(ctx context.Context, p Pool, o *unstructured.Unstructured) error {
 	if o.GetNamespace() != "" {
-		return nil // it is in the pool's namespace, under the pool's name
+		return nil // it is in the pool's namespace, and its name contains the pool's
 	}
-	is := referenceTo(o).object()
-	err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
+	existing := referenceTo(o).object()
+	err := a.client.Get(ctx, client.ObjectKeyFromObject(existing), existing)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("looking at %s: %w", referenceTo(o), err)
+		return fmt.Errorf("get %s: %w", referenceTo(o), err)
 	}
-	pool, namespace := is.GetLabels()[render.LabelPool], is.GetLabels()[render.LabelNamespace]
+	pool, namespace := existing.GetLabels()[render.LabelPool], existing.GetLabels()[render.LabelNamespace]
 	switch {
 	case pool == p.Name && namespace == p.Namespace:
 		return nil
 	case pool == "":
-		return fmt.Errorf("%s is there and is no pool's; give the class another name, or delete that one", referenceTo(o))
+		return fmt.Errorf("%s exists and belongs to no pool; rename the class, or delete the existing one", referenceTo(o))
 	}
-	return fmt.Errorf("%s belongs to the pool %s of namespace %s; give the pool, or the class, another name", referenceTo(o), pool, namespace)
+	return fmt.Errorf("%s belongs to pool %s in namespace %s; rename the pool or the class", referenceTo(o), pool, namespace)
 }
 
-// explain says what to do about an object that is refused.
-func explain(o *unstructured.Unstructured, err error) error {
-	hint := ""
+// withRemedy adds to an error what to do about the rejected object.
+func withRemedy(o *unstructured.Unstructured, err error) error {
+	remedy := ""
 	switch {
 	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
-		hint = "; make the namespace: kubectl create namespace " + o.GetNamespace()
+		remedy = "; create the namespace: kubectl create namespace " + o.GetNamespace()
 	case apierrors.IsInvalid(err) && o.GetKind() == "StorageClass":
-		hint = "; a class cannot change: give the new one another name, and keep the old one while volumes use it"
+		remedy = "; a StorageClass is immutable: give the new class another name, and keep the old class while volumes use it"
 	case apierrors.IsInvalid(err) && o.GetKind() == "StatefulSet":
-		hint = "; a brick is never deleted to be made anew"
+		remedy = "; the StatefulSet of a brick is never replaced"
 	case apierrors.IsForbidden(err):
-		hint = "; the user of this kubeconfig may not do that"
+		remedy = "; use a kubeconfig whose user has this permission"
 	}
-	return fmt.Errorf("%s %s: %w%s", o.GetKind(), o.GetName(), err, hint)
+	return fmt.Errorf("%s %s: %w%s", o.GetKind(), o.GetName(), err, remedy)
 }

@@ -16,28 +16,27 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// AllowAnnotation, on a document, lists dangers that its author means, by the codes that
-// 'atoll plan' gives them, with commas between.
+// AllowAnnotation, on a document, lists the dangers that its author intends, as
+// comma-separated codes of 'atoll plan'.
 const AllowAnnotation = "atoll.storage/allow"
 
-// ErrDangerous says that a pool has become what puts its data at risk. Nothing of it was
+// ErrDangerous reports that a change of a pool puts its data at risk. Nothing of the pool was
 // applied.
 var ErrDangerous = errors.New("the change puts data at risk; nothing of it was applied")
 
-// notDrained is the code of bricks that go before they are empty.
+// notDrained is the code of the danger that bricks are removed before they are empty.
 const notDrained = "not-drained"
 
-// tended are dangers that are how bricks are replaced: the plan warns of them, and the
-// bricks themselves refuse what would lose data.
-var tended = []string{"brick-moved", "brick-renewed", "immutable"}
+// replacementDangers are part of replacing a brick: the plan warns of them, and the bricks
+// themselves refuse what would lose data.
+var replacementDangers = []string{"brick-moved", "brick-renewed", "immutable"}
 
-// guard compares a document with the one that was applied last, and refuses what a change
-// of it must not do.
-func (a *Applier) guard(ctx context.Context, p Pool, was *schema.Pool) error {
-	if was == nil || p.Document == nil {
+// guard compares a document with the one that was applied last, and refuses dangerous changes.
+func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
+	if last == nil || p.Document == nil {
 		return nil
 	}
-	diff, err := plan.Compare([]*schema.Pool{was}, []*schema.Pool{p.Document}, p.Options)
+	diff, err := plan.Compare([]*schema.Pool{last}, []*schema.Pool{p.Document}, p.Options)
 	if err != nil {
 		return err
 	}
@@ -45,39 +44,39 @@ func (a *Applier) guard(ctx context.Context, p Pool, was *schema.Pool) error {
 	for _, c := range diff.Pools {
 		dangers = append(dangers, c.Dangers...)
 	}
-	if len(p.Document.Spec.Bricks) < len(was.Spec.Bricks) {
-		full, err := a.drained(ctx, p)
+	if len(p.Document.Spec.Bricks) < len(last.Spec.Bricks) {
+		notEmpty, err := a.checkDrained(ctx, p)
 		if err != nil {
 			return err
 		}
-		dangers = append(dangers, full...)
+		dangers = append(dangers, notEmpty...)
 	}
 	allowed := strings.FieldsFunc(p.Document.Metadata.Annotations[AllowAnnotation], func(r rune) bool { return r == ',' || r == ' ' })
 	var errs []error
 	for _, d := range dangers {
-		if !slices.Contains(tended, d.Code) && !slices.Contains(allowed, d.Code) {
+		if !slices.Contains(replacementDangers, d.Code) && !slices.Contains(allowed, d.Code) {
 			errs = append(errs, fmt.Errorf("%s: %s; instead: %s", d.Code, d.Message, d.Instead))
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("%w; annotation %s names what is meant:\n%w", ErrDangerous, AllowAnnotation, errors.Join(errs...))
+		return fmt.Errorf("%w; to allow a change, add its code to annotation %s:\n%w", ErrDangerous, AllowAnnotation, errors.Join(errs...))
 	}
 	return nil
 }
 
-// drained tells what speaks against removing bricks: what moves files off them has to be
-// done.
-func (a *Applier) drained(ctx context.Context, p Pool) ([]plan.Danger, error) {
-	var mover appsv1.Deployment
-	err := a.client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: render.RebalanceName(p.Name)}, &mover)
+// checkDrained reports a danger unless the rebalance, which moves the files off removed bricks,
+// has finished.
+func (a *Applier) checkDrained(ctx context.Context, p Pool) ([]plan.Danger, error) {
+	var rebalance appsv1.Deployment
+	err := a.client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: render.RebalanceName(p.Name)}, &rebalance)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("looking whether bricks that are removed are empty: %w", err)
+		return nil, fmt.Errorf("check that removed bricks are empty: %w", err)
 	}
-	if err == nil && mover.Status.ReadyReplicas > 0 && mover.Status.ObservedGeneration == mover.Generation {
+	if err == nil && rebalance.Status.ReadyReplicas > 0 && rebalance.Status.ObservedGeneration == rebalance.Generation {
 		return nil, nil
 	}
 	return []plan.Danger{{
-		Code: notDrained, Message: fmt.Sprintf("bricks are removed, and Deployment %s is not ready: they may still have files", render.RebalanceName(p.Name)),
+		Code: notDrained, Message: fmt.Sprintf("bricks are removed before Deployment %s is ready: they may still have files", render.RebalanceName(p.Name)),
 		Instead: "wait until it is ready",
 	}}, nil
 }

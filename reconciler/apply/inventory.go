@@ -41,27 +41,27 @@ func (r Reference) object() *unstructured.Unstructured {
 	return u
 }
 
-// inventory is what was, or is about to be, applied for a pool. It is saved before
-// anything is applied, so that nothing is ever forgotten.
+// inventory lists the objects that were, or are about to be, applied for a pool. It is saved
+// before anything is applied, so that every applied object is listed.
 type inventory struct {
 	client          client.Client
 	namespace, pool string
 }
 
-// record is what an inventory has.
+// record is the content of an inventory.
 type record struct {
 	objects  []Reference
-	document *schema.Pool // nil in what was saved before there was one
-	source   string       // where it is from
+	document *schema.Pool // nil in inventories of versions that did not save it
+	source   string       // where the document came from
 }
 
-// Keys of an inventory's data.
+// Keys of the data of an inventory's ConfigMap.
 const (
 	inventoryKey = "objects.json"
 	documentKey  = "document.json"
 )
 
-// sourceAnnotation tells where the document of an inventory is from.
+// sourceAnnotation names where the document of an inventory came from.
 const sourceAnnotation = "atoll.storage/source"
 
 // InventoryName is the name of the ConfigMap that lists a pool's objects.
@@ -71,7 +71,7 @@ func (i inventory) key() client.ObjectKey {
 	return client.ObjectKey{Namespace: i.namespace, Name: InventoryName(i.pool)}
 }
 
-// load reads what was saved; an inventory that is not there has nothing.
+// load reads the saved record. A missing inventory is empty.
 func (i inventory) load(ctx context.Context) (record, error) {
 	var m corev1.ConfigMap
 	err := i.client.Get(ctx, i.key(), &m)
@@ -79,11 +79,11 @@ func (i inventory) load(ctx context.Context) (record, error) {
 		return record{}, nil
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("reading the inventory of pool %s: %w", i.pool, err)
+		return record{}, fmt.Errorf("read inventory of pool %s: %w", i.pool, err)
 	}
 	r, err := decode(m)
 	if err != nil {
-		return record{}, fmt.Errorf("reading the inventory of pool %s, ConfigMap %s: %w; nothing is applied before it is whole again, or deleted: then nothing is ever pruned that it had", i.pool, i.key(), err)
+		return record{}, fmt.Errorf("read inventory of pool %s, ConfigMap %s: %w; repair it, or delete it: objects that only it lists are then never pruned", i.pool, i.key(), err)
 	}
 	return r, nil
 }
@@ -99,7 +99,7 @@ func decode(m corev1.ConfigMap) (r record, err error) {
 	return r, err
 }
 
-// save writes a record, unless it is what is there.
+// save writes a record, unless it equals the saved one.
 func (i inventory) save(ctx context.Context, before, now record) error {
 	now.objects = slices.Clone(now.objects)
 	slices.SortFunc(now.objects, compare)
@@ -133,8 +133,8 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 	if err != nil {
 		return err
 	}
-	if err := send(ctx, i.client, u); err != nil {
-		return fmt.Errorf("saving the inventory of pool %s: %w", i.pool, err)
+	if err := serverSideApply(ctx, i.client, u); err != nil {
+		return fmt.Errorf("save inventory of pool %s: %w", i.pool, err)
 	}
 	return nil
 }

@@ -14,22 +14,23 @@ import (
 	"github.com/atoll-storage/atoll/render"
 )
 
-// findStale lists what the inventory has and the pool has no more, and what becomes of it.
+// findStale lists the objects of the inventory that are no longer rendered, each with the action
+// Deleted or Kept.
 func (a *Applier) findStale(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
 	var all []Change
 	for _, r := range before {
-		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return same(r, referenceTo(o)) }) {
+		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return sameObject(r, referenceTo(o)) }) {
 			continue
 		}
-		is := r.object()
-		err := a.client.Get(ctx, client.ObjectKeyFromObject(is), is)
+		existing := r.object()
+		err := a.client.Get(ctx, client.ObjectKeyFromObject(existing), existing)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return all, fmt.Errorf("looking at %s, which pool %s has no more: %w", r, p.Name, err)
+			return all, fmt.Errorf("get %s, which pool %s no longer renders: %w", r, p.Name, err)
 		}
-		reason, err := a.keeps(ctx, p, is)
+		reason, err := a.keepReason(ctx, p, existing)
 		if err != nil {
 			return all, err
 		}
@@ -42,8 +43,8 @@ func (a *Applier) findStale(ctx context.Context, p Pool, before []Reference, obj
 	return all, nil
 }
 
-// same tells whether two name one object; its version may have changed.
-func same(a, b Reference) bool {
+// sameObject reports whether two references name the same object. The API version may differ.
+func sameObject(a, b Reference) bool {
 	group := func(version string) string {
 		g, _, grouped := strings.Cut(version, "/")
 		if !grouped {
@@ -54,23 +55,23 @@ func same(a, b Reference) bool {
 	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && group(a.APIVersion) == group(b.APIVersion)
 }
 
-// keeps says why an object stays though its pool has it no more; "" when it may go.
-func (a *Applier) keeps(ctx context.Context, p Pool, o *unstructured.Unstructured) (string, error) {
+// keepReason returns why an object that is no longer rendered is kept, "" when it may be deleted.
+func (a *Applier) keepReason(ctx context.Context, p Pool, o *unstructured.Unstructured) (string, error) {
 	if o.GetLabels()[render.LabelPool] != p.Name {
-		return "it is labelled as somebody else's by now", nil
+		return "its label names another owner", nil
 	}
 	switch o.GetKind() {
 	case "StatefulSet":
-		if p.leaves { // the pool goes, and its bricks with it
+		if p.removing { // its bricks are removed with it
 			return "", nil
 		}
-		return "it serves a brick: delete it by hand when the brick has no files any more", nil
+		return "it serves a brick: delete it by hand once the brick is empty", nil
 	case "PersistentVolumeClaim":
-		return "it has a brick's data: delete it by hand", nil
+		return "it has the data of a brick: delete it by hand", nil
 	case "StorageClass":
 		var volumes corev1.PersistentVolumeList
 		if err := a.client.List(ctx, &volumes); err != nil {
-			return "", fmt.Errorf("looking whether volumes use StorageClass %s: %w", o.GetName(), err)
+			return "", fmt.Errorf("find volumes of StorageClass %s: %w", o.GetName(), err)
 		}
 		n := 0
 		for _, v := range volumes.Items {

@@ -1,5 +1,5 @@
-// Package health finds out how the bricks of a pool are: from its pods, and from the agents
-// beside the bricks.
+// Package health determines the state of a pool's bricks, from their pods and from the agents in
+// these pods.
 package health
 
 import (
@@ -23,21 +23,21 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// askLimit is how long all agents of a pool may take.
-const askLimit = 3 * time.Second
+// agentsTimeout bounds the query of all agents of a pool.
+const agentsTimeout = 3 * time.Second
 
-// Brick is one brick.
+// Brick is the state of one brick.
 type Brick struct {
 	v1alpha1.BrickStatus
-	Pod string // its name, "" when there is none
+	Pod string // the name of its pod, "" when it has none
 	UID types.UID
 	Set int
 	// ReadySince is when its pod became ready.
 	ReadySince time.Time
-	// HealedSince is since when nothing was to be healed from it, as its agent has seen it, in a pool
-	// with a tiebreaker; zero in others, and when that is not known.
+	// HealedSince is since when its agent has seen no pending heals, in a pool with a tiebreaker.
+	// It is zero in other pools, and when it is unknown.
 	HealedSince time.Time
-	// AgentReachable tells that its agent has answered; what follows is from that.
+	// AgentReachable reports that its agent has responded. The fields below come from the response.
 	AgentReachable bool
 	Fresh          bool
 	Enforced       bool
@@ -47,47 +47,47 @@ type Brick struct {
 	Promised       *agent.Promised
 }
 
-// Bricks looks at all bricks of a native pool, as they stand in its document.
+// Bricks returns the state of all bricks of a native pool, in the order of its document.
 func Bricks(ctx context.Context, c client.Reader, namespace string, pool *schema.Pool) ([]Brick, error) {
 	var all []Brick
 	for i, b := range pool.Spec.Bricks {
-		set := client.ObjectKey{Namespace: namespace, Name: render.BrickName(pool.Metadata.Name, strconv.Itoa(i))}
-		var is appsv1.StatefulSet
-		if err := client.IgnoreNotFound(c.Get(ctx, set, &is)); err != nil {
-			return nil, fmt.Errorf("looking at brick %d of pool %s: %w", i, pool.Metadata.Name, err)
+		key := client.ObjectKey{Namespace: namespace, Name: render.BrickName(pool.Metadata.Name, strconv.Itoa(i))}
+		var set appsv1.StatefulSet
+		if err := client.IgnoreNotFound(c.Get(ctx, key, &set)); err != nil {
+			return nil, fmt.Errorf("get StatefulSet of brick %d of pool %s: %w", i, pool.Metadata.Name, err)
 		}
-		update := ""
-		if is.Status.ObservedGeneration == is.Generation {
-			update = is.Status.UpdateRevision
+		updateRevision := ""
+		if set.Status.ObservedGeneration == set.Generation {
+			updateRevision = set.Status.UpdateRevision
 		}
 		pod := &corev1.Pod{}
-		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: set.Name + "-0"}, pod)
+		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: key.Name + "-0"}, pod)
 		switch {
 		case apierrors.IsNotFound(err), err == nil && (pod.DeletionTimestamp != nil || pod.Labels[render.LabelPool] != pool.Metadata.Name):
 			pod = nil
 		case err != nil:
-			return nil, fmt.Errorf("looking at the pod of brick %d of pool %s: %w", i, pool.Metadata.Name, err)
+			return nil, fmt.Errorf("get pod of brick %d of pool %s: %w", i, pool.Metadata.Name, err)
 		}
-		one := fromPod(pod, update)
-		one.Index, one.Node, one.Place, one.Set = i, b.Node, explain.Place(b), i/max(1, pool.Spec.SetSize())
-		all = append(all, one)
+		brick := fromPod(pod, updateRevision)
+		brick.Index, brick.Node, brick.Place, brick.Set = i, b.Node, explain.Place(b), i/max(1, pool.Spec.SetSize())
+		all = append(all, brick)
 	}
-	ask(ctx, all, pool)
+	queryAgents(ctx, all, pool)
 	return all, nil
 }
 
-// fromPod tells what the pod of a brick says of it.
-func fromPod(p *corev1.Pod, update string) Brick {
+// fromPod derives the state of a brick from its pod, nil when it has none.
+func fromPod(p *corev1.Pod, updateRevision string) Brick {
 	var b Brick
 	b.Phase = v1alpha1.PhasePending
 	if p == nil {
-		b.Message = "there is no pod"
+		b.Message = "its pod does not exist"
 		return b
 	}
 	b.Pod, b.UID, b.Address = p.Name, p.UID, p.Status.PodIP
-	b.Outdated = update != "" && p.Labels[appsv1.ControllerRevisionHashLabelKey] != update
+	b.Outdated = updateRevision != "" && p.Labels[appsv1.ControllerRevisionHashLabelKey] != updateRevision
 	if p.Spec.NodeName == "" || p.Status.PodIP == "" {
-		b.Message = waiting(p)
+		b.Message = waitReason(p)
 		return b
 	}
 	b.Phase = v1alpha1.PhaseStarting
@@ -98,22 +98,22 @@ func fromPod(p *corev1.Pod, update string) Brick {
 	}
 	for _, c := range p.Status.InitContainerStatuses {
 		if c.Name == "join" && c.State.Running != nil {
-			b.Phase, b.Message = v1alpha1.PhaseJoining, "it is new and waits for the others of its set, or for clients to learn of it"
+			b.Phase, b.Message = v1alpha1.PhaseJoining, "it is new and waits for the other bricks of its set, or for clients to load the new volfile"
 			return b
 		}
 	}
 	if p.Status.Phase == corev1.PodRunning {
 		b.Phase = v1alpha1.PhaseOffline
 	}
-	b.Message = waiting(p)
+	b.Message = waitReason(p)
 	return b
 }
 
-// waiting tells what keeps a pod from running.
-func waiting(p *corev1.Pod) string {
+// waitReason returns what keeps a pod from running, "" when nothing is known.
+func waitReason(p *corev1.Pod) string {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return "the pod has no node: " + c.Message
+			return "its pod is not scheduled: " + c.Message
 		}
 	}
 	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
@@ -124,47 +124,46 @@ func waiting(p *corev1.Pod) string {
 			return fmt.Sprintf("%s: %s %s", c.Name, w.Reason, w.Message)
 		}
 	}
-	// What the kubelet waits for stands in its events alone: a folder that is not there, a
-	// ConfigMap, a volume.
-	if p.Status.PodIP == "" && p.Status.StartTime != nil && time.Since(p.Status.StartTime.Time) > slow {
-		return fmt.Sprintf("node %s does not start its pod: 'kubectl describe pod -n %s %s' says why, such as a folder that is not there", p.Spec.NodeName, p.Namespace, p.Name)
+	// What the kubelet waits for, such as a directory, a ConfigMap or a volume, is only in its events.
+	if p.Status.PodIP == "" && p.Status.StartTime != nil && time.Since(p.Status.StartTime.Time) > slowStart {
+		return fmt.Sprintf("node %s has not started its pod: 'kubectl describe pod -n %s %s' shows why, such as a missing directory", p.Spec.NodeName, p.Namespace, p.Name)
 	}
 	return ""
 }
 
-// slow is after how long a pod that the kubelet does not start is told of.
-const slow = 30 * time.Second
+// slowStart is how long the kubelet may take to start a pod before the brick's message says so.
+const slowStart = 30 * time.Second
 
-// ask adds what the agents say.
-func ask(ctx context.Context, all []Brick, pool *schema.Pool) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+// queryAgents adds the status reported by the agents.
+func queryAgents(ctx context.Context, all []Brick, pool *schema.Pool) {
+	ctx, cancel := context.WithTimeout(ctx, agentsTimeout)
 	defer cancel()
 	var addresses []string
-	var asked []*Brick
+	var queried []*Brick
 	for i := range all {
 		if all[i].Address != "" {
 			addresses = append(addresses, net.JoinHostPort(all[i].Address, strconv.Itoa(render.AgentPort)))
-			asked = append(asked, &all[i])
+			queried = append(queried, &all[i])
 		}
 	}
 	var client agent.Client
 	for i, s := range client.Statuses(ctx, addresses...) {
-		b := asked[i]
+		b := queried[i]
 		if s.Err != nil || s.Pool != pool.Metadata.Name || s.Brick != strconv.Itoa(b.Index) {
 			if b.Message == "" {
-				b.Message = "its agent does not answer"
+				b.Message = "its agent does not respond"
 			}
 			continue
 		}
 		b.AgentReachable, b.Online, b.Fresh, b.Enforced, b.Empty = true, s.Online, s.Fresh, s.Enforced, s.Empty
 		b.Backlog, b.SplitBrain, b.Size, b.Free = int64(s.Backlog), int64(s.SplitBrain), s.Size, s.Free
 		b.Promised = s.Promised
-		if s.Calm != nil && pool.Spec.Tiebreaker != nil { // how long, as clocks need not agree
+		if s.Calm != nil && pool.Spec.Tiebreaker != nil { // a duration, because clocks may differ
 			b.HealedSince = time.Now().Add(-time.Duration(*s.Calm) * time.Second)
 		}
 		switch {
 		case !s.Online && b.Phase == v1alpha1.PhaseOffline:
-			b.Message = "its agent answers, the brick does not"
+			b.Message = "its agent responds, the brick does not"
 		case s.Online && pool.Spec.Bricks[b.Index].Decommissioned:
 			b.Phase, b.Message = v1alpha1.PhaseLeaving, ""
 		case s.Online && s.Fresh:

@@ -9,14 +9,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestPodThatTheKubeletHolds: a pod whose folder is not there never gets an address, and
-// nothing in its status says why. After a while the brick says where that stands.
-func TestPodThatTheKubeletHolds(t *testing.T) {
+// TestPodNotStartedByKubelet: a pod whose host path is missing never gets an address, and its
+// status has no reason. After a while the brick's message names the command that shows it.
+func TestPodNotStartedByKubelet(t *testing.T) {
 	for _, c := range []struct {
-		ago  time.Duration
-		says string
+		age  time.Duration
+		want string
 	}{{time.Second, ""}, {time.Minute, "kubectl describe pod -n pools atoll-fast-0-0"}} {
-		since := metav1.NewTime(time.Now().Add(-c.ago))
+		since := metav1.NewTime(time.Now().Add(-c.age))
 		b := fromPod(&corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: "atoll-fast-0-0", Namespace: "pools"},
 			Spec:       corev1.PodSpec{NodeName: "n1"},
@@ -24,8 +24,8 @@ func TestPodThatTheKubeletHolds(t *testing.T) {
 				{Name: "prepare", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}},
 			}},
 		}, "")
-		if !strings.Contains(b.Message, c.says) || (c.says == "") != (b.Message == "") {
-			t.Errorf("after %s: %q, want %q", c.ago, b.Message, c.says)
+		if !strings.Contains(b.Message, c.want) || (c.want == "") != (b.Message == "") {
+			t.Errorf("after %s: message %q, want %q", c.age, b.Message, c.want)
 		}
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/apply"
 )
 
-// appliedCache remembers how the objects of pools were when all of them were as they should be,
-// so that pools that nobody has touched cost no requests. What it remembers is never more
-// than that: it is compared with what the cluster has, every time.
+// appliedCache remembers the versions of a pool's objects after they were applied completely, so
+// that unchanged pools cost no requests. An entry is only ever compared with the versions in the
+// cluster; it never replaces reading them.
 type appliedCache struct {
 	mu    sync.Mutex
 	pools map[ctrl.Request]string
@@ -26,17 +26,18 @@ func (s *appliedCache) forget(pool ctrl.Request) {
 	delete(s.pools, pool)
 }
 
-// is tells whether a pool's objects are as they were when all was as it should be.
-func (s *appliedCache) is(pool ctrl.Request, now string) bool {
+// unchanged reports whether the objects of a pool have the versions that were last recorded.
+func (s *appliedCache) unchanged(pool ctrl.Request, versions string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return now != "" && s.pools[pool] == now
+	return versions != "" && s.pools[pool] == versions
 }
 
-// note remembers how objects are after a run: as they were before it, when it has found
-// nothing to write, or as they were when it had written them, when that was all of them. If
-// it wrote some, it is not known what else was written meanwhile: the next run looks.
-func (s *appliedCache) note(pool ctrl.Request, before, revision string, done apply.Result) {
+// record remembers the versions of the objects after a run: those from before it, when it wrote
+// nothing, or those that it wrote, when it wrote all objects. When it wrote only some, other
+// writers may have changed the rest since, so that nothing is recorded and the next run compares
+// again.
+func (s *appliedCache) record(pool ctrl.Request, before, revision string, done apply.Result) {
 	states, written := []string{revision}, 0
 	for _, c := range done.Changes {
 		switch {
@@ -46,33 +47,32 @@ func (s *appliedCache) note(pool ctrl.Request, before, revision string, done app
 			written = -len(done.Changes)
 		}
 	}
-	now := before
+	versions := before
 	switch written {
 	case 0:
 	case len(done.Changes):
-		now = strings.Join(states, "\n")
+		versions = strings.Join(states, "\n")
 	default:
-		now = ""
+		versions = ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pools == nil {
 		s.pools = map[ctrl.Request]string{}
 	}
-	s.pools[pool] = now
+	s.pools[pool] = versions
 }
 
-// fingerprint is another one whenever somebody has changed an object of the pool; "" when
-// one of them is not there.
-func fingerprint(ctx context.Context, c client.Reader, d *rendered) string {
+// versionsOf reads the versions of all objects of a pool; "" when one of them does not exist.
+func versionsOf(ctx context.Context, c client.Reader, d *renderedPool) string {
 	all := []string{d.revision}
 	for _, object := range d.objects {
-		is := &metav1.PartialObjectMetadata{}
-		is.SetGroupVersionKind(object.kind)
-		if err := c.Get(ctx, object.key, is); err != nil {
+		existing := &metav1.PartialObjectMetadata{}
+		existing.SetGroupVersionKind(object.kind)
+		if err := c.Get(ctx, object.key, existing); err != nil {
 			return ""
 		}
-		all = append(all, apply.State(is))
+		all = append(all, apply.State(existing))
 	}
 	return strings.Join(all, "\n")
 }

@@ -1,5 +1,5 @@
-// Package pools makes clusters have the pools that custom resources ask for. Every run
-// derives all from the document and the cluster: what was missed before is found now.
+// Package pools reconciles pools that are declared by custom resources. Every run derives all
+// state from the document and the cluster, so that a missed event is made up for by the next run.
 package pools
 
 import (
@@ -31,47 +31,46 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-// Times.
 const (
-	// runLimit is how long one run for one pool may take.
-	runLimit = 2 * time.Minute
-	// defaultInterval is how often a pool is looked at though nothing has been seen to change.
+	// reconcileTimeout bounds one run for one pool.
+	reconcileTimeout = 2 * time.Minute
+	// defaultInterval is how often a pool is reconciled without a change.
 	defaultInterval = 10 * time.Minute
 )
 
-// Attentive is how often bricks are looked at: their agents are asked, and tell nobody by
-// themselves. Bricks that are not all online and healed are looked at twice as often.
-const Attentive = 30 * time.Second
+// DefaultBricksInterval is how often the agents of a pool's bricks are polled. Pools with bricks
+// that are offline or being healed are polled twice as often.
+const DefaultBricksInterval = 30 * time.Second
 
-// Reconciler is that of one kind of custom resource.
+// Reconciler reconciles the pools of one kind of custom resource.
 type Reconciler struct {
 	client.Client
 	Applier *apply.Applier
-	Options render.Options       // of all pools; the namespace is each pool's own
-	Events  events.EventRecorder // nil makes no events
+	Options render.Options       // for all pools; the namespace is that of each pool
+	Events  events.EventRecorder // nil records no events
 	Metrics helper.Metrics
-	// New makes an empty resource of the kind.
+	// New returns an empty resource of the kind.
 	New func() v1alpha1.Object
-	// Attentive is how often bricks are looked at, and RollDeadline after how long a restart
-	// of bricks that has to wait is called stuck.
-	Attentive, RollDeadline time.Duration
+	// BricksInterval is how often agents are polled. RolloutDeadline is how long a restart of bricks
+	// may wait before it is reported as stuck.
+	BricksInterval, RolloutDeadline time.Duration
 
-	drawings renderCache
-	settled  appliedCache
+	rendered renderCache
+	applied  appliedCache
 }
 
-// owned are the conditions that only a Reconciler writes.
-var owned = []string{
+// ownedConditions are the conditions that no other controller writes.
+var ownedConditions = []string{
 	meta.ReadyCondition, meta.ReconcilingCondition, meta.StalledCondition,
 	v1alpha1.BricksOnlineCondition, v1alpha1.HealedCondition, v1alpha1.QuotaEnforcedCondition,
 }
 
-// fieldManager is who writes the status.
+// fieldManager is the field manager of the status.
 const fieldManager = "atoll-reconciler"
 
-// Reconcile makes the cluster have one pool.
+// Reconcile reconciles one pool with its resource.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	begin := time.Now()
 	o := r.New()
@@ -82,24 +81,24 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 	before := slices.Clone(o.GetConditions())
 	patcher := patch.NewSerialPatcher(o, r.Client)
 	defer func() {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), runLimit/4)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), reconcileTimeout/4)
 		defer cancel()
-		if e := patcher.Patch(last, o, patch.WithOwnedConditions{Conditions: owned}, patch.WithFieldOwner(fieldManager)); e != nil {
+		if e := patcher.Patch(last, o, patch.WithOwnedConditions{Conditions: ownedConditions}, patch.WithFieldOwner(fieldManager)); e != nil {
 			err = errors.Join(err, client.IgnoreNotFound(e))
 		}
-		r.tell(o, before)
+		r.recordTransitions(o, before)
 		r.Metrics.RecordReadiness(last, o)
 		r.Metrics.RecordReconciling(last, o)
 		r.Metrics.RecordStalled(last, o)
 		r.Metrics.RecordDuration(last, o, begin)
 	}()
-	if at, asked := o.GetAnnotations()[meta.ReconcileRequestAnnotation]; asked {
+	if at, requested := o.GetAnnotations()[meta.ReconcileRequestAnnotation]; requested {
 		if o.Base().Status.LastHandledReconcileAt != at {
-			r.settled.forget(req) // who asks wants to see it done
+			r.applied.forget(req) // a requested run applies everything
 		}
 		o.Base().Status.LastHandledReconcileAt = at
 	}
-	pool, err := r.drawings.read(ctx, req, o)
+	pool, err := r.rendered.parse(ctx, req, o)
 	if !o.GetDeletionTimestamp().IsZero() {
 		return r.remove(ctx, o, pool)
 	}
@@ -107,9 +106,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, ctx.Err()
 	}
 	if err != nil {
-		// Nothing but another document helps: that comes by itself.
+		// Retrying is useless. A changed document triggers the next run.
 		o.Base().Status.ObservedGeneration = o.GetGeneration()
-		stall(o, v1alpha1.ReasonInvalid, err)
+		markStalled(o, v1alpha1.ReasonInvalid, err)
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
 	r.Metrics.RecordSuspend(ctx, o, pool.Spec.Suspend)
@@ -117,13 +116,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, nil
 	}
 	finalize(o, pool)
-	return r.Follow(ctx, req, o, pool, "resource")
+	return r.ReconcileDocument(ctx, req, o, pool, "resource")
 }
 
-// forget forgets a pool that has gone, and what was measured of it.
+// forget drops the caches and metrics of a deleted pool.
 func (r *Reconciler) forget(ctx context.Context, req ctrl.Request) {
-	r.settled.forget(req)
-	r.drawings.forget(req)
+	r.applied.forget(req)
+	r.rendered.forget(req)
 	o := r.New()
 	o.SetNamespace(req.Namespace)
 	o.SetName(req.Name)
@@ -132,7 +131,8 @@ func (r *Reconciler) forget(ctx context.Context, req ctrl.Request) {
 	}
 }
 
-// finalize keeps a pool that is to take its objects with it until it may.
+// finalize sets the finalizer of a pool whose objects are deleted with it, so that the resource
+// stays until that is allowed and done.
 func finalize(o v1alpha1.Object, pool *schema.Pool) {
 	if pool.Spec.DeletionPolicy == "Delete" {
 		controllerutil.AddFinalizer(o.(client.Object), v1alpha1.Finalizer)
@@ -141,22 +141,22 @@ func finalize(o v1alpha1.Object, pool *schema.Pool) {
 	}
 }
 
-// stall says that only another document helps.
-func stall(o v1alpha1.Object, reason string, err error) {
+// markStalled reports an error that only a change of the document resolves.
+func markStalled(o v1alpha1.Object, reason string, err error) {
 	conditions.MarkStalled(o, reason, "%s", err)
 	conditions.MarkFalse(o, meta.ReadyCondition, reason, "%s", err)
 	conditions.Delete(o, meta.ReconcilingCondition)
 }
 
-// read has package schema read a resource, as it reads documents of files.
-func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
+// parse loads a resource as package loader loads a document from a file.
+func parse(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 	version, kind := v1alpha1.GroupVersion, "StoragePool"
-	if _, is := o.(*v1alpha1.KadaluStorage); is {
+	if _, ok := o.(*v1alpha1.KadaluStorage); ok {
 		version, kind = v1alpha1.KadaluGroupVersion, "KadaluStorage"
 	}
 	text, err := json.Marshal(map[string]any{
 		"apiVersion": version.String(), "kind": kind, "spec": o.Base().Spec,
-		"metadata": schema.Metadata{Name: o.GetName(), Namespace: o.GetNamespace(), Labels: o.GetLabels(), Annotations: described(o.GetAnnotations())},
+		"metadata": schema.Metadata{Name: o.GetName(), Namespace: o.GetNamespace(), Labels: o.GetLabels(), Annotations: documentAnnotations(o.GetAnnotations())},
 	})
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 		}
 	}
 	if len(found.Documents) != 1 && len(errs) == 0 {
-		errs = append(errs, errors.New("this is not the document of a pool"))
+		errs = append(errs, errors.New("the resource is not a pool document"))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -180,8 +180,8 @@ func read(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 	return found.Documents[0].Pool, nil
 }
 
-// described leaves out what tools have noted of whole documents.
-func described(annotations map[string]string) map[string]string {
+// documentAnnotations leaves out the annotations that tools add to a document.
+func documentAnnotations(annotations map[string]string) map[string]string {
 	all := map[string]string{}
 	for name, value := range annotations {
 		if name != corev1.LastAppliedConfigAnnotation && name != meta.ReconcileRequestAnnotation {
@@ -191,9 +191,9 @@ func described(annotations map[string]string) map[string]string {
 	return all
 }
 
-// Follow applies a valid document, and tells in the status of o how its pool is. source
-// names where the document is from.
-func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool, source string) (ctrl.Result, error) {
+// ReconcileDocument applies a valid document and reports the state of its pool in the status of o.
+// source names where the document came from.
+func (r *Reconciler) ReconcileDocument(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool, source string) (ctrl.Result, error) {
 	status := &o.Base().Status
 	options := r.Options
 	options.Namespace = o.GetNamespace()
@@ -205,28 +205,29 @@ func (r *Reconciler) Follow(ctx context.Context, req ctrl.Request, o v1alpha1.Ob
 		}
 		return p, err
 	}
-	drawn, err := r.drawings.draw(req, document, render)
+	rendered, err := r.rendered.get(req, document, render)
 	if err != nil {
-		stall(o, v1alpha1.ReasonInvalid, err)
+		markStalled(o, v1alpha1.ReasonInvalid, err)
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
-	if now := fingerprint(ctx, r.Client, drawn); !r.settled.is(req, now) {
+	if versions := versionsOf(ctx, r.Client, rendered); !r.applied.unchanged(req, versions) {
 		if _, err := render(); err != nil {
 			return ctrl.Result{}, err
 		}
 		done, err := r.apply(ctx, o, p)
 		if err != nil {
-			r.settled.forget(req)
+			r.applied.forget(req)
 			return ctrl.Result{}, err
 		}
-		r.settled.note(req, now, drawn.revision, done)
+		r.applied.record(req, versions, rendered.revision, done)
 	}
 	conditions.Delete(o, meta.StalledCondition)
-	status.ObservedGeneration, status.LastAppliedRevision, status.Inventory = o.GetGeneration(), drawn.revision, apply.InventoryName(o.GetName())
-	return r.look(ctx, o, document)
+	status.ObservedGeneration, status.LastAppliedRevision = o.GetGeneration(), rendered.revision
+	status.Inventory = apply.InventoryName(o.GetName())
+	return r.observe(ctx, o, document)
 }
 
-// apply applies, and says in conditions why it did not come to that.
+// apply applies a pool, and reports a failure in its conditions.
 func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool) (apply.Result, error) {
 	done, err := r.Applier.Apply(ctx, p)
 	text := summary(done)
@@ -237,17 +238,17 @@ func (r *Reconciler) apply(ctx context.Context, o v1alpha1.Object, p apply.Pool)
 	case err == nil:
 		return done, nil
 	case errors.Is(err, apply.ErrDangerous):
-		stall(o, v1alpha1.ReasonRefused, err)
+		markStalled(o, v1alpha1.ReasonRefused, err)
 		o.Base().Status.ObservedGeneration = o.GetGeneration()
 		return done, reconcile.TerminalError(err)
 	}
 	conditions.Delete(o, meta.StalledCondition)
 	conditions.MarkReconciling(o, meta.ProgressingWithRetryReason, "%s", err)
 	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonApplyFailed, "%s", err)
-	return done, err // tried again, later and later
+	return done, err // retried with backoff
 }
 
-// summary says what was written; nothing for nothing.
+// summary lists the changes that were written, "" for none.
 func summary(done apply.Result) string {
 	var all []string
 	for _, c := range done.Changes {
@@ -258,15 +259,15 @@ func summary(done apply.Result) string {
 	return strings.Join(all, "\n")
 }
 
-// tell makes an event of every condition that has changed.
-func (r *Reconciler) tell(o v1alpha1.Object, before []metav1.Condition) {
+// recordTransitions records an event for every condition that has changed.
+func (r *Reconciler) recordTransitions(o v1alpha1.Object, before []metav1.Condition) {
 	for _, c := range o.GetConditions() {
 		i := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
 		if c.Type == meta.ReconcilingCondition || c.Status == metav1.ConditionUnknown || i >= 0 && before[i].Status == c.Status && before[i].Reason == c.Reason {
 			continue
 		}
 		if ready := conditions.Get(o, meta.ReadyCondition); c.Type != meta.ReadyCondition && ready != nil && ready.Message == c.Message {
-			continue // it has been said
+			continue // the event of Ready has this message
 		}
 		kind := corev1.EventTypeNormal
 		if (c.Status == metav1.ConditionFalse) != (c.Type == meta.StalledCondition) && c.Reason != v1alpha1.ReasonAdvisory {
@@ -276,24 +277,24 @@ func (r *Reconciler) tell(o v1alpha1.Object, before []metav1.Condition) {
 	}
 }
 
-// event makes one, where pools are resources that can have events.
+// event records an event. Pools without a resource have none.
 func (r *Reconciler) event(o v1alpha1.Object, kind, reason, message string) {
 	if r.Events != nil {
 		r.Events.Eventf(o, nil, kind, reason, "", "%s", message)
 	}
 }
 
-// again says when a pool that needs nothing now is looked at next.
-func (r *Reconciler) again(document *schema.Pool, calm bool) ctrl.Result {
+// requeue returns when a reconciled pool is reconciled next.
+func (r *Reconciler) requeue(document *schema.Pool, healthy bool) ctrl.Result {
 	interval, err := time.ParseDuration(document.Spec.Interval)
 	if err != nil || interval <= 0 {
 		interval = defaultInterval
 	}
 	switch {
-	case !calm:
-		interval = min(interval, r.Attentive/2)
+	case !healthy:
+		interval = min(interval, r.BricksInterval/2)
 	case document.Spec.Type != schema.External:
-		interval = min(interval, r.Attentive)
+		interval = min(interval, r.BricksInterval)
 	}
 	return jitter.JitteredRequeueInterval(ctrl.Result{RequeueAfter: interval})
 }

@@ -19,18 +19,18 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// withoutAsking, in apply.AllowAnnotation, lets a pool go whose bricks cannot be asked
-// whether they have files.
-const withoutAsking = "bricks-unknown"
+// allowBricksUnknown, in apply.AllowAnnotation, allows deleting a pool whose agents cannot be
+// asked whether the bricks are empty.
+const allowBricksUnknown = "bricks-unknown"
 
-// remove takes away a pool whose resource is being deleted, when nothing is on it any more.
-// A pool that does not say deletionPolicy: Delete stays as it is, without its resource.
+// remove deletes the objects of a pool whose resource is being deleted, once the pool is empty.
+// The objects of a pool without deletionPolicy: Delete stay when the resource is deleted.
 func (r *Reconciler) remove(ctx context.Context, o v1alpha1.Object, pool *schema.Pool) (ctrl.Result, error) {
 	if !controllerutil.ContainsFinalizer(o.(client.Object), v1alpha1.Finalizer) {
 		return ctrl.Result{}, nil
 	}
-	if pool == nil { // the document is invalid by now: what was applied counts
-		applied, err := r.Applier.Applied(ctx, o.GetNamespace(), "")
+	if pool == nil { // the document is invalid; use the one that was applied last
+		applied, err := r.Applier.AppliedDocuments(ctx, o.GetNamespace(), "")
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -44,31 +44,31 @@ func (r *Reconciler) remove(ctx context.Context, o v1alpha1.Object, pool *schema
 			return ctrl.Result{}, err
 		}
 		if reason != "" {
-			message := "the pool is to be deleted and keeps running: " + reason
+			message := "the pool is being deleted and keeps running until it is empty: " + reason
 			conditions.MarkReconciling(o, v1alpha1.ReasonDeleting, "%s", message)
 			conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonVolumesInUse, "%s", message)
-			return ctrl.Result{RequeueAfter: r.Attentive / 2}, nil
+			return ctrl.Result{RequeueAfter: r.BricksInterval / 2}, nil
 		}
 	}
 	done, err := r.Applier.Remove(ctx, o.GetNamespace(), o.GetName())
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "the pool has no volumes and goes:\n"+summary(done))
+	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "the pool is empty and was deleted:\n"+summary(done))
 	controllerutil.RemoveFinalizer(o.(client.Object), v1alpha1.Finalizer)
 	return ctrl.Result{}, nil
 }
 
-// InUse says why a pool cannot go; "" when it can.
+// InUse returns why a pool cannot be deleted, "" when it can.
 func InUse(ctx context.Context, c client.Reader, namespace string, pool *schema.Pool) (string, error) {
-	n, err := apply.Volumes(ctx, c, pool.Metadata.Name)
+	n, err := apply.CountVolumes(ctx, c, pool.Metadata.Name)
 	if err != nil {
 		return "", err
 	}
 	if n > 0 {
-		return fmt.Sprintf("%d persistent volumes are on it; it goes when the last of them has gone", n), nil
+		return fmt.Sprintf("%d persistent volumes use it; it is deleted after the last of them", n), nil
 	}
-	if pool.Spec.Type == schema.External || strings.Contains(pool.Metadata.Annotations[apply.AllowAnnotation], withoutAsking) {
+	if pool.Spec.Type == schema.External || strings.Contains(pool.Metadata.Annotations[apply.AllowAnnotation], allowBricksUnknown) {
 		return "", nil
 	}
 	bricks, err := health.Bricks(ctx, c, namespace, pool)
@@ -78,9 +78,11 @@ func InUse(ctx context.Context, c client.Reader, namespace string, pool *schema.
 	for _, b := range bricks {
 		switch {
 		case b.AgentReachable && !b.Empty:
-			return fmt.Sprintf("brick %d (%s) has files that belong to no persistent volume; remove them through a mount, or set deletionPolicy: Orphan", b.Index, b.Place), nil
+			return fmt.Sprintf("brick %d (%s) has files that belong to no persistent volume; remove them through a mount, or set deletionPolicy: Orphan",
+				b.Index, b.Place), nil
 		case !b.AgentReachable:
-			return fmt.Sprintf("brick %d (%s) cannot be asked whether it has files (annotation %s: %s goes on without): %s", b.Index, b.Place, apply.AllowAnnotation, withoutAsking, b.Message), nil
+			return fmt.Sprintf("brick %d (%s) may have files, its agent is unreachable: %s; to delete the pool anyway, set annotation %s: %s",
+				b.Index, b.Place, b.Message, apply.AllowAnnotation, allowBricksUnknown), nil
 		}
 	}
 	return "", nil

@@ -15,92 +15,93 @@ import (
 	pool "github.com/atoll-storage/atoll/schema"
 )
 
-// rendered is what follows from a document alone, and is worth remembering: pools are looked
-// at far more often than they change.
-type rendered struct {
-	of       string // the document, in JSON
+// renderedPool is what rendering a document results in. It is cached because pools are reconciled
+// far more often than they change.
+type renderedPool struct {
+	document string // the document, in JSON
 	revision string
-	objects  []object
+	objects  []objectRef
 }
 
-// object names one that a pool is rendered to.
-type object struct {
+// objectRef names an object that a pool is rendered to.
+type objectRef struct {
 	kind schema.GroupVersionKind
 	key  client.ObjectKey
 }
 
-// reading is what package schema has made of a resource.
-type reading struct {
-	of       string // the resource, less its status
+// parsedDocument is the result of parsing a resource.
+type parsedDocument struct {
+	version  string // of the resource, without its status
 	document *pool.Pool
 	err      error
 }
 
-// renderCache are remembered by pool.
+// renderCache keeps parsed documents and rendered pools.
 type renderCache struct {
 	mu       sync.Mutex
-	readings map[ctrl.Request]reading
-	drawings map[ctrl.Request]*rendered
+	parsed   map[ctrl.Request]parsedDocument
+	rendered map[ctrl.Request]*renderedPool
 }
 
-// read is package schema's reading of a resource, done once for each version of it.
-func (d *renderCache) read(ctx context.Context, req ctrl.Request, o v1alpha1.Object) (*pool.Pool, error) {
-	of := fmt.Sprint(o.GetUID(), o.GetGeneration(), o.GetLabels(), described(o.GetAnnotations()))
+// parse parses a resource, once for each version of it.
+func (d *renderCache) parse(ctx context.Context, req ctrl.Request, o v1alpha1.Object) (*pool.Pool, error) {
+	version := fmt.Sprint(o.GetUID(), o.GetGeneration(), o.GetLabels(), documentAnnotations(o.GetAnnotations()))
 	d.mu.Lock()
-	known := d.readings[req]
+	cached := d.parsed[req]
 	d.mu.Unlock()
-	if known.of == of {
-		return known.document, known.err
+	if cached.version == version {
+		return cached.document, cached.err
 	}
-	document, err := read(ctx, o)
+	document, err := parse(ctx, o)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.readings == nil {
-		d.readings = map[ctrl.Request]reading{}
+	if d.parsed == nil {
+		d.parsed = map[ctrl.Request]parsedDocument{}
 	}
-	d.readings[req] = reading{of, document, err}
+	d.parsed[req] = parsedDocument{version, document, err}
 	return document, err
 }
 
-// draw gives the drawing of a document; render renders it, when that is not known.
-func (d *renderCache) draw(req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error)) (*rendered, error) {
+// get returns a document's rendered pool, and calls render when it is not cached.
+func (d *renderCache) get(req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error)) (*renderedPool, error) {
 	text, err := json.Marshal(document)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
-	known := d.drawings[req]
+	cached := d.rendered[req]
 	d.mu.Unlock()
-	if known != nil && known.of == string(text) {
-		return known, nil
+	if cached != nil && cached.document == string(text) {
+		return cached, nil
 	}
 	p, err := render()
 	if err != nil {
 		return nil, err
 	}
-	now := &rendered{of: string(text)}
-	if now.revision, err = p.Revision(); err != nil {
+	rendered := &renderedPool{document: string(text)}
+	if rendered.revision, err = p.Revision(); err != nil {
 		return nil, err
 	}
 	for _, o := range p.Objects {
-		now.objects = append(now.objects, object{o.GetObjectKind().GroupVersionKind(), client.ObjectKeyFromObject(o)})
+		ref := objectRef{o.GetObjectKind().GroupVersionKind(), client.ObjectKeyFromObject(o)}
+		rendered.objects = append(rendered.objects, ref)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drawings == nil {
-		d.drawings = map[ctrl.Request]*rendered{}
+	if d.rendered == nil {
+		d.rendered = map[ctrl.Request]*renderedPool{}
 	}
-	d.drawings[req] = now
-	return now, nil
+	d.rendered[req] = rendered
+	return rendered, nil
 }
 
-// forget forgets a pool that has gone.
+// forget drops a deleted pool.
 func (d *renderCache) forget(req ctrl.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.readings, req)
-	delete(d.drawings, req)
+	delete(d.parsed, req)
+	delete(d.rendered, req)
 }

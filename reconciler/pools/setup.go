@@ -27,8 +27,8 @@ import (
 	"github.com/atoll-storage/atoll/render"
 )
 
-// Owned are the kinds that a pool is rendered to.
-var Owned = []schema.GroupVersionKind{
+// OwnedKinds are the kinds of the objects that a pool is rendered to.
+var OwnedKinds = []schema.GroupVersionKind{
 	{Version: "v1", Kind: "ConfigMap"},
 	{Version: "v1", Kind: "Service"},
 	{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
@@ -37,65 +37,69 @@ var Owned = []schema.GroupVersionKind{
 	{Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass"},
 }
 
-// CacheOptions have only what is a pool's in memory.
+// CacheOptions limit the cache to objects of pools.
 func CacheOptions() (cache.Options, error) {
-	of, err := labels.NewRequirement(render.LabelPool, selection.Exists, nil)
+	labelled, err := labels.NewRequirement(render.LabelPool, selection.Exists, nil)
 	if err != nil {
 		return cache.Options{}, err
 	}
-	shared := true // nobody changes what is read
-	ours := cache.ByObject{Label: labels.NewSelector().Add(*of), UnsafeDisableDeepCopy: &shared}
-	lean := ours
-	lean.Transform = func(o any) (any, error) {
-		if set, is := o.(*appsv1.StatefulSet); is {
+	noCopy := true // cached objects are never modified
+	ofPools := cache.ByObject{Label: labels.NewSelector().Add(*labelled), UnsafeDisableDeepCopy: &noCopy}
+	statusOnly := ofPools
+	statusOnly.Transform = func(o any) (any, error) {
+		if set, ok := o.(*appsv1.StatefulSet); ok {
 			set.ManagedFields, set.Spec.Template = nil, corev1.PodTemplateSpec{} // only its status is read
 		}
 		return o, nil
 	}
-	by := map[client.Object]cache.ByObject{&corev1.Pod{}: ours, &appsv1.StatefulSet{}: lean, &corev1.PersistentVolume{}: {UnsafeDisableDeepCopy: &shared}}
-	for _, kind := range Owned {
-		by[metadata(kind)] = ours
+	byObject := map[client.Object]cache.ByObject{
+		&corev1.Pod{}:              ofPools,
+		&appsv1.StatefulSet{}:      statusOnly,
+		&corev1.PersistentVolume{}: {UnsafeDisableDeepCopy: &noCopy},
 	}
-	return cache.Options{ByObject: by, DefaultTransform: cache.TransformStripManagedFields()}, nil
+	for _, kind := range OwnedKinds {
+		byObject[partialMetadata(kind)] = ofPools
+	}
+	return cache.Options{ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()}, nil
 }
 
-func metadata(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
+func partialMetadata(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{}
 	m.SetGroupVersionKind(kind)
 	return m
 }
 
-// Index has a manager's cache know volumes by their pools.
-func Index(ctx context.Context, m ctrl.Manager) error {
+// IndexVolumes adds the index apply.PoolField to a manager's cache.
+func IndexVolumes(ctx context.Context, m ctrl.Manager) error {
 	return m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, apply.PoolField, func(o client.Object) []string {
-		if v, is := o.(*corev1.PersistentVolume); is && apply.PoolOf(v) != "" {
+		if v, ok := o.(*corev1.PersistentVolume); ok && apply.PoolOf(v) != "" {
 			return []string{apply.PoolOf(v)}
 		}
 		return nil
 	})
 }
 
-// SetUp has a manager run the reconciler, whenever a pool, one of its objects, its pods or
+// SetupWithManager registers the reconciler. It runs when a pool, one of its objects, its pods or
 // its volumes change.
-func (r *Reconciler) SetUp(m ctrl.Manager, workers int, limiter workqueue.TypedRateLimiter[reconcile.Request]) error {
-	of, _, err := m.GetScheme().ObjectKinds(r.New())
+func (r *Reconciler) SetupWithManager(m ctrl.Manager, workers int, limiter workqueue.TypedRateLimiter[reconcile.Request]) error {
+	kinds, _, err := m.GetScheme().ObjectKinds(r.New())
 	if err != nil {
 		return err
 	}
 	changed := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicates.ReconcileRequestedPredicate{})
-	b := ctrl.NewControllerManagedBy(m).Named(fmt.Sprintf("%s.%s", of[0].Kind, of[0].Group)).
+	b := ctrl.NewControllerManagedBy(m).Named(fmt.Sprintf("%s.%s", kinds[0].Kind, kinds[0].Group)).
 		For(r.New().(client.Object), builder.WithPredicates(changed)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: limiter})
-	for _, kind := range Owned {
-		b = b.WatchesMetadata(metadata(kind), handler.EnqueueRequestsFromMapFunc(owner))
+	for _, kind := range OwnedKinds {
+		b = b.WatchesMetadata(partialMetadata(kind), handler.EnqueueRequestsFromMapFunc(poolOfObject))
 	}
-	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(owner))
-	b = b.Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(r.ofVolume), builder.WithPredicates(predicate.Funcs{}))
+	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(poolOfObject))
+	b = b.Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(r.poolsOfVolume), builder.WithPredicates(predicate.Funcs{}))
 	return b.Complete(r)
 }
 
-// owner is the pool of an object, by its labels.
-func owner(_ context.Context, o client.Object) []reconcile.Request {
+// poolOfObject returns the pool of an object, by its labels.
+func poolOfObject(_ context.Context, o client.Object) []reconcile.Request {
 	pool, namespace := o.GetLabels()[render.LabelPool], o.GetNamespace()
 	if namespace == "" {
 		namespace = o.GetLabels()[render.LabelNamespace]
@@ -106,10 +110,10 @@ func owner(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: pool}}}
 }
 
-// ofVolume finds the pools that have the name that a volume names.
-func (r *Reconciler) ofVolume(ctx context.Context, o client.Object) []reconcile.Request {
-	v, is := o.(*corev1.PersistentVolume)
-	if !is || apply.PoolOf(v) == "" {
+// poolsOfVolume returns the pools with the name in a volume's handle, of all namespaces.
+func (r *Reconciler) poolsOfVolume(ctx context.Context, o client.Object) []reconcile.Request {
+	v, ok := o.(*corev1.PersistentVolume)
+	if !ok || apply.PoolOf(v) == "" {
 		return nil
 	}
 	var all []reconcile.Request
@@ -120,7 +124,7 @@ func (r *Reconciler) ofVolume(ctx context.Context, o client.Object) []reconcile.
 	}
 	if _, kadalu := r.New().(*v1alpha1.KadaluStorage); kadalu {
 		var list v1alpha1.KadaluStorageList
-		_ = r.List(ctx, &list) // a pool that is not found now has its turn later
+		_ = r.List(ctx, &list) // a pool that is missed is reconciled at its next interval
 		for i := range list.Items {
 			add(&list.Items[i].Pool)
 		}

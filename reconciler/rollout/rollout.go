@@ -1,5 +1,5 @@
-// Package rollout decides which brick of a pool may be restarted next: one at a time, and none
-// while another one lacks something.
+// Package rollout decides which brick of a pool may be restarted next: one at a time, and only
+// while all other bricks are healed.
 package rollout
 
 import (
@@ -10,52 +10,53 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Settle is how long a brick has been back before the next one of its set is restarted, where
-// nodes have block volumes: they look every second at where they have their locks.
-const Settle = 15 * time.Second
+// SettleTime is how long a brick must have been ready before the next one of its set is restarted,
+// in pools with block volumes: nodes check every second where they hold their locks.
+const SettleTime = 15 * time.Second
 
-// SettleTied is that where a pool has a tiebreaker, and for how long nothing has been to be
-// healed there. The thin arbiter holds against a brick that it was away until the self-heal
-// daemon has gone through an index and found nothing, which it does every heal-timeout (10
-// seconds in package volfile), and anew where it fails. When the other brick goes before that,
-// the set stops (EIO), for folders as well.
-const SettleTied = 30 * time.Second
+// SettleTimeTiebreaker is the settle time in a pool with a tiebreaker, and also how long no heals
+// may have been pending. The thin arbiter marks a brick that was offline as bad until the self-heal
+// daemon has crawled an index without finding an entry, which it does every heal-timeout (10
+// seconds in package volfile) and repeats after a failure. If the other brick goes down before
+// that, the set fails with EIO, also for subdirectory volumes.
+const SettleTimeTiebreaker = 30 * time.Second
 
-// SettledBefore is the moment for Next, of a pool and of now.
+// SettledBefore returns the time that Next expects, for a pool at the time now.
 func SettledBefore(spec *schema.Spec, now time.Time) time.Time {
 	switch {
 	case spec.Tiebreaker != nil:
-		return now.Add(-SettleTied)
+		return now.Add(-SettleTimeTiebreaker)
 	case spec.Serves(schema.Block):
-		return now.Add(-Settle)
+		return now.Add(-SettleTime)
 	}
 	return now
 }
 
-// Decision is what is to be done. Neither a brick nor a reason to wait: nothing.
+// Decision is the result of Next. Without a brick and a wait reason, there is nothing to do.
 type Decision struct {
-	// Brick is to be restarted, if it is not nil.
+	// Brick is the brick to restart, or nil.
 	Brick *health.Brick
-	// Waits says why none is, though some run what was rendered before.
-	Waits string
-	// Left counts those.
-	Left int
+	// WaitReason is why no brick is restarted although some are outdated.
+	WaitReason string
+	// Outdated counts the bricks that run an older revision.
+	Outdated int
 }
 
-// Next looks at the bricks of a pool. A brick that does not serve anyway is restarted first;
-// another one only when all serve and nothing is to be healed. With force, healing is not
-// waited for; that the other bricks of its set serve still is. And so is that those that are
-// back have been so since before settled: nodes need a moment to lock their block volumes there,
-// and lose them when they are locked on too few bricks. In a
-// pool with a tiebreaker, nothing has been to be healed in their set since then, either.
+// Next chooses the next brick of a pool to restart. An offline brick is restarted first; an online
+// one only when all bricks are online and no heals are pending. force skips waiting for healing,
+// but still requires that the other bricks of the set are online.
+//
+// Bricks of the set that were restarted must have been ready since before settled: nodes need a
+// moment to lock their block volumes there, and lose volumes that are locked on too few bricks. In
+// a pool with a tiebreaker, no heals may have been pending in the set since then either.
 func Next(bricks []health.Brick, force bool, settled time.Time) Decision {
 	var d Decision
 	for i := range bricks {
 		if bricks[i].Outdated {
-			d.Left++
+			d.Outdated++
 		}
 	}
-	if d.Left == 0 {
+	if d.Outdated == 0 {
 		return d
 	}
 	for i := range bricks {
@@ -69,7 +70,7 @@ func Next(bricks []health.Brick, force bool, settled time.Time) Decision {
 		if !b.Outdated {
 			continue
 		}
-		if d.Waits = obstacle(bricks, b, force, settled); d.Waits == "" {
+		if d.WaitReason = waitReason(bricks, b, force, settled); d.WaitReason == "" {
 			d.Brick = b
 			return d
 		}
@@ -77,22 +78,23 @@ func Next(bricks []health.Brick, force bool, settled time.Time) Decision {
 	return d
 }
 
-// obstacle tells what speaks against restarting a brick now.
-func obstacle(bricks []health.Brick, one *health.Brick, force bool, settled time.Time) string {
+// waitReason returns why a brick cannot be restarted now, "" when it can.
+func waitReason(bricks []health.Brick, candidate *health.Brick, force bool, settled time.Time) string {
 	for i := range bricks {
 		b := &bricks[i]
+		sameSet := b.Set == candidate.Set
 		switch {
-		case !b.Online && (!force || b.Set == one.Set):
+		case !b.Online && (!force || sameSet):
 			return fmt.Sprintf("brick %d (%s) is not online", b.Index, b.Place)
-		case b.ReadySince.After(settled) && b.Set == one.Set:
-			return fmt.Sprintf("brick %d (%s) is back just now, and nodes lock their block volumes there", b.Index, b.Place)
+		case b.ReadySince.After(settled) && sameSet:
+			return fmt.Sprintf("brick %d (%s) was restarted just now, and nodes still lock their block volumes there", b.Index, b.Place)
 		case force:
 		case !b.AgentReachable:
-			return fmt.Sprintf("the agent of brick %d (%s) does not answer", b.Index, b.Place)
+			return fmt.Sprintf("the agent of brick %d (%s) does not respond", b.Index, b.Place)
 		case b.Fresh || b.Backlog > 0:
-			return fmt.Sprintf("%d entries are to be healed from brick %d (%s)", b.Backlog, b.Index, b.Place)
-		case b.HealedSince.After(settled) && b.Set == one.Set:
-			return fmt.Sprintf("all has been healed from brick %d (%s) for a moment only, and the tiebreaker may not know yet", b.Index, b.Place)
+			return fmt.Sprintf("%d heals are pending on brick %d (%s)", b.Backlog, b.Index, b.Place)
+		case b.HealedSince.After(settled) && sameSet:
+			return fmt.Sprintf("healing from brick %d (%s) ended just now, and the tiebreaker may not have recorded it yet", b.Index, b.Place)
 		}
 	}
 	return ""

@@ -1,5 +1,5 @@
-// Package source makes a cluster have the pools of a folder, such as one that git-sync
-// keeps, without custom resources.
+// Package source reconciles the pools of a directory, such as one that git-sync maintains,
+// without custom resources. This is folder mode.
 package source
 
 import (
@@ -29,30 +29,29 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-// FolderSource is on the inventories of pools that came from a folder: only these are removed when
-// their document goes.
+// FolderSource is the source in the inventories of pools from a directory. Only these pools are
+// removed when their document is deleted.
 const FolderSource = "folder"
 
-// Folder follows the documents of a folder.
+// Folder reconciles the documents of a directory.
 type Folder struct {
 	Dir      string
 	Pools    *pools.Reconciler
-	Writer   client.Client // of the status of pools
+	Writer   client.Client // writes the status of pools
 	Interval time.Duration
 	Workers  int
 	Log      logr.Logger
 
-	mu   sync.Mutex
-	said map[string]string // what was last said of a pool, so that it is said once
+	mu         sync.Mutex
+	lastLogged map[string]string // the last message by topic, to log each message once
 }
 
-// Start follows the folder until the context ends. What is wrong with it is told of, and
-// tried again.
+// Start reconciles the directory until the context ends. It logs errors and retries.
 func (f *Folder) Start(ctx context.Context) error {
 	changed := f.watch(ctx)
 	for {
-		if err := f.Once(ctx); err != nil && ctx.Err() == nil {
-			f.say("", err.Error())
+		if err := f.Sync(ctx); err != nil && ctx.Err() == nil {
+			f.logChange("", err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -63,19 +62,19 @@ func (f *Folder) Start(ctx context.Context) error {
 	}
 }
 
-// Once makes the cluster have the folder's pools. A document that is wrong keeps no other
-// pool from being applied, and all from being removed: it may be one of those that seem to
-// be missing.
-func (f *Folder) Once(ctx context.Context) error {
+// Sync reconciles the pools of the directory once. An invalid document does not keep other pools
+// from being applied. But it keeps all pools from being removed, because it may be the document
+// that seems to be missing.
+func (f *Folder) Sync(ctx context.Context) error {
 	found, err := loader.Load(ctx, loader.Options{}, f.Dir)
 	if err != nil {
-		return fmt.Errorf("reading the folder: %w", err)
+		return fmt.Errorf("load documents: %w", err)
 	}
-	whole := len(found.Documents) > 0
+	complete := len(found.Documents) > 0
 	for _, d := range found.Diagnostics {
 		if d.Severity == schema.SeverityError {
-			whole = false
-			f.say(d.String(), "a document is wrong, and its pool stays as it is: "+d.String())
+			complete = false
+			f.logChange(d.String(), "document is invalid, its pool stays unchanged: "+d.String())
 		}
 	}
 	limit := make(chan struct{}, max(1, f.Workers))
@@ -85,66 +84,66 @@ func (f *Folder) Once(ctx context.Context) error {
 		if !d.Valid {
 			continue
 		}
-		names = append(names, f.name(d.Pool))
+		names = append(names, f.key(d.Pool))
 		wait.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			f.pool(ctx, d.Pool)
+			f.reconcilePool(ctx, d.Pool)
 		})
 	}
 	wait.Wait()
-	if !whole {
-		return nil // it has been told why
+	if !complete {
+		return nil // the reason has been logged
 	}
 	return f.prune(ctx, names)
 }
 
-func (f *Folder) name(p *schema.Pool) types.NamespacedName {
+func (f *Folder) key(p *schema.Pool) types.NamespacedName {
 	return types.NamespacedName{Namespace: p.NamespaceOr(""), Name: p.Metadata.Name}
 }
 
-// pool makes the cluster have one pool, and writes down how it is.
-func (f *Folder) pool(ctx context.Context, document *schema.Pool) {
-	name := f.name(document)
+// reconcilePool reconciles one pool and saves its status.
+func (f *Folder) reconcilePool(ctx context.Context, document *schema.Pool) {
+	name := f.key(document)
 	if document.Spec.Suspend {
 		return
 	}
 	o := &v1alpha1.StoragePool{}
 	o.Name, o.Namespace, o.Annotations = name.Name, name.Namespace, document.Metadata.Annotations
-	before, err := f.load(ctx, name)
+	before, err := f.loadStatus(ctx, name)
 	if err != nil {
-		f.say(name.String(), err.Error())
+		f.logChange(name.String(), err.Error())
 		return
 	}
 	o.Status = before
-	if _, err := f.Pools.Follow(ctx, reconcile.Request{NamespacedName: name}, o, document, FolderSource); err != nil {
-		f.say(name.String(), err.Error())
+	if _, err := f.Pools.ReconcileDocument(ctx, reconcile.Request{NamespacedName: name}, o, document, FolderSource); err != nil {
+		f.logChange(name.String(), err.Error())
 	}
-	if err := f.save(ctx, name, before, o.Status); err != nil {
-		f.say(name.String(), err.Error())
+	if err := f.saveStatus(ctx, name, before, o.Status); err != nil {
+		f.logChange(name.String(), err.Error())
 	}
 	for _, c := range o.Status.Conditions {
 		if c.Type == "Ready" {
-			f.say(name.String()+" Ready", fmt.Sprintf("pool %s: %s: %s", name, c.Reason, c.Message))
+			f.logChange(name.String()+" Ready", fmt.Sprintf("pool %s: %s: %s", name, c.Reason, c.Message))
 		}
 	}
 }
 
-// prune removes pools whose documents have gone, when they say deletionPolicy: Delete and
-// nothing is on them.
+// prune removes the pools whose documents were deleted, if their deletionPolicy is Delete and they
+// are empty.
 func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error {
-	applied, err := f.Pools.Applier.Applied(ctx, "", FolderSource)
+	applied, err := f.Pools.Applier.AppliedDocuments(ctx, "", FolderSource)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, p := range applied {
-		name := f.name(p)
+		name := f.key(p)
 		if slices.Contains(names, name) {
 			continue
 		}
 		if p.Spec.DeletionPolicy != "Delete" {
-			f.say(name.String(), fmt.Sprintf("the document of pool %s has gone: the pool stays, as its deletionPolicy says", name))
+			f.logChange(name.String(), fmt.Sprintf("document of pool %s was deleted; the pool stays because its deletionPolicy is Orphan", name))
 			continue
 		}
 		reason, err := pools.InUse(ctx, f.Pools.Client, name.Namespace, p)
@@ -152,21 +151,21 @@ func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error 
 		case err != nil:
 			errs = append(errs, err)
 		case reason != "":
-			message := fmt.Sprintf("the document of pool %s has gone, and the pool keeps running: %s", name, reason)
-			f.say(name.String(), message)
-			errs = append(errs, f.stays(ctx, name, message))
+			message := fmt.Sprintf("document of pool %s was deleted; the pool keeps running until it is empty: %s", name, reason)
+			f.logChange(name.String(), message)
+			errs = append(errs, f.saveInUse(ctx, name, message))
 		default:
-			f.say(name.String(), fmt.Sprintf("the document of pool %s has gone, nothing is on it, and it goes", name))
+			f.logChange(name.String(), fmt.Sprintf("document of pool %s was deleted; the pool is empty and is removed", name))
 			_, err := f.Pools.Applier.Remove(ctx, name.Namespace, name.Name)
-			errs = append(errs, err, f.forget(ctx, name))
+			errs = append(errs, err, f.deleteStatus(ctx, name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// stays writes down why a pool is still there.
-func (f *Folder) stays(ctx context.Context, name types.NamespacedName, message string) error {
-	before, err := f.load(ctx, name)
+// saveInUse saves why a pool was not removed.
+func (f *Folder) saveInUse(ctx context.Context, name types.NamespacedName, message string) error {
+	before, err := f.loadStatus(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -174,42 +173,42 @@ func (f *Folder) stays(ctx context.Context, name types.NamespacedName, message s
 	o.Status = before
 	o.Status.Conditions = slices.Clone(before.Conditions)
 	conditions.MarkFalse(o, meta.ReadyCondition, v1alpha1.ReasonVolumesInUse, "%s", message)
-	return f.save(ctx, name, before, o.Status)
+	return f.saveStatus(ctx, name, before, o.Status)
 }
 
-// say logs what has changed since it was said last.
-func (f *Folder) say(of, message string) {
+// logChange logs a message if it differs from the last one about the topic.
+func (f *Folder) logChange(topic, message string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.said == nil {
-		f.said = map[string]string{}
+	if f.lastLogged == nil {
+		f.lastLogged = map[string]string{}
 	}
-	if f.said[of] == message {
+	if f.lastLogged[topic] == message {
 		return
 	}
-	f.said[of] = message
+	f.lastLogged[topic] = message
 	f.Log.Info(message)
 }
 
-func (f *Folder) load(ctx context.Context, name types.NamespacedName) (s v1alpha1.PoolStatus, err error) {
+func (f *Folder) loadStatus(ctx context.Context, name types.NamespacedName) (s v1alpha1.PoolStatus, err error) {
 	var m corev1.ConfigMap
 	err = f.Writer.Get(ctx, types.NamespacedName{Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name)}, &m)
 	if apierrors.IsNotFound(err) {
 		return s, nil
 	}
 	if err == nil {
-		_ = json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &s) // what cannot be read is written anew
+		_ = json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &s) // an unreadable status is overwritten
 	}
 	return s, err
 }
 
-func (f *Folder) save(ctx context.Context, name types.NamespacedName, before, now v1alpha1.PoolStatus) error {
-	was, err := json.Marshal(before)
+func (f *Folder) saveStatus(ctx context.Context, name types.NamespacedName, before, now v1alpha1.PoolStatus) error {
+	old, err := json.Marshal(before)
 	if err != nil {
 		return err
 	}
 	text, err := json.Marshal(now)
-	if err != nil || string(was) == string(text) {
+	if err != nil || string(old) == string(text) {
 		return err
 	}
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
@@ -220,12 +219,12 @@ func (f *Folder) save(ctx context.Context, name types.NamespacedName, before, no
 		err = f.Writer.Create(ctx, m)
 	}
 	if err != nil {
-		return fmt.Errorf("writing down how pool %s is: %w", name, err)
+		return fmt.Errorf("save status of pool %s: %w", name, err)
 	}
 	return nil
 }
 
-func (f *Folder) forget(ctx context.Context, name types.NamespacedName) error {
+func (f *Folder) deleteStatus(ctx context.Context, name types.NamespacedName) error {
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name)}}
 	return client.IgnoreNotFound(f.Writer.Delete(ctx, m))
 }

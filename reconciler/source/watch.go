@@ -9,34 +9,34 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// quiet is how long a folder must be without changes: what writes it may not be done.
-const quiet = 500 * time.Millisecond
+// debounce is how long the directory must be unchanged before it is read: its writer may not be done.
+const debounce = 500 * time.Millisecond
 
-// watch tells of changes in the folder. A folder that is replaced as a whole, as git-sync
-// does by pointing a symbolic link elsewhere, is seen from above. Where the kernel does not
-// tell, the interval does.
+// watch reports changes in the directory. It also watches the parent, because git-sync replaces
+// the directory by pointing a symbolic link elsewhere. Changes that inotify misses are found at
+// the next interval.
 func (f *Folder) watch(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		f.Log.Error(err, "changes in the folder are seen each interval only", "interval", f.Interval.String())
+		f.Log.Error(err, "cannot watch the directory; changes are found at each interval only", "interval", f.Interval.String())
 		return changed
 	}
 	f.add(w)
 	go func() {
 		defer w.Close()
-		settle := time.NewTimer(time.Hour)
-		defer settle.Stop()
+		quiet := time.NewTimer(time.Hour)
+		defer quiet.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case err := <-w.Errors:
-				f.Log.Error(err, "watching the folder")
+				f.Log.Error(err, "watching the directory failed")
 			case <-w.Events:
-				settle.Reset(quiet)
-			case <-settle.C:
-				f.add(w) // there may be other folders now
+				quiet.Reset(debounce)
+			case <-quiet.C:
+				f.add(w) // subdirectories may have been added
 				select {
 				case changed <- struct{}{}:
 				default:
@@ -47,9 +47,9 @@ func (f *Folder) watch(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// add watches the folder, all that are in it, and those that its links go through.
+// add watches the directory, its subdirectories, and the parents of its symbolic link and target.
 func (f *Folder) add(w *fsnotify.Watcher) {
-	_ = w.Add(filepath.Dir(filepath.Clean(f.Dir))) // what cannot be watched is looked at each interval
+	_ = w.Add(filepath.Dir(filepath.Clean(f.Dir))) // without a watch, changes are found at each interval
 	real, err := filepath.EvalSymlinks(f.Dir)
 	if err != nil {
 		return

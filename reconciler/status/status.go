@@ -1,4 +1,5 @@
-// Package status reads how pools are, wherever a reconciler has written it down.
+// Package status reads the status of pools, from custom resources and, in folder mode, from
+// ConfigMaps.
 package status
 
 import (
@@ -20,16 +21,16 @@ import (
 	"github.com/atoll-storage/atoll/render"
 )
 
-// Pool is one pool.
+// Pool is one pool with its status.
 type Pool struct {
-	Kind      string              `json:"kind"` // "Document" when it has no resource
+	Kind      string              `json:"kind"` // "Document" in folder mode
 	Namespace string              `json:"namespace"`
 	Name      string              `json:"name"`
 	Type      string              `json:"type,omitempty"`
 	Status    v1alpha1.PoolStatus `json:"status"`
 }
 
-// Connect gives a client that knows pools.
+// Connect returns a client with the types of pools in its scheme.
 func Connect(config *rest.Config) (client.Client, error) {
 	s := runtime.NewScheme()
 	if err := errors.Join(scheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
@@ -37,32 +38,32 @@ func Connect(config *rest.Config) (client.Client, error) {
 	}
 	c, err := client.New(config, client.Options{Scheme: s})
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	return c, nil
 }
 
-// List gives the pools of a namespace, "" for all, by name.
+// List returns the pools of a namespace, "" for all, sorted by namespace and name.
 func List(ctx context.Context, c client.Reader, namespace string) ([]Pool, error) {
 	var all []Pool
 	add := func(kind string, p *v1alpha1.Pool) {
 		var spec struct{ Type string }
-		_ = json.Unmarshal(p.Spec.Raw, &spec) // the status says what is wrong with it
+		_ = json.Unmarshal(p.Spec.Raw, &spec) // the status reports what is wrong with an invalid spec
 		all = append(all, Pool{kind, p.Namespace, p.Name, spec.Type, p.Status})
 	}
-	var own v1alpha1.StoragePoolList
+	var atoll v1alpha1.StoragePoolList
 	var kadalu v1alpha1.KadaluStorageList
 	var documents corev1.ConfigMapList
-	at := client.InNamespace(namespace)
+	in := client.InNamespace(namespace)
 	for list, options := range map[client.ObjectList][]client.ListOption{
-		&own: {at}, &kadalu: {at}, &documents: {at, client.MatchingLabels{v1alpha1.LabelStatus: "true"}},
+		&atoll: {in}, &kadalu: {in}, &documents: {in, client.MatchingLabels{v1alpha1.LabelStatus: "true"}},
 	} {
 		if err := c.List(ctx, list, options...); err != nil && !meta.IsNoMatchError(err) {
-			return nil, fmt.Errorf("listing pools: %w", err)
+			return nil, fmt.Errorf("list pools: %w", err)
 		}
 	}
-	for i := range own.Items {
-		add("StoragePool", &own.Items[i].Pool)
+	for i := range atoll.Items {
+		add("StoragePool", &atoll.Items[i].Pool)
 	}
 	for i := range kadalu.Items {
 		add("KadaluStorage", &kadalu.Items[i].Pool)
@@ -70,7 +71,7 @@ func List(ctx context.Context, c client.Reader, namespace string) ([]Pool, error
 	for _, m := range documents.Items {
 		p := Pool{Kind: "Document", Namespace: m.Namespace, Name: m.Labels[render.LabelPool]}
 		if err := json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &p.Status); err != nil {
-			return nil, fmt.Errorf("reading ConfigMap %s/%s: %w", m.Namespace, m.Name, err)
+			return nil, fmt.Errorf("read ConfigMap %s/%s: %w", m.Namespace, m.Name, err)
 		}
 		all = append(all, p)
 	}

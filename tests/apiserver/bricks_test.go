@@ -100,7 +100,7 @@ func TestReconcileBricks(t *testing.T) {
 		seen := s.watch()
 		bricks.Stop(s.bricks.Bricks[1])
 		c := s.conditioned("fast", "Ready", "BricksAway")
-		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent answers, the brick does not") {
+		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent responds, the brick does not") {
 			t.Errorf("%+v", c)
 		}
 		for _, want := range []string{"fast", "Replica3", "2/3", "BricksAway"} {
@@ -109,7 +109,7 @@ func TestReconcileBricks(t *testing.T) {
 			}
 		}
 		out := s.told("status", "fast")
-		if !strings.Contains(out, "1      n1    n1:/fast") || !strings.Contains(out, "its agent answers, the brick does not") {
+		if !strings.Contains(out, "1      n1    n1:/fast") || !strings.Contains(out, "its agent responds, the brick does not") {
 			t.Errorf("%s", out)
 		}
 		t.Logf("\n%s\n%s", s.told("get"), out)
@@ -152,7 +152,7 @@ func (s *served) roll(ctx context.Context) {
 	s.outdated(ctx, "r2")
 	s.eventually("it is said why none is restarted", func() bool {
 		c := condition(s.get(storagePools, "fast"), "Ready")
-		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 entries are to be healed from brick 2")
+		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 heals are pending on brick 2")
 	})
 	time.Sleep(2 * time.Second)
 	if gone := s.gone(ctx); len(gone) != 0 {
@@ -229,7 +229,7 @@ func (s *served) deleted(ctx context.Context) {
 	s.must(os.WriteFile(file, nil, 0o600))
 	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "fast", metav1.DeleteOptions{}))
 	c := s.conditioned("fast", "Ready", "VolumesInUse")
-	if !strings.Contains(c.Message, "1 persistent volumes are on it") {
+	if !strings.Contains(c.Message, "1 persistent volumes use it") {
 		s.t.Errorf("%+v", c)
 	}
 	s.must(volumes.Delete(ctx, "v", metav1.DeleteOptions{}))

@@ -105,7 +105,7 @@ func TestFluxResource(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		c := o.conditioned("fast", "Ready", "VolumesInUse")
-		if !strings.Contains(c.Message, "brick 0 (n0:/fast) cannot be asked") || bricks() != 3 {
+		if !strings.Contains(c.Message, "brick 0 (n0:/fast) may have files") || bricks() != 3 {
 			t.Errorf("%+v, %d bricks", c, bricks())
 		}
 	})

@@ -166,7 +166,7 @@ func TestApplyPools(t *testing.T) {
 		defer os.Remove(filepath.Join(c.dir, "elsewhere.yaml"))
 		// A pool of the same name would take the classes of the other one.
 		changes, said, err := c.run("--namespace=tenant")
-		if len(changes[apply.Created]) == 0 || err == nil || !strings.Contains(said, "StorageClass extra belongs to the pool fast of namespace atoll-system") {
+		if len(changes[apply.Created]) == 0 || err == nil || !strings.Contains(said, "StorageClass extra belongs to pool fast in namespace atoll-system") {
 			t.Errorf("%v, %v\n%s", changes, err, said)
 		}
 		if keys("tenant") != made || keys(schema.DefaultNamespace) != made {
@@ -204,7 +204,7 @@ func TestApplyPools(t *testing.T) {
 		c.pool("fast", 6, `options: {network.ping-timeout: "7"}, storageClasses: [{name: extra, parameters: {a: b}}]`)
 		c.pool("other", 3, "suspend: false")
 		_, said, err := c.run()
-		if err == nil || !strings.Contains(said, "give the new one another name") || !strings.Contains(said, "nothing of it was applied") {
+		if err == nil || !strings.Contains(said, "give the new class another name") || !strings.Contains(said, "nothing of it was applied") {
 			t.Errorf("%v\n%s", err, said)
 		}
 		after := c.versions(ctx)
@@ -288,7 +288,7 @@ func TestApplyPrune(t *testing.T) {
 	}
 	changes, said, err := c.run("--prune")
 	if err != nil || kinds(changes[apply.Deleted]) != "ConfigMap StorageClass" || !strings.Contains(said, "pool stays is not among the documents, and stays: its deletionPolicy is Orphan") ||
-		!strings.Contains(said, "pool asked is not among the documents, and stays: brick 0 (n0:/asked) cannot be asked") {
+		!strings.Contains(said, "pool asked is not among the documents, and stays: brick 0 (n0:/asked) may have files") {
 		t.Errorf("%v %v\n%s", changes, err, said)
 	}
 	if err := os.Remove(filepath.Join(c.dir, "here.yaml")); err != nil {

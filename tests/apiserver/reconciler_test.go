@@ -230,7 +230,7 @@ func TestReconcile(t *testing.T) {
 	first := o.reconciler()
 	o.must(o.put(poolText("fast", 3, "")))
 	starting := o.conditioned("fast", "Ready", "BricksStarting")
-	if starting.Status != "False" || !strings.Contains(starting.Message, "brick 0 (n0:/fast) is pending: there is no pod") {
+	if starting.Status != "False" || !strings.Contains(starting.Message, "brick 0 (n0:/fast) is pending: its pod does not exist") {
 		t.Errorf("%+v", starting)
 	}
 	var p *v1alpha1.StoragePool

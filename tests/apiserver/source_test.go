@@ -74,7 +74,7 @@ func TestFolder(t *testing.T) {
 		o.eventually("what nobody uses, and says so, goes", func() bool { return classes() == "atoll.a atoll.b atoll.c" })
 		o.eventually("it is written down why the other stays", func() bool {
 			c := ready("a")
-			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) cannot be asked")
+			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) may have files")
 		})
 		o.eventually("its status goes with it", func() bool {
 			_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{})

@@ -179,9 +179,9 @@ func (c *cluster) settle() {
 		return
 	}
 	begin := time.Now()
-	c.bricks.Eventually(rollout.SettleTied, "the tiebreaker holds nothing against a brick", func() bool { return c.bricks.Blamed() == 0 })
+	c.bricks.Eventually(rollout.SettleTimeTiebreaker, "the tiebreaker holds nothing against a brick", func() bool { return c.bricks.Blamed() == 0 })
 	c.t.Logf("the tiebreaker held it to be wrong for %s after that", time.Since(begin).Round(100*time.Millisecond))
-	time.Sleep(time.Until(begin.Add(rollout.SettleTied)))
+	time.Sleep(time.Until(begin.Add(rollout.SettleTimeTiebreaker)))
 }
 
 // lacking counts what the other bricks have for one that it lacks.

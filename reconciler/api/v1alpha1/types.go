@@ -1,5 +1,5 @@
-// Package v1alpha1 has the custom resources by which a cluster is told of pools. Their spec
-// is kept as it was written: package schema is the only one that understands it.
+// Package v1alpha1 has the custom resources of pools. It keeps their spec as raw JSON: only
+// package schema interprets it.
 package v1alpha1
 
 import (
@@ -8,23 +8,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Groups and kinds. KadaluStorage is what Kadalu's operator reads.
+// The API groups. KadaluGroupVersion is the one of Kadalu's operator.
 var (
 	GroupVersion       = schema.GroupVersion{Group: "atoll.storage", Version: "v1alpha1"}
 	KadaluGroupVersion = schema.GroupVersion{Group: "kadalu-operator.storage", Version: "v1alpha1"}
 )
 
-// Finalizer is on pools that say deletionPolicy: Delete: such a pool goes when it has no
-// volumes any more.
+// Finalizer is on pools with deletionPolicy: Delete. It keeps the resource until the pool has no
+// volumes.
 const Finalizer = "atoll.storage/pool"
 
-// SkipRollAnnotation, on a pool, has bricks with a pending change restarted one after
-// another though something is still to be healed, until the annotation goes. Its value must
-// be the pool's revision (status.lastAppliedRevision).
-const SkipRollAnnotation = "atoll.storage/roll-without-healing"
+// RolloutWithoutHealingAnnotation, on a pool, allows restarting outdated bricks one by one although
+// heals are pending. Its value must be the pool's revision (status.lastAppliedRevision).
+const RolloutWithoutHealingAnnotation = "atoll.storage/roll-without-healing"
 
-// Where the status of a pool is that has no resource: in a ConfigMap with this label, under
-// this key of its data, in JSON.
+// The status of a pool without a resource is in a ConfigMap with this label, as JSON under this key.
 const (
 	LabelStatus = "atoll.storage/status"
 	StatusKey   = "status.json"
@@ -33,7 +31,7 @@ const (
 // StatusName is the name of that ConfigMap.
 func StatusName(pool string) string { return "atoll-" + pool + "-status" }
 
-// Conditions beside Ready, Reconciling and Stalled.
+// Condition types besides Ready, Reconciling and Stalled.
 const (
 	BricksOnlineCondition  = "BricksOnline"
 	HealedCondition        = "Healed"
@@ -62,7 +60,7 @@ const (
 	ReasonBricksStarting = "BricksStarting"
 )
 
-// Pool is either kind.
+// Pool has the fields of both kinds.
 type Pool struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -71,96 +69,97 @@ type Pool struct {
 	Status PoolStatus           `json:"status,omitempty"`
 }
 
-// PoolStatus is how a pool is.
+// PoolStatus is the observed state of a pool.
 type PoolStatus struct {
-	// LastHandledReconcileAt is the value of the annotation reconcile.fluxcd.io/requestedAt
-	// that was followed last.
+	// LastHandledReconcileAt is the last handled value of the annotation
+	// reconcile.fluxcd.io/requestedAt.
 	LastHandledReconcileAt string             `json:"lastHandledReconcileAt,omitempty"`
 	ObservedGeneration     int64              `json:"observedGeneration,omitempty"`
 	Conditions             []metav1.Condition `json:"conditions,omitempty"`
 
-	// LastAppliedRevision names what the document was rendered to when it was last applied.
+	// LastAppliedRevision is the hash of the rendered objects that were last applied.
 	LastAppliedRevision string `json:"lastAppliedRevision,omitempty"`
-	// Inventory is the ConfigMap that lists the objects of the pool.
+	// Inventory is the name of the ConfigMap that lists the objects of the pool.
 	Inventory string `json:"inventory,omitempty"`
 
 	Bricks []BrickStatus `json:"bricks,omitempty"`
-	// BricksOnline is how many bricks serve, of how many: "2/3".
+	// BricksOnline is the number of online bricks of all bricks: "2/3".
 	BricksOnline string `json:"bricksOnline,omitempty"`
-	// Backlog counts entries that are to be healed, -1 when no agent could be asked.
+	// Backlog is the number of pending heals, -1 when no agent responds.
 	Backlog int64 `json:"backlog"`
-	// RollWaitsSince is since when no brick could be restarted of those that are to be.
+	// RollWaitsSince is when outdated bricks began to wait for a restart.
 	RollWaitsSince *metav1.Time `json:"rollWaitsSince,omitempty"`
-	// Volumes counts the persistent volumes of the pool.
+	// Volumes counts the PersistentVolumes of the pool.
 	Volumes int64 `json:"volumes"`
-	// SizeBytes and FreeBytes are those of the pool, by what its bricks have.
+	// SizeBytes and FreeBytes are the usable size and free space of the pool, by those of its bricks.
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
 	FreeBytes int64 `json:"freeBytes,omitempty"`
-	// PromisedBytes is the sum of the sizes of all volumes, as it was last known; nil before.
+	// PromisedBytes is the last known sum of the sizes of all volumes, nil when it was never known.
 	PromisedBytes *int64 `json:"promisedBytes,omitempty"`
 }
 
-// BrickStatus is how one brick is. Its index is its position in the document, for ever.
+// BrickStatus is the observed state of one brick. Its index is its position in the document and
+// never changes.
 type BrickStatus struct {
 	Index int    `json:"index"`
 	Node  string `json:"node,omitempty"`
 	Place string `json:"place"`
-	// Address is that of its pod.
+	// Address is the IP address of its pod.
 	Address string `json:"address,omitempty"`
 	// Phase is Pending, Starting, Joining, Filling, Online, Offline or Leaving.
 	Phase Phase `json:"phase"`
-	// Message says why it is not online, as far as that can be told.
+	// Message is why the brick is not online, as far as known.
 	Message    string `json:"message,omitempty"`
 	Online     bool   `json:"online"`
 	Backlog    int64  `json:"backlog,omitempty"`
 	SplitBrain int64  `json:"splitBrain,omitempty"`
-	// Outdated tells that the pod runs what was rendered before, and is to be restarted.
+	// Outdated reports that the pod runs an older revision and must be restarted.
 	Outdated bool `json:"outdated,omitempty"`
 }
 
-// Phase is what a brick does.
+// Phase is the state of a brick.
 type Phase string
 
 // Phases.
 const (
-	PhasePending  Phase = "Pending"  // no pod, or on no node yet
-	PhaseStarting Phase = "Starting" // its init containers work
-	PhaseJoining  Phase = "Joining"  // it is new and waits for the others of its set
-	PhaseFilling  Phase = "Filling"  // it serves, and lacks what others have
+	PhasePending  Phase = "Pending"  // it has no pod, or the pod has no node or address
+	PhaseStarting Phase = "Starting" // its init containers run
+	PhaseJoining  Phase = "Joining"  // it is new and waits for the other bricks of its set
+	PhaseFilling  Phase = "Filling"  // it is new, online, and being healed
 	PhaseOnline   Phase = "Online"
-	PhaseOffline  Phase = "Offline" // its pod runs, and the brick does not answer
+	PhaseOffline  Phase = "Offline" // its pod runs, but the brick does not respond
 	PhaseLeaving  Phase = "Leaving" // it is decommissioned
 )
 
-// GetConditions is for the conditions of fluxcd/pkg/runtime.
+// GetConditions implements conditions.Getter of fluxcd/pkg/runtime.
 func (p *Pool) GetConditions() []metav1.Condition { return p.Status.Conditions }
 
-// SetConditions is for the conditions of fluxcd/pkg/runtime.
+// SetConditions implements conditions.Setter of fluxcd/pkg/runtime.
 func (p *Pool) SetConditions(all []metav1.Condition) { p.Status.Conditions = all }
 
-// StoragePool is Atoll's own kind.
+// StoragePool is Atoll's kind of a pool.
 type StoragePool struct {
 	Pool `json:",inline"`
 }
 
-// KadaluStorage is Kadalu's kind, with the same status.
+// KadaluStorage is Kadalu's kind of a pool, with the status of Atoll's.
 type KadaluStorage struct {
 	Pool `json:",inline"`
 }
 
-// List is a list of either kind.
+// List has the fields of both list kinds.
 type List struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 }
 
-// StoragePoolList is a list of pools.
+// StoragePoolList is a list of StoragePools.
 type StoragePoolList struct {
 	List  `json:",inline"`
 	Items []StoragePool `json:"items"`
 }
 
-// KadaluStorageList is a list of Kadalu's.
+// KadaluStorageList is a list of KadaluStorages.
 type KadaluStorageList struct {
 	List  `json:",inline"`
 	Items []KadaluStorage `json:"items"`
@@ -172,11 +171,11 @@ type Object interface {
 	metav1.Object
 	GetConditions() []metav1.Condition
 	SetConditions([]metav1.Condition)
-	// Base is what both kinds have.
+	// Base returns the fields of both kinds.
 	Base() *Pool
 }
 
-// Base is what both kinds have.
+// Base returns the fields of both kinds.
 func (p *Pool) Base() *Pool { return p }
 
 // AddToScheme registers both kinds.

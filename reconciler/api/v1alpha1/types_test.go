@@ -13,8 +13,8 @@ import (
 	"github.com/atoll-storage/atoll/schema/definition"
 )
 
-// TestStatusShape holds the definition of the status to its type: the API server drops
-// fields that it does not know.
+// TestStatusShape compares the status in the custom resource definition with its Go type: the API
+// server drops fields that the definition does not have.
 func TestStatusShape(t *testing.T) {
 	text, err := definition.CRD()
 	if err != nil {
@@ -50,7 +50,7 @@ func TestStatusShape(t *testing.T) {
 		}
 		slices.Sort(fields)
 		if got := slices.Sorted(maps.Keys(test.shape.Properties)); !slices.Equal(got, fields) {
-			t.Errorf("%s: the definition has %v, the type %v", name, got, fields)
+			t.Errorf("%s: the definition has the fields %v, the Go type %v", name, got, fields)
 		}
 	}
 }
