@@ -242,7 +242,7 @@ func (h *Healer) queryPeers(ctx context.Context, others []gluster.HealBrick) []a
 			if s, err := h.client.Status(ctx, net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))); err == nil {
 				states[i] = s
 			}
-			states[i].Online = gluster.Greet(ctx, net.JoinHostPort(b.Host, b.Port)) == nil
+			states[i].Online = gluster.Ping(ctx, net.JoinHostPort(b.Host, b.Port)) == nil
 		})
 	}
 	wait.Wait()

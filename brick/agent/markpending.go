@@ -74,11 +74,11 @@ func (h *Healer) clientsKnowAllBricks(ctx context.Context, sets gluster.Healers)
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
 	set, _, found := sets.Around(h.clientName())
-	if !found || set.Coded {
+	if !found || set.Disperse {
 		return true, nil // no brick joins such a set
 	}
 	own := set.Bricks[slices.IndexFunc(set.Bricks, func(b gluster.HealBrick) bool { return b.Name == h.clientName() })]
-	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Folder, own.Fewer())
+	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Directory, own.FewerReplicas())
 	if err != nil {
 		return false, fmt.Errorf("check whether clients know the new brick: %w", err)
 	}

@@ -35,7 +35,7 @@ const (
 )
 
 // counterKinds are the counters of a pending attribute that can be cleared, in order.
-var counterKinds = []agent.Kind{agent.Data, agent.Metadata}
+var counterKinds = []agent.Counter{agent.Data, agent.Metadata}
 
 // pending lists the entries for which the brick has pending counters set for others.
 func (s *Server) pending(w http.ResponseWriter, r *http.Request) {
@@ -122,7 +122,7 @@ func readEntry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
 	if err != nil {
 		return agent.Entry{}, err
 	}
-	e := agent.Entry{ID: id.String(), Size: info.Size(), Modified: info.ModTime(), Blames: map[string][]agent.Kind{}}
+	e := agent.Entry{ID: id.String(), Size: info.Size(), Modified: info.ModTime(), Blames: map[string][]agent.Counter{}}
 	if st, is := info.Sys().(*syscall.Stat_t); is {
 		e.Changed = time.Unix(st.Ctim.Unix())
 	}
@@ -214,7 +214,7 @@ func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 	var q agent.ClearPendingRequest
 	err := json.Unmarshal(body, &q)
 	id, bad := uuid.Parse(q.ID)
-	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clientPrefix()) || len(q.Kinds) == 0 {
+	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clientPrefix()) || len(q.Counters) == 0 {
 		http.Error(w, "invalid request: it must name a file, a brick of the pool, and counters to clear", http.StatusBadRequest)
 		return
 	}
@@ -223,7 +223,7 @@ func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.Log.Info("cleared pending counters against another brick", "id", q.ID, "brick", q.Brick, "counters", q.Kinds)
+	s.Log.Info("cleared pending counters against another brick", "id", q.ID, "brick", q.Brick, "counters", q.Counters)
 }
 
 func (a *Agent) clearPending(id uuid.UUID, q agent.ClearPendingRequest) error {
@@ -244,7 +244,7 @@ func (a *Agent) clearPending(id uuid.UUID, q agent.ClearPendingRequest) error {
 	}
 	var value []byte
 	for i, n := range all {
-		if i < len(counterKinds) && slices.Contains(q.Kinds, counterKinds[i]) {
+		if i < len(counterKinds) && slices.Contains(q.Counters, counterKinds[i]) {
 			n = 0
 		}
 		value = binary.BigEndian.AppendUint32(value, n)

@@ -139,7 +139,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) checkOnline(ctx context.Context) error {
-	return gluster.Greet(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
+	return gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
 }
 
 // limit enforces the size of one volume.

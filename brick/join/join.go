@@ -127,7 +127,7 @@ func (b Brick) peers() ([]gluster.HealBrick, error) {
 		return nil, err
 	}
 	set, others, found := sets.Around(b.clientName())
-	if !found || set.Coded {
+	if !found || set.Disperse {
 		return nil, nil
 	}
 	return slices.DeleteFunc(others, func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil

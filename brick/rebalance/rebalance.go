@@ -278,7 +278,7 @@ func (r *Rebalancer) offlineHosts(ctx context.Context, g gluster.Rebalance) []st
 	for i, err := range forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
 		ctx, cancel := context.WithTimeout(ctx, peerLimit)
 		defer cancel()
-		return gluster.Greet(ctx, net.JoinHostPort(b.Host, b.Port))
+		return gluster.Ping(ctx, net.JoinHostPort(b.Host, b.Port))
 	}) {
 		if err != nil {
 			hosts = append(hosts, g.Bricks[i].Host)

@@ -96,8 +96,8 @@ func (s *Server) readAll(server *volfileserver.Server) error {
 // holdBack reports whether a changed volfile has to wait because it refuses clients that
 // are admitted at present.
 func (s *Server) holdBack(name, former, text string) bool {
-	before, err := gluster.Users(former)
-	now, bad := gluster.Users(text)
+	before, err := gluster.AdmittedUsers(former)
+	now, bad := gluster.AdmittedUsers(text)
 	refuses := err == nil && bad == nil && len(now) > 0 && slices.ContainsFunc(before, func(user string) bool { return !slices.Contains(now, user) })
 	if !refuses {
 		delete(s.heldBack, name)

@@ -110,9 +110,9 @@ func (f *healFlags) listSplitBrains(cmd *cobra.Command, pool string) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "FILE\tABOUT\tBRICK\tBYTES\tMODIFIED")
 	for _, s := range all {
-		about := strings.Trim(fmt.Sprint(s.Kinds), "[]")
-		for _, brick := range slices.Sorted(maps.Keys(s.Has)) {
-			e := s.Has[brick]
+		about := strings.Trim(fmt.Sprint(s.Counters), "[]")
+		for _, brick := range slices.Sorted(maps.Keys(s.Copies)) {
+			e := s.Copies[brick]
 			_, index, _ := strings.Cut(brick, "-client-")
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", cmp.Or(s.Path, s.ID), about, index, e.Size, e.Modified.UTC().Format(time.RFC3339))
 		}
@@ -140,10 +140,10 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 		own := clientName(p, i)
 		for id, right := range chosen {
 			s := all[slices.IndexFunc(all, func(s agent.Split) bool { return s.ID == id })]
-			if len(s.Has[own].Blames[right]) == 0 {
+			if len(s.Copies[own].Blames[right]) == 0 {
 				continue
 			}
-			q := agent.ClearPendingRequest{ID: id, Brick: right, Kinds: s.Kinds}
+			q := agent.ClearPendingRequest{ID: id, Brick: right, Counters: s.Counters}
 			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q, keys); err != nil {
 				return err
 			}

@@ -103,8 +103,8 @@ func lacksRecords(ctx context.Context, p catalog.Pool, sets int) bool {
 	var client agent.Client
 	all := client.Statuses(ctx, addresses...)
 	for set := range slices.Chunk(all, p.SetSize) {
-		answer := slices.DeleteFunc(slices.Clone(set), func(a agent.Answer) bool { return a.Err != nil || !a.Online })
-		has := slices.ContainsFunc(answer, func(a agent.Answer) bool { return a.Spread == strconv.Itoa(sets) })
+		answer := slices.DeleteFunc(slices.Clone(set), func(a agent.StatusResult) bool { return a.Err != nil || !a.Online })
+		has := slices.ContainsFunc(answer, func(a agent.StatusResult) bool { return a.Spread == strconv.Itoa(sets) })
 		if len(answer) > 0 && !has {
 			return true
 		}

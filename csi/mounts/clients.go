@@ -222,8 +222,8 @@ func server(p catalog.Pool) gluster.Server {
 // one that cannot serve says nothing, or says it after minutes.
 func probe(ctx context.Context, log logr.Logger, p catalog.Pool) error {
 	r, err := server(p).Probe(ctx)
-	if err == nil && len(r.Troubles) > 0 {
-		log.Info("an External volume is degraded", "pool", p.Pool, "troubles", r.Troubles)
+	if err == nil && len(r.Problems) > 0 {
+		log.Info("an External volume is degraded", "pool", p.Pool, "troubles", r.Problems)
 	}
 	return err
 }

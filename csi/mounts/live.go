@@ -46,7 +46,7 @@ func (c *Clients) publish(one *client, key string, p catalog.Pool, layout schema
 	if p.Type == schema.External || text == "" {
 		return // the cluster that serves it tells its clients itself
 	}
-	text = gluster.Renewed(text, int(one.round.Load()))
+	text = gluster.RenameTop(text, int(one.round.Load()))
 	if former, known := c.specs.Get(key); known && former != text && !c.ready(key, p.Pool, former, text) {
 		return
 	}
@@ -58,7 +58,7 @@ func (c *Clients) publish(one *client, key string, p catalog.Pool, layout schema
 // ready tells whether all bricks that a changed graph adds can be reached. Until then a
 // client keeps what it has: on a set that is not there, it could make no files.
 func (c *Clients) ready(key, pool, former, text string) bool {
-	silent, err := gluster.Added(context.Background(), former, text)
+	silent, err := gluster.NewSilentBricks(context.Background(), former, text)
 	if err != nil {
 		c.log.Error(err, "a pool's new graph cannot be read", "pool", pool)
 		return false

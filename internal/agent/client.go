@@ -32,15 +32,15 @@ func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 	return s, c.do(r, &s)
 }
 
-// Answer is what one of several agents has said, or why it has not.
-type Answer struct {
+// StatusResult is what one of several agents has said, or why it has not.
+type StatusResult struct {
 	Status
 	Err error
 }
 
 // Statuses asks several agents at once, and gives their answers in the same order.
-func (c *Client) Statuses(ctx context.Context, addresses ...string) []Answer {
-	answers := make([]Answer, len(addresses))
+func (c *Client) Statuses(ctx context.Context, addresses ...string) []StatusResult {
+	answers := make([]StatusResult, len(addresses))
 	var wait sync.WaitGroup
 	for i, address := range addresses {
 		wait.Go(func() { answers[i].Status, answers[i].Err = c.Status(ctx, address) })

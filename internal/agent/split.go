@@ -15,14 +15,14 @@ const (
 	PathForgive = "/v1/forgive"
 )
 
-// Kind is what of a file or folder bricks disagree about.
-type Kind string
+// Counter is what of a file or folder bricks disagree about.
+type Counter string
 
 // Kinds, in the order of their counters in GlusterFS's attributes. Entries of folders are
 // merged by the self-heal daemon; no brick has to be right about them.
 const (
-	Data     Kind = "data"
-	Metadata Kind = "metadata"
+	Data     Counter = "data"
+	Metadata Counter = "metadata"
 )
 
 // PendingRequest asks for no more than so many.
@@ -45,14 +45,14 @@ type Entry struct {
 	Changed  time.Time `json:"changed"`
 	// Blames are the bricks, by their names in the pool's graphs, that it holds to be
 	// wrong.
-	Blames map[string][]Kind `json:"blames"`
+	Blames map[string][]Counter `json:"blames"`
 }
 
 // ClearPendingRequest has a brick hold no more against another one that it has a file wrong.
 type ClearPendingRequest struct {
 	ID    string `json:"id"`
 	Brick string `json:"brick"` // its name in the pool's graphs
-	Kinds []Kind `json:"kinds"`
+	Counters []Counter `json:"kinds"`
 }
 
 // Split is a file or folder of which bricks hold each other to be wrong. Nobody can read
@@ -60,8 +60,8 @@ type ClearPendingRequest struct {
 type Split struct {
 	ID    string           `json:"id"`
 	Path  string           `json:"path,omitempty"`
-	Kinds []Kind           `json:"kinds"`
-	Has   map[string]Entry `json:"has"` // by brick
+	Counters []Counter           `json:"kinds"`
+	Copies   map[string]Entry `json:"has"` // by brick
 }
 
 // Splits finds them in what the bricks of one set list.
@@ -77,16 +77,16 @@ func Splits(pending map[string]Pending) []Split {
 	}
 	var all []Split
 	for id, has := range byID {
-		s := Split{ID: id, Has: has}
-		for _, kind := range []Kind{Data, Metadata} {
-			if accused(has, kind) {
-				s.Kinds = append(s.Kinds, kind)
+		s := Split{ID: id, Copies: has}
+		for _, kind := range []Counter{Data, Metadata} {
+			if blameEachOther(has, kind) {
+				s.Counters = append(s.Counters, kind)
 			}
 		}
 		for _, e := range has {
 			s.Path = cmp.Or(s.Path, e.Path)
 		}
-		if len(s.Kinds) > 0 {
+		if len(s.Counters) > 0 {
 			all = append(all, s)
 		}
 	}
@@ -94,8 +94,8 @@ func Splits(pending map[string]Pending) []Split {
 	return all
 }
 
-// accused tells whether two bricks hold each other to be wrong.
-func accused(has map[string]Entry, kind Kind) bool {
+// blameEachOther tells whether two bricks hold each other to be wrong.
+func blameEachOther(has map[string]Entry, kind Counter) bool {
 	for a, e := range has {
 		for b, kinds := range e.Blames {
 			if other, is := has[b]; is && slices.Contains(kinds, kind) && slices.Contains(other.Blames[a], kind) {
@@ -119,7 +119,7 @@ const (
 // Keep gives the brick that is right by a policy.
 func (s Split) Keep(policy Policy) (brick string, err error) {
 	if index, is := strings.CutPrefix(string(policy), KeepBrick); is {
-		for name := range s.Has {
+		for name := range s.Copies {
 			if strings.HasSuffix(name, "-client-"+index) {
 				return name, nil
 			}
@@ -133,13 +133,13 @@ func (s Split) Keep(policy Policy) (brick string, err error) {
 	if better == nil {
 		return "", fmt.Errorf("the policy %q is not known: latest, bigger, or brick=INDEX", policy)
 	}
-	for name, e := range s.Has {
-		if brick == "" || better(e, s.Has[brick]) {
+	for name, e := range s.Copies {
+		if brick == "" || better(e, s.Copies[brick]) {
 			brick = name
 		}
 	}
-	for name, e := range s.Has {
-		if name != brick && !better(s.Has[brick], e) {
+	for name, e := range s.Copies {
+		if name != brick && !better(s.Copies[brick], e) {
 			return "", fmt.Errorf("by the policy %q no brick is right about %s: name one, with brick=INDEX", policy, cmp.Or(s.Path, s.ID))
 		}
 	}

@@ -21,8 +21,8 @@ const setVolume = 1
 // ErrHandshake says that a brick has answered a client's beginning with neither yes nor no.
 var ErrHandshake = errors.New("the brick answers with something else")
 
-// Users are those whom a brick's volfile lets in by name; none when it asks for no name.
-func Users(volfile string) ([]string, error) {
+// AdmittedUsers are those whom a brick's volfile lets in by name; none when it asks for no name.
+func AdmittedUsers(volfile string) ([]string, error) {
 	g, err := parseGraph(volfile)
 	if err != nil {
 		return nil, err

@@ -18,8 +18,8 @@ type graph struct {
 type volume struct {
 	name, kind string
 	options    map[string]string
-	below      []string
-	trouble    string // bricks: why it cannot be reached, "" when it can
+	subvolumes      []string
+	problem    string // bricks: why it cannot be reached, "" when it can
 }
 
 // maxVolumes bounds what a hostile volfile can make us build.
@@ -42,12 +42,12 @@ func parseGraph(text string) (*graph, error) {
 		case f[0] == "option" && len(f) >= 3:
 			v.options[f[1]] = strings.Join(f[2:], " ")
 		case f[0] == "subvolumes":
-			v.below = f[1:]
+			v.subvolumes = f[1:]
 		case f[0] == "end-volume":
 			if g.volumes[v.name] != nil {
 				return nil, fmt.Errorf("the volfile defines %s twice", v.name)
 			}
-			for _, b := range v.below {
+			for _, b := range v.subvolumes {
 				if g.volumes[b] == nil {
 					return nil, fmt.Errorf("the volfile uses %s before it is defined", b)
 				}
@@ -68,11 +68,11 @@ func parseGraph(text string) (*graph, error) {
 	return g, nil
 }
 
-// beside are the other volumes below what keeps copies or parts of the same data there.
-func (g *graph) beside(name string) []string {
+// siblings are the other volumes below what keeps copies or parts of the same data there.
+func (g *graph) siblings(name string) []string {
 	for _, v := range g.order {
-		if (v.kind == "cluster/replicate" || v.kind == "cluster/disperse") && slices.Contains(v.below, name) {
-			return slices.DeleteFunc(slices.Clone(v.below), func(o string) bool { return o == name })
+		if (v.kind == "cluster/replicate" || v.kind == "cluster/disperse") && slices.Contains(v.subvolumes, name) {
+			return slices.DeleteFunc(slices.Clone(v.subvolumes), func(o string) bool { return o == name })
 		}
 	}
 	return nil
@@ -82,34 +82,34 @@ func (g *graph) beside(name string) []string {
 func (g *graph) serves() bool {
 	serves := map[*volume]bool{}
 	for _, v := range g.order { // each is defined before it is used
-		serves[v] = g.judge(v, serves)
+		serves[v] = g.volumeServes(v, serves)
 	}
 	return serves[g.top]
 }
 
-// judge looks at one volume; what is below it has been looked at.
-func (g *graph) judge(v *volume, serves map[*volume]bool) bool {
+// volumeServes looks at one volume; what is below it has been looked at.
+func (g *graph) volumeServes(v *volume, serves map[*volume]bool) bool {
 	up := 0
-	for _, name := range v.below {
+	for _, name := range v.subvolumes {
 		if serves[g.volumes[name]] {
 			up++
 		}
 	}
 	switch v.kind {
 	case "protocol/client":
-		return v.trouble == ""
+		return v.problem == ""
 	case "cluster/replicate":
-		data := len(v.below)
+		data := len(v.subvolumes)
 		if v.options["quorum-type"] == "none" {
 			return up > 0
 		}
 		if data == 2 { // the first counts double
-			return up == 2 || serves[g.volumes[v.below[0]]]
+			return up == 2 || serves[g.volumes[v.subvolumes[0]]]
 		}
 		return 2*up > data
 	case "cluster/disperse":
 		redundancy, _ := strconv.Atoi(v.options["redundancy"])
-		return up >= len(v.below)-redundancy
+		return up >= len(v.subvolumes)-redundancy
 	}
-	return up == len(v.below) // distribution: every set counts
+	return up == len(v.subvolumes) // distribution: every set counts
 }

@@ -37,18 +37,18 @@ type Healers []HealSet
 // has a part of the data, and not a copy.
 type HealSet struct {
 	Name   string
-	Coded  bool
+	Disperse  bool
 	Bricks []HealBrick
 }
 
 // HealBrick is a brick as the daemon reaches it. Name is that of its client xlator,
 // which ends in -client- and the brick's index, Folder the one that the brick serves, and
 // User what the client calls itself.
-type HealBrick struct{ Name, Host, Port, Folder, User string }
+type HealBrick struct{ Name, Host, Port, Directory, User string }
 
-// Fewer is what clients call themselves that know of a copy less than this one: a name
+// FewerReplicas is what clients call themselves that know of a copy less than this one: a name
 // ends in how many. "" when there is none.
-func (b HealBrick) Fewer() string {
+func (b HealBrick) FewerReplicas() string {
 	at := strings.LastIndexByte(b.User, '-')
 	copies, err := strconv.Atoi(b.User[at+1:])
 	if err != nil || copies < 1 {
@@ -57,7 +57,7 @@ func (b HealBrick) Fewer() string {
 	return b.User[:at+1] + strconv.Itoa(copies-1)
 }
 
-func healBrick(client *volume) HealBrick {
+func newHealBrick(client *volume) HealBrick {
 	o := client.options
 	return HealBrick{client.name, o["remote-host"], o["remote-port"], o["remote-subvolume"], o["username"]}
 }
@@ -89,9 +89,9 @@ func ParseHealers(volfile string) (Healers, error) {
 		if v.kind != "cluster/replicate" && v.kind != "cluster/disperse" {
 			continue
 		}
-		set := HealSet{Name: v.name, Coded: v.kind == "cluster/disperse"}
-		for _, name := range v.below {
-			set.Bricks = append(set.Bricks, healBrick(g.volumes[name]))
+		set := HealSet{Name: v.name, Disperse: v.kind == "cluster/disperse"}
+		for _, name := range v.subvolumes {
+			set.Bricks = append(set.Bricks, newHealBrick(g.volumes[name]))
 		}
 		h = append(h, set)
 	}

@@ -35,7 +35,7 @@ var (
 // Report is what a probe of a volume that can be used has found.
 type Report struct {
 	Bricks   int
-	Troubles []string // bricks that cannot be reached, and why
+	Problems []string // bricks that cannot be reached, and why
 }
 
 // Probe finds out in a few seconds what a mount would tell after minutes, or not
@@ -44,7 +44,7 @@ type Report struct {
 func (s Server) Probe(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProbeLimit)
 	defer cancel()
-	text, err := s.spec(ctx)
+	text, err := s.fetchVolfile(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -54,30 +54,30 @@ func (s Server) Probe(ctx context.Context) (Report, error) {
 	}
 	var wait sync.WaitGroup
 	for _, b := range g.bricks {
-		wait.Go(func() { b.trouble = s.brick(ctx, b) })
+		wait.Go(func() { b.problem = s.checkBrick(ctx, b) })
 	}
 	wait.Wait()
-	return s.judge(g)
+	return s.report(g)
 }
 
-// judge tells whether what is left of the volume serves.
-func (s Server) judge(g *graph) (Report, error) {
+// report tells whether what is left of the volume serves.
+func (s Server) report(g *graph) (Report, error) {
 	r := Report{Bricks: len(g.bricks)}
 	stopped := 0
 	for i, b := range g.bricks {
-		if b.trouble == "" {
+		if b.problem == "" {
 			continue
 		}
-		if strings.Contains(b.trouble, errNotServed.Error()) {
+		if strings.Contains(b.problem, errNotServed.Error()) {
 			stopped++
 		}
-		r.Troubles = append(r.Troubles, fmt.Sprintf("brick %d (%s:%s): %s", i, b.options["remote-host"], b.options["remote-subvolume"], b.trouble))
+		r.Problems = append(r.Problems, fmt.Sprintf("brick %d (%s:%s): %s", i, b.options["remote-host"], b.options["remote-subvolume"], b.problem))
 	}
 	switch {
 	case stopped == len(g.bricks) && stopped > 0:
 		return r, fmt.Errorf("volume %s: %w", s.Volume, ErrStopped)
 	case !g.serves():
-		return r, fmt.Errorf("volume %s: %w: %s", s.Volume, ErrNoQuorum, strings.Join(r.Troubles, "; "))
+		return r, fmt.Errorf("volume %s: %w: %s", s.Volume, ErrNoQuorum, strings.Join(r.Problems, "; "))
 	}
 	return r, nil
 }
@@ -89,9 +89,9 @@ func (s Server) port() string {
 	return strconv.Itoa(s.Port)
 }
 
-// spec asks all hosts at once for the volume's client graph; the first answer
+// fetchVolfile asks all hosts at once for the volume's client graph; the first answer
 // counts. Without one, every host's trouble is told.
-func (s Server) spec(ctx context.Context) (string, error) {
+func (s Server) fetchVolfile(ctx context.Context) (string, error) {
 	type answer struct {
 		host, text string
 		err        error
@@ -99,7 +99,7 @@ func (s Server) spec(ctx context.Context) (string, error) {
 	answers := make(chan answer, len(s.Hosts))
 	for _, host := range s.Hosts {
 		go func() {
-			text, err := s.specOf(ctx, host)
+			text, err := s.fetchVolfileFrom(ctx, host)
 			answers <- answer{host, text, err}
 		}()
 	}
@@ -112,7 +112,7 @@ func (s Server) spec(ctx context.Context) (string, error) {
 		if errors.Is(a.err, ErrNoVolume) {
 			return "", a.err // the others are of the same cluster
 		}
-		troubles = append(troubles, fmt.Sprintf("host %s: %s", a.host, plain(a.err)))
+		troubles = append(troubles, fmt.Sprintf("host %s: %s", a.host, explain(a.err)))
 	}
 	return "", fmt.Errorf("%w: %s", ErrNoServer, strings.Join(troubles, "; "))
 }
@@ -121,7 +121,7 @@ func (s Server) spec(ctx context.Context) (string, error) {
 // GD_OP_VERSION_MAX). Without one, glusterd takes the caller for too old.
 const maxOpVersion = "100000"
 
-func (s Server) specOf(ctx context.Context, host string) (string, error) {
+func (s Server) fetchVolfileFrom(ctx context.Context, host string) (string, error) {
 	arguments := append(oncrpc.Numbers(0), oncrpc.Bytes([]byte(s.Volume))...)
 	arguments = append(arguments, oncrpc.Bytes(dictionary("max-op-version", maxOpVersion, "min-op-version", "1"))...)
 	r, err := oncrpc.Call(ctx, s.address(host, s.port()), handshakeProgram, handshakeVersion, getspec, arguments)
@@ -142,18 +142,18 @@ func (s Server) specOf(ctx context.Context, host string) (string, error) {
 	return text, nil
 }
 
-// brick tells why a brick cannot be reached, "" when it can.
-func (s Server) brick(ctx context.Context, b *volume) string {
+// checkBrick tells why a brick cannot be reached, "" when it can.
+func (s Server) checkBrick(ctx context.Context, b *volume) string {
 	host, port := b.options["remote-host"], b.options["remote-port"]
 	if port == "" {
 		arguments := oncrpc.Bytes([]byte(b.options["remote-subvolume"]))
 		r, err := oncrpc.Call(ctx, s.address(host, s.port()), portmapProgram, portmapVersion, portByBrick, arguments)
 		if err != nil {
-			return plain(err)
+			return explain(err)
 		}
 		result, _, _, number := int32(r.Number()), r.Number(), r.Number(), r.Number()
 		if err := r.Err(); err != nil {
-			return plain(err)
+			return explain(err)
 		}
 		if result < 0 {
 			return errNotServed.Error()
@@ -163,14 +163,14 @@ func (s Server) brick(ctx context.Context, b *volume) string {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", s.address(host, port))
 	if err != nil {
-		return plain(err)
+		return explain(err)
 	}
 	conn.Close()
 	return ""
 }
 
-// plain says what a network error means.
-func plain(err error) string {
+// explain says what a network error means.
+func explain(err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):

@@ -65,7 +65,7 @@ func TestServes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, i := range test.down {
-			g.bricks[i].trouble = "down"
+			g.bricks[i].problem = "down"
 		}
 		if got := g.serves(); got != test.want {
 			t.Errorf("%v down: serves %t", test.down, got)

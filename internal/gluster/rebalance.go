@@ -36,7 +36,7 @@ const (
 // Progress is how far a rebalance is.
 type Progress struct {
 	State                  RebalanceState
-	Looked, Moved          uint64 // files
+	Scanned, Moved          uint64 // files
 	Bytes                  uint64 // moved
 	Failed, Skipped        uint64 // files
 	Elapsed, EstimatedLeft time.Duration
@@ -50,7 +50,7 @@ func ParseProgress(values map[string]string) Progress {
 	}
 	return Progress{
 		State:  RebalanceState(number("status")),
-		Looked: number("lookups"), Moved: number("files"), Bytes: number("size"),
+		Scanned: number("lookups"), Moved: number("files"), Bytes: number("size"),
 		Failed: number("failures"), Skipped: number("skipped"),
 		Elapsed:       time.Duration(number("run-time")) * time.Second,
 		EstimatedLeft: time.Duration(number("time-left")) * time.Second,
@@ -87,12 +87,12 @@ func ParseRebalance(volfile string) (Rebalance, error) {
 		return r, ErrNoRebalance
 	}
 	brick := strings.TrimSuffix(r.Name, "-dht") + "-client-" // and no tiebreaker
-	for _, set := range g.volumes[r.Name].below {
+	for _, set := range g.volumes[r.Name].subvolumes {
 		for _, b := range g.bricksOf(set) {
 			if !strings.HasPrefix(b.name, brick) {
 				continue
 			}
-			one := healBrick(b)
+			one := newHealBrick(b)
 			r.Bricks = append(r.Bricks, one)
 			if slices.Contains(leaving, set) {
 				r.Leaving = append(r.Leaving, one)
@@ -109,7 +109,7 @@ func (g *graph) bricksOf(set string) []*volume {
 		return []*volume{v}
 	}
 	var all []*volume
-	for _, name := range v.below {
+	for _, name := range v.subvolumes {
 		if b := g.volumes[name]; b.kind == "protocol/client" {
 			all = append(all, b)
 		}

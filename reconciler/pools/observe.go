@@ -79,14 +79,14 @@ func (r *Reconciler) observeExternal(ctx context.Context, o v1alpha1.Object, doc
 		return r.requeue(document, false), nil
 	}
 	status := &o.Base().Status
-	status.BricksOnline = fmt.Sprintf("%d/%d", report.Bricks-len(report.Troubles), report.Bricks)
+	status.BricksOnline = fmt.Sprintf("%d/%d", report.Bricks-len(report.Problems), report.Bricks)
 	address := net.JoinHostPort(e.Hosts[0], strconv.Itoa(max(e.Port, gluster.ManagementPort)))
 	message := fmt.Sprintf("volume %s of %s has %s bricks online", e.Volume, address, status.BricksOnline)
-	if len(report.Troubles) > 0 {
-		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonBricksAway, "%v", report.Troubles)
+	if len(report.Problems) > 0 {
+		conditions.MarkFalse(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonBricksAway, "%v", report.Problems)
 	} else {
 		conditions.MarkTrue(o, v1alpha1.BricksOnlineCondition, v1alpha1.ReasonAllOnline, "%s", message)
 	}
 	markReady(o, message)
-	return r.requeue(document, len(report.Troubles) == 0), nil
+	return r.requeue(document, len(report.Problems) == 0), nil
 }

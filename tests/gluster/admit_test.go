@@ -18,7 +18,7 @@ func TestBricksAdmit(t *testing.T) {
 	address := fmt.Sprintf("127.0.0.1:%d", at.Port)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	c.Eventually(10*time.Second, "the brick answers", func() bool { return gluster.Greet(ctx, address) == nil })
+	c.Eventually(10*time.Second, "the brick answers", func() bool { return gluster.Ping(ctx, address) == nil })
 	for user, want := range map[string]bool{"copies-1": false, "copies-2": true, "copies-3": true, "somebody": false} {
 		if in, err := gluster.Admits(ctx, address, at.Directory, user); err != nil || in != want {
 			t.Errorf("%s: %t %v, want %t", user, in, err, want)

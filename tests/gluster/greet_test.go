@@ -19,8 +19,8 @@ func TestGreet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	brick := fmt.Sprintf("127.0.0.1:%d", c.Pool.Bricks[0].Port)
-	c.Eventually(10*time.Second, "the brick answers", func() bool { return gluster.Greet(ctx, brick) == nil })
-	if err := gluster.Greet(ctx, "127.1.1.8:24007"); err == nil {
+	c.Eventually(10*time.Second, "the brick answers", func() bool { return gluster.Ping(ctx, brick) == nil })
+	if err := gluster.Ping(ctx, "127.1.1.8:24007"); err == nil {
 		t.Error("glusterd is taken for a brick")
 	}
 	_ = g
@@ -31,11 +31,11 @@ func TestGreet(t *testing.T) {
 	defer l.Close()
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if err := gluster.Greet(short, l.Addr().String()); err == nil {
+	if err := gluster.Ping(short, l.Addr().String()); err == nil {
 		t.Error("what only listens is taken for a brick")
 	}
 	bricks.Stop(c.Bricks[0])
-	if err := gluster.Greet(ctx, brick); err == nil {
+	if err := gluster.Ping(ctx, brick); err == nil {
 		t.Error("a brick that was killed answers")
 	}
 }

@@ -57,7 +57,7 @@ func TestProbe(t *testing.T) {
 	}
 	// The first host refuses, and the second has a name that does not resolve.
 	r, err := probe("good", "127.1.1.99", "no-such-host.invalid", "127.1.1.5")
-	if err != nil || r.Bricks != 3 || len(r.Troubles) != 0 {
+	if err != nil || r.Bricks != 3 || len(r.Problems) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := probe("missing", "127.1.1.5"); !errors.Is(err, gluster.ErrNoVolume) {
@@ -67,7 +67,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("stopped: %v", err)
 	}
 	killBrick(t, g, "good", 1)
-	if r, err := probe("good", "127.1.1.5"); err != nil || len(r.Troubles) != 1 || !strings.Contains(r.Troubles[0], "brick 1") {
+	if r, err := probe("good", "127.1.1.5"); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "brick 1") {
 		t.Errorf("one brick down: %+v, %v", r, err)
 	}
 	killBrick(t, g, "good", 2)

@@ -16,8 +16,8 @@ const (
 	GarbageArguments     = 4
 )
 
-// Incoming is a call that was received. What it says is not trusted.
-type Incoming struct {
+// RequestMessage is a call that was received. What it says is not trusted.
+type RequestMessage struct {
 	ID                          uint32
 	Program, Version, Procedure uint32
 	Arguments                   *Reader
@@ -30,9 +30,9 @@ func ReadMessage(r io.Reader) ([]byte, error) { return read(r) }
 func WriteMessage(w io.Writer, body []byte) error { return write(w, body) }
 
 // ParseCall reads the header of a call.
-func ParseCall(body []byte) (Incoming, error) {
+func ParseCall(body []byte) (RequestMessage, error) {
 	r := &Reader{rest: body}
-	c := Incoming{ID: r.Number()}
+	c := RequestMessage{ID: r.Number()}
 	kind, version := r.Number(), r.Number()
 	c.Program, c.Version, c.Procedure = r.Number(), r.Number(), r.Number()
 	for range 2 { // credentials and verifier
@@ -49,13 +49,13 @@ func ParseCall(body []byte) (Incoming, error) {
 	return c, nil
 }
 
-// Answer is the reply to a call, with its results.
-func (c Incoming) Answer(results []byte) []byte {
+// Reply is the reply to a call, with its results.
+func (c RequestMessage) Reply(results []byte) []byte {
 	return append(Numbers(c.ID, messageReply, accepted, authNone, 0, success), results...)
 }
 
 // Refuse is the reply to a call that is not served: a state of an accepted call.
-func (c Incoming) Refuse(state uint32) []byte {
+func (c RequestMessage) Refuse(state uint32) []byte {
 	return Numbers(c.ID, messageReply, accepted, authNone, 0, state)
 }
 

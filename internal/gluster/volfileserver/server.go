@@ -143,7 +143,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.connections[c] = true
 		s.mu.Unlock()
 		each.Go(func() {
-			s.talk(c)
+			s.serveConnection(c)
 			c.Close()
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -152,8 +152,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// talk answers one process until it goes.
-func (s *Server) talk(c *connection) {
+// serveConnection answers one process until it goes.
+func (s *Server) serveConnection(c *connection) {
 	for {
 		message, err := oncrpc.ReadMessage(c)
 		if err != nil {
@@ -163,29 +163,29 @@ func (s *Server) talk(c *connection) {
 		if errors.Is(err, oncrpc.ErrCall) {
 			continue // an answer to a callback, or nothing for us
 		}
-		if err := c.send(s.answer(c, call)); err != nil {
+		if err := c.send(s.reply(c, call)); err != nil {
 			return
 		}
 	}
 }
 
-// answer is that to one call.
-func (s *Server) answer(c *connection, call oncrpc.Incoming) []byte {
+// reply is that to one call.
+func (s *Server) reply(c *connection, call oncrpc.RequestMessage) []byte {
 	switch {
 	case call.Program == handshakeProgram && call.Procedure == getspec:
-		return s.spec(c, call)
+		return s.replyVolfile(c, call)
 	case call.Program == handshakeProgram && call.Procedure == eventNotify:
-		return s.event(call)
+		return s.replyEvent(call)
 	case call.Program == portmapProgram && call.Procedure == signIn:
-		return call.Answer(oncrpc.Numbers(0, 0)) // a brick tells its port, which we know
+		return call.Reply(oncrpc.Numbers(0, 0)) // a brick tells its port, which we know
 	case call.Program == handshakeProgram || call.Program == portmapProgram:
 		return call.Refuse(oncrpc.ProcedureUnavailable)
 	}
 	return call.Refuse(oncrpc.ProgramUnavailable)
 }
 
-// spec is a volfile: its length (or -1), an errno, the text, and further data.
-func (s *Server) spec(c *connection, call oncrpc.Incoming) []byte {
+// replyVolfile is a volfile: its length (or -1), an errno, the text, and further data.
+func (s *Server) replyVolfile(c *connection, call oncrpc.RequestMessage) []byte {
 	call.Arguments.Number() // flags
 	key := string(call.Arguments.Bytes())
 	call.Arguments.Bytes() // what the process can do
@@ -197,15 +197,15 @@ func (s *Server) spec(c *connection, call oncrpc.Incoming) []byte {
 	text, known := s.volfiles[key]
 	if !known {
 		failed := append(oncrpc.Numbers(^uint32(0), uint32(syscall.ENOENT)), oncrpc.Bytes(nil)...)
-		return call.Answer(append(failed, oncrpc.Bytes(nil)...))
+		return call.Reply(append(failed, oncrpc.Bytes(nil)...))
 	}
 	c.keys[key] = true
 	results := append(oncrpc.Numbers(uint32(len(text)), 0), oncrpc.Bytes([]byte(text))...)
-	return call.Answer(append(results, oncrpc.Bytes(nil)...))
+	return call.Reply(append(results, oncrpc.Bytes(nil)...))
 }
 
-// event takes a number and a dictionary; the answer is 0, an errno, and a dictionary.
-func (s *Server) event(call oncrpc.Incoming) []byte {
+// replyEvent takes a number and a dictionary; the answer is 0, an errno, and a dictionary.
+func (s *Server) replyEvent(call oncrpc.RequestMessage) []byte {
 	number, data := call.Arguments.Number(), call.Arguments.Bytes()
 	values, err := gluster.ParseDictionary(data)
 	if err != nil || call.Arguments.Err() != nil {
@@ -214,5 +214,5 @@ func (s *Server) event(call oncrpc.Incoming) []byte {
 	if s.Event != nil {
 		s.Event(number, values)
 	}
-	return call.Answer(append(oncrpc.Numbers(0, 0), oncrpc.Bytes(nil)...))
+	return call.Reply(append(oncrpc.Numbers(0, 0), oncrpc.Bytes(nil)...))
 }

@@ -103,7 +103,7 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if answer := s.answer(&connection{keys: map[string]bool{}}, c); len(answer) < 24 {
+		if answer := s.reply(&connection{keys: map[string]bool{}}, c); len(answer) < 24 {
 			t.Errorf("answer %x", answer)
 		}
 	})

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// addedLimit is how long a brick may take to answer.
-const addedLimit = 3 * time.Second
+// newBricksLimit is how long a brick may take to answer.
+const newBricksLimit = 3 * time.Second
 
-// Added lists the bricks of sets in a client's graph that are not in a former one and do
+// NewSilentBricks lists the bricks of sets in a client's graph that are not in a former one and do
 // not answer yet, as host:port. A client that takes a graph before its bricks are there has
 // no place for files that belong on them. A brick that joins a set which was there is none
 // of those: the sooner a client knows of it, the less is written that it lacks.
-func Added(ctx context.Context, former, volfile string) ([]string, error) {
+func NewSilentBricks(ctx context.Context, former, volfile string) ([]string, error) {
 	before, err := parseGraph(former)
 	if err != nil {
 		return nil, fmt.Errorf("reading the former graph: %w", err)
@@ -25,7 +25,7 @@ func Added(ctx context.Context, former, volfile string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the graph: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, addedLimit)
+	ctx, cancel := context.WithTimeout(ctx, newBricksLimit)
 	defer cancel()
 	var mu sync.Mutex
 	var silent []string
@@ -34,12 +34,12 @@ func Added(ctx context.Context, former, volfile string) ([]string, error) {
 		return slices.ContainsFunc(before.bricks, func(o *volume) bool { return o.name == name })
 	}
 	for _, b := range now.bricks {
-		if known(b.name) || slices.ContainsFunc(now.beside(b.name), known) {
+		if known(b.name) || slices.ContainsFunc(now.siblings(b.name), known) {
 			continue
 		}
 		wait.Go(func() {
 			address := net.JoinHostPort(b.options["remote-host"], b.options["remote-port"])
-			if err := Greet(ctx, address); err != nil {
+			if err := Ping(ctx, address); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				silent = append(silent, address)

@@ -24,10 +24,10 @@ total_bytes_read = 1
 
 func TestRenewed(t *testing.T) {
 	const text = "volume p-client-0\n    type protocol/client\nend-volume\n\nvolume p\n    type debug/io-stats\n    subvolumes p-client-0\nend-volume\n"
-	if got := Renewed(text, 0); got != text {
+	if got := RenameTop(text, 0); got != text {
 		t.Error(got)
 	}
-	got := Renewed(text, 7)
+	got := RenameTop(text, 7)
 	if want := strings.Replace(text, "\nvolume p\n", "\nvolume p-7\n", 1); got != want {
 		t.Error(got)
 	}

@@ -70,9 +70,9 @@ func connection(brick int, text []byte) Connection {
 	return c
 }
 
-// Renewed is a graph that differs from another by the name of its top alone: a client that
+// RenameTop is a graph that differs from another by the name of its top alone: a client that
 // gets it begins anew, with connections of its own, and takes its open files along.
-func Renewed(volfile string, round int) string {
+func RenameTop(volfile string, round int) string {
 	at := strings.LastIndex(volfile, "\nvolume ")
 	if round == 0 || at < 0 {
 		return volfile

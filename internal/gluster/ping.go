@@ -15,12 +15,12 @@ const (
 	maxPrograms                    = 64      // more than any server has
 )
 
-// ErrNoBrick says that what answers is no brick.
-var ErrNoBrick = errors.New("what answers there is no brick")
+// ErrNotBrick says that what answers is no brick.
+var ErrNotBrick = errors.New("what answers there is no brick")
 
-// Greet asks a server for its programs, as a client does first of all: a brick that has
+// Ping asks a server for its programs, as a client does first of all: a brick that has
 // started answers with that of files. A process that only listens does not.
-func Greet(ctx context.Context, address string) error {
+func Ping(ctx context.Context, address string) error {
 	r, err := oncrpc.Call(ctx, address, dumpProgram, dumpVersion, dump, oncrpc.Numbers(0, 0))
 	if err != nil {
 		return fmt.Errorf("greeting the brick at %s: %w", address, err)
@@ -38,5 +38,5 @@ func Greet(ctx context.Context, address string) error {
 		r.Number() // its version, 64 bits
 		r.Number()
 	}
-	return fmt.Errorf("%w: %s", ErrNoBrick, address)
+	return fmt.Errorf("%w: %s", ErrNotBrick, address)
 }
