@@ -18,7 +18,7 @@ func newAgent() *cobra.Command {
 	var b agent.Brick
 	var listen, keys, volfile, socket string
 	cmd := &cobra.Command{
-		Use: "agent", Short: "Hold a brick's volumes to their sizes, and tell how the brick is", Args: cobra.NoArgs,
+		Use: "agent", Short: "Enforce the sizes of a brick's volumes, and report the brick's state", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := agent.New(b, logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)))
 			if err != nil {
@@ -42,23 +42,23 @@ func newAgent() *cobra.Command {
 	f.StringVar(&b.Namespace, "namespace", "", "namespace of the pool")
 	f.StringVar(&b.Pool, "pool", "", "name of the pool")
 	f.StringVar(&b.Position, "brick", "", "index of the brick")
-	f.StringVar(&b.Directory, "directory", "", "the brick's folder")
-	f.Int64Var(&b.Parts, "parts", 1, "how many bricks share a volume's data: data bricks of a Disperse set, else 1")
-	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, though the file system has them")
-	f.IntVar(&b.Port, "port", 24007, "where glusterfsd serves the brick on this host")
-	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to answer on")
-	f.StringVar(&volfile, "heal-volfile", "", "volfile of the self-heal daemon beside the brick; empty when nothing heals")
+	f.StringVar(&b.Directory, "directory", "", "directory of the brick")
+	f.Int64Var(&b.Parts, "parts", 1, "number of bricks that share a volume's data: the data bricks of a Disperse set, 1 for other types")
+	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, even if the file system supports them")
+	f.IntVar(&b.Port, "port", 24007, "port of the brick's glusterfsd on this host")
+	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to serve on")
+	f.StringVar(&volfile, "heal-volfile", "", "volfile of the self-heal daemon beside the brick; empty if the set has one brick")
 	f.StringVar(&socket, "heal-socket", "/run/gluster/heal.sock", "socket of the self-heal daemon")
-	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "folder with the keys that the driver signs its requests with")
+	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate requests")
 	for _, name := range []string{"namespace", "pool", "brick", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists
 	}
 	return cmd
 }
 
-// portOf is the port of an address to listen on: the agents of all bricks have the same.
+// portOf is the port of an address to listen on. The agents of all bricks use the same port.
 func portOf(address string) int {
 	_, port, _ := net.SplitHostPort(address)
-	n, _ := strconv.Atoi(port) // listening tells what is wrong with it
+	n, _ := strconv.Atoi(port) // listening on a bad address fails with a clear error
 	return n
 }

@@ -20,7 +20,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{Use: "atoll-brick", Short: "What runs in a brick pod", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "atoll-brick", Short: "Programs of a brick pod", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
@@ -28,14 +28,14 @@ func main() {
 	}
 }
 
-// prepareLimit is how long a brick's disk may take to answer.
+// prepareLimit is how long preparing a brick may take.
 const prepareLimit = 2 * time.Minute
 
 func newPrepare() *cobra.Command {
 	var b prepare.Brick
 	var id string
 	cmd := &cobra.Command{
-		Use: "prepare", Short: "Make a brick ready: mount, prove that it is ours, mark", Args: cobra.NoArgs,
+		Use: "prepare", Short: "Prepare a brick: mount it, verify that it belongs to the pool, mark it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if b.VolumeID, err = uuid.Parse(id); err != nil {
@@ -54,11 +54,11 @@ func newPrepare() *cobra.Command {
 	f.StringVar(&b.Pool, "pool", "", "name of the pool")
 	f.StringVar(&b.Position, "brick", "", "index of the brick, or ta")
 	f.StringVar(&id, "volume-id", "", "volume ID of the pool")
-	f.StringVar(&b.Directory, "directory", "", "the brick's folder")
-	f.StringVar(&b.Device, "device", "", "block device, or file, to mount at the folder's parent; a blank one gets a file system")
-	f.IntVar(&b.Generation, "generation", 1, "how many bricks have been in this position, this one included")
-	f.StringVar(&b.State, "state", "", "folder that remembers what was made on this node")
-	f.StringVar(&b.Place, "place", "", "device or folder of the pool's document, for the memory")
+	f.StringVar(&b.Directory, "directory", "", "directory of the brick")
+	f.StringVar(&b.Device, "device", "", "block device or file to mount at the parent directory; a blank one gets a file system")
+	f.IntVar(&b.Generation, "generation", 1, "number of bricks that have been in this position, including this one")
+	f.StringVar(&b.State, "state", "", "directory with this node's records of its bricks")
+	f.StringVar(&b.Place, "place", "", "device, path or claim in the pool's document, for the record")
 	for _, name := range []string{"pool", "brick", "volume-id", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists
 	}

@@ -14,7 +14,7 @@ import (
 func newQuotad() *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
-		Use: "quotad", Short: "Hold volumes to their sizes on a host of an External cluster", Args: cobra.NoArgs,
+		Use: "quotad", Short: "Enforce the sizes of volumes on a host of an External cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := quotad.ReadConfig(config)
 			if err != nil {

@@ -17,7 +17,7 @@ func newRebalance() *cobra.Command {
 	var r rebalance.Rebalancer
 	var keys, health string
 	cmd := &cobra.Command{
-		Use: "rebalance", Short: "Keep a pool's files spread over its sets, and off those that leave", Args: cobra.NoArgs,
+		Use: "rebalance", Short: "Distribute a pool's files over its sets, and move them off leaving sets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r.Log = logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", r.Pool)
 			r.Keys = func() (wire.Keys, error) { return wire.ReadKeys(keys) }
@@ -31,10 +31,10 @@ func newRebalance() *cobra.Command {
 	f.StringVar(&r.Namespace, "namespace", "", "namespace of the pool")
 	f.StringVar(&r.Pool, "pool", "", "name of the pool")
 	f.StringVar(&r.Volfile, "volfile", "", "volfile of the rebalance")
-	f.StringVar(&r.Socket, "socket", "/run/gluster/rebalance.sock", "socket of the process that moves files")
+	f.StringVar(&r.Socket, "socket", "/run/gluster/rebalance.sock", "socket of the rebalance process")
 	f.DurationVar(&r.Settle, "settle", 2*time.Minute, "how long all bricks must have answered before files are moved")
 	f.IntVar(&r.AgentPort, "agent-port", wire.Port, "port of the bricks' agents")
-	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "folder with the keys that requests to agents are signed with")
+	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate requests to agents")
 	f.StringVar(&health, "health", ":24013", "address of /healthz, /readyz and /metrics")
 	for _, name := range []string{"namespace", "pool", "volfile"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists

@@ -20,11 +20,11 @@ func newVolfiles() *cobra.Command {
 	s := volfiles.Server{Log: logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))}
 	var listen, health string
 	cmd := &cobra.Command{
-		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and tell them of changes", Args: cobra.NoArgs,
+		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and notify them of changes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := net.Listen("tcp", listen)
 			if err != nil {
-				return fmt.Errorf("serving volfiles: %w", err)
+				return fmt.Errorf("listen for volfile requests: %w", err)
 			}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return s.Run(ctx, l) })
@@ -35,26 +35,26 @@ func newVolfiles() *cobra.Command {
 	f := cmd.Flags()
 	f.StringToStringVar(&s.Files, "volfile", nil, "name=path of a volfile to serve; may be repeated")
 	f.StringVar(&listen, "listen", "127.0.0.1:24011", "address to serve on")
-	f.DurationVar(&s.Hold, "hold", volfiles.Hold, "how long a brick keeps letting in clients that know of fewer copies than there are now")
+	f.DurationVar(&s.Hold, "hold", volfiles.Hold, "how long a brick continues to admit clients whose graph has fewer replicas")
 	f.StringVar(&health, "health", ":24012", "address of /healthz")
 	_ = cmd.MarkFlagRequired("volfile") // the flag exists
 	return cmd
 }
 
-// alive answers /healthz.
+// alive serves /healthz.
 func alive() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux
 }
 
-// serve answers on an address until the context ends.
+// serve serves HTTP on an address until the context ends.
 func serve(ctx context.Context, address string, handler http.Handler) error {
 	h := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
-	stopped := context.AfterFunc(ctx, func() { _ = h.Close() }) // nothing is lost
+	stopped := context.AfterFunc(ctx, func() { _ = h.Close() })
 	defer stopped()
 	if err := h.ListenAndServe(); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("answering on %s: %w", address, err)
+		return fmt.Errorf("serve on %s: %w", address, err)
 	}
 	return nil
 }

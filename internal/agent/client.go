@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// maxAnswer is the longest answer that is read, in bytes.
+// maxAnswer is the largest response that is read, in bytes.
 const maxAnswer = 4 << 20
 
-// ErrRefused says that an agent has answered, and not done what it was asked for.
-var ErrRefused = errors.New("the agent refuses")
+// ErrRefused says that an agent has responded with an error.
+var ErrRefused = errors.New("the agent refused the request")
 
-// Client asks agents.
+// Client sends requests to agents.
 type Client struct{ http http.Client }
 
-// Status asks an agent, at host:port, how its brick is.
+// Status requests the state of a brick from its agent at host:port.
 func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 	var s Status
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+PathStatus, nil)
@@ -32,13 +32,13 @@ func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 	return s, c.do(r, &s)
 }
 
-// StatusResult is what one of several agents has said, or why it has not.
+// StatusResult is the response of one of several agents, or the error.
 type StatusResult struct {
 	Status
 	Err error
 }
 
-// Statuses asks several agents at once, and gives their answers in the same order.
+// Statuses queries several agents concurrently, and returns their responses in the same order.
 func (c *Client) Statuses(ctx context.Context, addresses ...string) []StatusResult {
 	answers := make([]StatusResult, len(addresses))
 	var wait sync.WaitGroup
@@ -49,7 +49,7 @@ func (c *Client) Statuses(ctx context.Context, addresses ...string) []StatusResu
 	return answers
 }
 
-// Leftover has an agent count the files of its brick.
+// Leftover requests the number of files on a brick.
 func (c *Client) Leftover(ctx context.Context, address string) (Leftover, error) {
 	var l Leftover
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+PathLeftover, nil)
@@ -59,29 +59,29 @@ func (c *Client) Leftover(ctx context.Context, address string) (Leftover, error)
 	return l, c.do(r, &l)
 }
 
-// Layout has an agent note how files are spread.
+// Layout makes an agent record a layout.
 func (c *Client) Layout(ctx context.Context, address, audience string, q LayoutRequest, keys Keys) error {
 	return c.post(ctx, "http://"+address+PathLayout, audience, q, keys, nil)
 }
 
-// Limit has an agent hold a volume to its size. Audience names the agent's brick.
+// Limit makes an agent enforce the size of a volume. Audience names the agent's brick.
 func (c *Client) Limit(ctx context.Context, address, audience string, q LimitRequest, keys Keys) (LimitAnswer, error) {
 	var a LimitAnswer
 	return a, c.post(ctx, "http://"+address+PathLimit, audience, q, keys, &a)
 }
 
-// Heal has an agent ask for a heal.
+// Heal makes an agent start a heal.
 func (c *Client) Heal(ctx context.Context, address, audience string, q HealRequest, keys Keys) error {
 	return c.post(ctx, "http://"+address+PathHeal, audience, q, keys, nil)
 }
 
-// Pending has an agent list what its brick holds against others.
+// Pending lists the entries for which a brick has pending counters set for others.
 func (c *Client) Pending(ctx context.Context, address, audience string, q PendingRequest, keys Keys) (Pending, error) {
 	var p Pending
 	return p, c.post(ctx, "http://"+address+PathPending, audience, q, keys, &p)
 }
 
-// ClearPending has an agent take back what its brick holds against another.
+// ClearPending clears pending counters that a brick has set for another.
 func (c *Client) ClearPending(ctx context.Context, address, audience string, q ClearPendingRequest, keys Keys) error {
 	return c.post(ctx, "http://"+address+PathForgive, audience, q, keys, nil)
 }
@@ -120,7 +120,7 @@ func (c *Client) do(r *http.Request, answer any) error {
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("reading the agent's answer: %w", err)
+		return fmt.Errorf("parse the agent's response: %w", err)
 	}
 	return nil
 }

@@ -8,55 +8,56 @@ import (
 	"time"
 )
 
-// Where an agent lists what its brick holds against others (POST PendingRequest), and
-// takes some of it back (POST ForgiveRequest).
+// PathPending lists a brick's pending counters (POST PendingRequest), PathForgive clears some
+// of them (POST ClearPendingRequest).
 const (
 	PathPending = "/v1/pending"
 	PathForgive = "/v1/forgive"
 )
 
-// Counter is what of a file or folder bricks disagree about.
+// Counter names a counter of GlusterFS' pending attributes: the aspect of a file or directory
+// on which bricks disagree.
 type Counter string
 
-// Kinds, in the order of their counters in GlusterFS's attributes. Entries of folders are
-// merged by the self-heal daemon; no brick has to be right about them.
+// Counters, in the order of the attributes. The third, for the entries of directories, is
+// left out: the self-heal daemon merges entries without a decision.
 const (
 	Data     Counter = "data"
 	Metadata Counter = "metadata"
 )
 
-// PendingRequest asks for no more than so many.
+// PendingRequest limits the number of listed entries.
 type PendingRequest struct {
 	Limit int `json:"limit"`
 }
 
-// Pending is what a brick's index lists.
+// Pending is the content of a brick's index.
 type Pending struct {
 	Entries []Entry `json:"entries"`
-	More    bool    `json:"more"` // than were asked for
+	More    bool    `json:"more"` // there are more than the limit
 }
 
-// Entry is a file or folder of which a brick holds that others have it not, or not right.
+// Entry is a file or directory that a brick considers missing or outdated on others.
 type Entry struct {
 	ID       string    `json:"id"`             // its GFID
-	Path     string    `json:"path,omitempty"` // "" when it cannot be told
+	Path     string    `json:"path,omitempty"` // "" if it cannot be determined
 	Size     int64     `json:"sizeBytes"`
 	Modified time.Time `json:"modified"`
 	Changed  time.Time `json:"changed"`
-	// Blames are the bricks, by their names in the pool's graphs, that it holds to be
-	// wrong.
+	// Blames maps the client names of outdated bricks to the counters that are set for them.
 	Blames map[string][]Counter `json:"blames"`
 }
 
-// ClearPendingRequest has a brick hold no more against another one that it has a file wrong.
+// ClearPendingRequest requests that a brick clears its counters against another one, for one
+// file.
 type ClearPendingRequest struct {
 	ID    string `json:"id"`
-	Brick string `json:"brick"` // its name in the pool's graphs
+	Brick string `json:"brick"` // client name of the other brick
 	Counters []Counter `json:"kinds"`
 }
 
-// Split is a file or folder of which bricks hold each other to be wrong. Nobody can read
-// it before it is decided who is right.
+// Split is a file or directory in split-brain: bricks blame each other for it, and it cannot
+// be read until one of them is chosen.
 type Split struct {
 	ID    string           `json:"id"`
 	Path  string           `json:"path,omitempty"`
@@ -64,7 +65,7 @@ type Split struct {
 	Copies   map[string]Entry `json:"has"` // by brick
 }
 
-// Splits finds them in what the bricks of one set list.
+// Splits finds the split-brain entries in the indices of one set's bricks, by client name.
 func Splits(pending map[string]Pending) []Split {
 	byID := map[string]map[string]Entry{}
 	for brick, p := range pending {
@@ -94,7 +95,7 @@ func Splits(pending map[string]Pending) []Split {
 	return all
 }
 
-// blameEachOther tells whether two bricks hold each other to be wrong.
+// blameEachOther reports whether two bricks have a counter set against each other.
 func blameEachOther(has map[string]Entry, kind Counter) bool {
 	for a, e := range has {
 		for b, kinds := range e.Blames {
@@ -106,17 +107,17 @@ func blameEachOther(has map[string]Entry, kind Counter) bool {
 	return false
 }
 
-// Policy says which brick is right.
+// Policy chooses the brick whose copy is kept.
 type Policy string
 
-// Policies; KeepBrick is followed by the brick's index.
+// Policies. KeepBrick is followed by the brick's index.
 const (
-	KeepLatest Policy = "latest" // modified last
+	KeepLatest Policy = "latest" // last modified
 	KeepBigger Policy = "bigger"
 	KeepBrick  string = "brick="
 )
 
-// Keep gives the brick that is right by a policy.
+// Keep returns the client name of the brick whose copy a policy keeps.
 func (s Split) Keep(policy Policy) (brick string, err error) {
 	if index, is := strings.CutPrefix(string(policy), KeepBrick); is {
 		for name := range s.Copies {
@@ -124,14 +125,14 @@ func (s Split) Keep(policy Policy) (brick string, err error) {
 				return name, nil
 			}
 		}
-		return "", fmt.Errorf("brick %s does not say that it has %s", index, cmp.Or(s.Path, s.ID))
+		return "", fmt.Errorf("brick %s has no copy of %s", index, cmp.Or(s.Path, s.ID))
 	}
 	better := map[Policy]func(a, b Entry) bool{
 		KeepLatest: func(a, b Entry) bool { return a.Modified.After(b.Modified) },
 		KeepBigger: func(a, b Entry) bool { return a.Size > b.Size },
 	}[policy]
 	if better == nil {
-		return "", fmt.Errorf("the policy %q is not known: latest, bigger, or brick=INDEX", policy)
+		return "", fmt.Errorf("unknown policy %q; use latest, bigger, or brick=INDEX", policy)
 	}
 	for name, e := range s.Copies {
 		if brick == "" || better(e, s.Copies[brick]) {
@@ -140,7 +141,7 @@ func (s Split) Keep(policy Policy) (brick string, err error) {
 	}
 	for name, e := range s.Copies {
 		if name != brick && !better(s.Copies[brick], e) {
-			return "", fmt.Errorf("by the policy %q no brick is right about %s: name one, with brick=INDEX", policy, cmp.Or(s.Path, s.ID))
+			return "", fmt.Errorf("policy %q does not choose a copy of %s: they are equal; name one with brick=INDEX", policy, cmp.Or(s.Path, s.ID))
 		}
 	}
 	return brick, nil

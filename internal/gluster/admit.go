@@ -14,14 +14,14 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
-// setVolume is the procedure by which a client begins (GlusterFS 10: GF_HNDSK_SETVOLUME).
-// It names programs where it says versions.
+// setVolume is the procedure with which a client connects to a brick (GlusterFS 10:
+// GF_HNDSK_SETVOLUME). Its "versions" are program numbers.
 const setVolume = 1
 
-// ErrHandshake says that a brick has answered a client's beginning with neither yes nor no.
-var ErrHandshake = errors.New("the brick answers with something else")
+// ErrHandshake says that a brick has neither admitted nor refused a client.
+var ErrHandshake = errors.New("unexpected error from the brick")
 
-// AdmittedUsers are those whom a brick's volfile lets in by name; none when it asks for no name.
+// AdmittedUsers are the user names that a brick's volfile admits; none if it requires no name.
 func AdmittedUsers(volfile string) ([]string, error) {
 	g, err := parseGraph(volfile)
 	if err != nil {
@@ -39,8 +39,8 @@ func AdmittedUsers(volfile string) ([]string, error) {
 	return users, nil
 }
 
-// Admits tells whether the brick at host:port, of this folder, lets a client in that has
-// this user's name and password. It begins as such a client does, and ends.
+// Admits reports whether the brick at host:port, with this directory, admits a client with
+// this user name and password. It connects as such a client does, and disconnects.
 func Admits(ctx context.Context, address, folder, user string) (bool, error) {
 	arguments := oncrpc.Bytes(dictionary(
 		"remote-subvolume", folder, "process-uuid", "atoll-"+uuid.NewString(),
@@ -48,7 +48,7 @@ func Admits(ctx context.Context, address, folder, user string) (bool, error) {
 	))
 	r, err := oncrpc.Call(ctx, address, handshakeProgram, handshakeVersion, setVolume, arguments)
 	if err != nil {
-		return false, fmt.Errorf("asking the brick at %s whom it lets in: %w", address, err)
+		return false, fmt.Errorf("log in to the brick at %s: %w", address, err)
 	}
 	result, number := int32(r.Number()), r.Number()
 	if err := r.Err(); err != nil {
@@ -60,5 +60,5 @@ func Admits(ctx context.Context, address, folder, user string) (bool, error) {
 	case syscall.Errno(number) == syscall.EACCES:
 		return false, nil
 	}
-	return false, fmt.Errorf("asking the brick at %s whom it lets in: %w: %w", address, ErrHandshake, syscall.Errno(number))
+	return false, fmt.Errorf("log in to the brick at %s: %w: %w", address, ErrHandshake, syscall.Errno(number))
 }

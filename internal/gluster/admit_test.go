@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestFewer(t *testing.T) {
+func TestFewerReplicas(t *testing.T) {
 	for user, want := range map[string]string{"copies-3": "copies-2", "copies-1": "copies-0", "": "", "copies": "", "copies-0": "", "a-b-2": "a-b-1"} {
 		if got := (HealBrick{User: user}).FewerReplicas(); got != want {
 			t.Errorf("%q: %q, want %q", user, got, want)
@@ -13,7 +13,7 @@ func TestFewer(t *testing.T) {
 	}
 }
 
-func TestUsers(t *testing.T) {
+func TestAdmittedUsers(t *testing.T) {
 	const text = "volume s\n type protocol/server\n option auth.login./b.allow b,a\n option auth.login.a.password a\nend-volume\n"
 	if got, err := AdmittedUsers(text); err != nil || !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("%v %v", got, err)
@@ -22,6 +22,6 @@ func TestUsers(t *testing.T) {
 		t.Errorf("%v %v", got, err)
 	}
 	if _, err := AdmittedUsers("volume"); err == nil {
-		t.Error("what is no volfile has users")
+		t.Error("an invalid volfile has users")
 	}
 }

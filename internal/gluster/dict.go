@@ -8,9 +8,8 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
-// dictionary writes GlusterFS's own serialisation of string pairs (dict_serialize
-// in libglusterfs): a count, then for each pair both lengths, the key with a NUL,
-// and the value with one.
+// dictionary serializes string pairs as dict_serialize of libglusterfs does: a count, then
+// for each pair both lengths, the key with a NUL, and the value with a NUL.
 func dictionary(pairs ...string) []byte {
 	out := oncrpc.Numbers(uint32(len(pairs) / 2))
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -22,14 +21,13 @@ func dictionary(pairs ...string) []byte {
 	return out
 }
 
-// ErrDictionary says that what a process has sent is no dictionary.
-var ErrDictionary = errors.New("the dictionary cannot be understood")
+// ErrDictionary says that data is not a dictionary.
+var ErrDictionary = errors.New("malformed dictionary")
 
-// maxPairs is the most that a dictionary is read with.
+// maxPairs bounds the size of a dictionary.
 const maxPairs = 10_000
 
-// ParseDictionary reads what dict_serialize has written. Values are as they came, less
-// the NUL at the end of strings.
+// ParseDictionary parses the output of dict_serialize. A NUL at the end of a value is removed.
 func ParseDictionary(data []byte) (map[string]string, error) {
 	if len(data) == 0 {
 		return map[string]string{}, nil

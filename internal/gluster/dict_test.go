@@ -15,7 +15,7 @@ func TestDictionary(t *testing.T) {
 	}
 }
 
-// FuzzDictionary: what a process sends is not trusted.
+// FuzzDictionary: received data is not trusted.
 func FuzzDictionary(f *testing.F) {
 	f.Add(dictionary("a", "1"))
 	f.Add([]byte{0, 0, 0, 1, 255, 255, 255, 255, 0, 0, 0, 1})

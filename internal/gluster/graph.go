@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// graph is a client's volfile as glusterd sends it.
+// graph is a parsed volfile.
 type graph struct {
 	volumes map[string]*volume
-	order   []*volume // as in the file
-	bricks  []*volume // protocol/client, as in the file
+	order   []*volume // in the order of the file
+	bricks  []*volume // those of type protocol/client, in the order of the file
 	top     *volume
 }
 
@@ -19,13 +19,13 @@ type volume struct {
 	name, kind string
 	options    map[string]string
 	subvolumes      []string
-	problem    string // bricks: why it cannot be reached, "" when it can
+	problem    string // of a brick: why it is unreachable, "" if it is reachable
 }
 
-// maxVolumes bounds what a hostile volfile can make us build.
+// maxVolumes bounds the memory that a hostile volfile can use.
 const maxVolumes = 20_000
 
-// parseGraph reads a volfile: volume, type, option, subvolumes, end-volume.
+// parseGraph parses a volfile: volume, type, option, subvolumes, end-volume.
 func parseGraph(text string) (*graph, error) {
 	g := &graph{volumes: map[string]*volume{}}
 	var v *volume
@@ -63,12 +63,12 @@ func parseGraph(text string) (*graph, error) {
 		}
 	}
 	if g.top == nil || v != nil {
-		return nil, fmt.Errorf("the volfile is not complete")
+		return nil, fmt.Errorf("the volfile is incomplete")
 	}
 	return g, nil
 }
 
-// siblings are the other volumes below what keeps copies or parts of the same data there.
+// siblings are the other subvolumes of the replica or disperse set that a volume is in.
 func (g *graph) siblings(name string) []string {
 	for _, v := range g.order {
 		if (v.kind == "cluster/replicate" || v.kind == "cluster/disperse") && slices.Contains(v.subvolumes, name) {
@@ -78,7 +78,7 @@ func (g *graph) siblings(name string) []string {
 	return nil
 }
 
-// serves reports whether files can be written with the bricks that can be reached.
+// serves reports whether files can be written with the reachable bricks.
 func (g *graph) serves() bool {
 	serves := map[*volume]bool{}
 	for _, v := range g.order { // each is defined before it is used
@@ -87,7 +87,7 @@ func (g *graph) serves() bool {
 	return serves[g.top]
 }
 
-// volumeServes looks at one volume; what is below it has been looked at.
+// volumeServes reports whether one volume serves, from the results of its subvolumes.
 func (g *graph) volumeServes(v *volume, serves map[*volume]bool) bool {
 	up := 0
 	for _, name := range v.subvolumes {
@@ -103,7 +103,7 @@ func (g *graph) volumeServes(v *volume, serves map[*volume]bool) bool {
 		if v.options["quorum-type"] == "none" {
 			return up > 0
 		}
-		if data == 2 { // the first counts double
+		if data == 2 { // the first brick breaks the tie
 			return up == 2 || serves[g.volumes[v.subvolumes[0]]]
 		}
 		return 2*up > data
@@ -111,5 +111,5 @@ func (g *graph) volumeServes(v *volume, serves map[*volume]bool) bool {
 		redundancy, _ := strconv.Atoi(v.options["redundancy"])
 		return up >= len(v.subvolumes)-redundancy
 	}
-	return up == len(v.subvolumes) // distribution: every set counts
+	return up == len(v.subvolumes) // distribution needs every set
 }

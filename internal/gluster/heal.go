@@ -18,36 +18,36 @@ const (
 	brickXlatorOp              = 3
 )
 
-// HealOp is what a self-heal daemon is asked for (GlusterFS 10: gf_xl_afr_op_t).
+// HealOp is an operation of the self-heal daemon (GlusterFS 10: gf_xl_afr_op_t).
 type HealOp int
 
 // Operations.
 const (
-	HealIndex HealOp = 1 // what the index of its brick lists
-	HealFull  HealOp = 2 // everything: for a brick that is new and empty
+	HealIndex HealOp = 1 // heal the entries of its brick's index
+	HealFull  HealOp = 2 // heal everything: for a new, empty brick
 )
 
-// ErrHeal says that a self-heal daemon does not do what it is asked for.
+// ErrHeal says that the self-heal daemon refuses an operation.
 var ErrHeal = errors.New("the self-heal daemon refuses")
 
 // Healers are the sets of a pool in the graph of its self-heal daemon.
 type Healers []HealSet
 
-// HealSet is one of them: the name of its xlator, and its bricks. Coded tells that each
-// has a part of the data, and not a copy.
+// HealSet is a set: the name of its xlator, and its bricks. Disperse says that each brick
+// has a part of the data instead of a copy.
 type HealSet struct {
 	Name   string
 	Disperse  bool
 	Bricks []HealBrick
 }
 
-// HealBrick is a brick as the daemon reaches it. Name is that of its client xlator,
-// which ends in -client- and the brick's index, Folder the one that the brick serves, and
-// User what the client calls itself.
+// HealBrick is how the daemon connects to a brick. Name is the name of its client xlator,
+// which ends in -client- and the brick's index, Directory the directory that the brick
+// serves, and User the client's user name.
 type HealBrick struct{ Name, Host, Port, Directory, User string }
 
-// FewerReplicas is what clients call themselves that know of a copy less than this one: a name
-// ends in how many. "" when there is none.
+// FewerReplicas is the user name of clients that know one replica fewer: user names end in
+// the number of replicas. "" if there are none.
 func (b HealBrick) FewerReplicas() string {
 	at := strings.LastIndexByte(b.User, '-')
 	copies, err := strconv.Atoi(b.User[at+1:])
@@ -62,7 +62,7 @@ func newHealBrick(client *volume) HealBrick {
 	return HealBrick{client.name, o["remote-host"], o["remote-port"], o["remote-subvolume"], o["username"]}
 }
 
-// Around finds the set of a brick, by its name in the graph, and the set's other bricks.
+// Around finds the set of a brick, by its client name, and the set's other bricks.
 func (h Healers) Around(brick string) (set HealSet, others []HealBrick, found bool) {
 	for _, set := range h {
 		others = nil
@@ -78,11 +78,11 @@ func (h Healers) Around(brick string) (set HealSet, others []HealBrick, found bo
 	return HealSet{}, nil, false
 }
 
-// ParseHealers reads the volfile of a self-heal daemon.
+// ParseHealers parses the volfile of a self-heal daemon.
 func ParseHealers(volfile string) (Healers, error) {
 	g, err := parseGraph(volfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the self-heal daemon's volfile: %w", err)
+		return nil, fmt.Errorf("parse the self-heal daemon's volfile: %w", err)
 	}
 	var h Healers
 	for _, v := range g.order {
@@ -98,8 +98,8 @@ func ParseHealers(volfile string) (Healers, error) {
 	return h, nil
 }
 
-// Heal asks the self-heal daemon at a unix socket to heal its own brick's part of these
-// sets. It answers when it has begun.
+// Heal starts a heal of these sets by the self-heal daemon at a unix socket, from its own
+// brick. It returns when the heal has started.
 func (h Healers) Heal(ctx context.Context, socket string, op HealOp) error {
 	pairs := []string{"xl-op", strconv.Itoa(int(op)), "count", strconv.Itoa(len(h))}
 	for i, set := range h {
@@ -111,10 +111,10 @@ func (h Healers) Heal(ctx context.Context, socket string, op HealOp) error {
 	arguments = append(arguments, oncrpc.Bytes(nil)...)
 	r, err := oncrpc.Call(ctx, socket, brickProgram, brickVersion, brickXlatorOp, arguments)
 	if err != nil {
-		return fmt.Errorf("asking the self-heal daemon: %w", err)
+		return fmt.Errorf("start a heal: %w", err)
 	}
 	result, number := int32(r.Number()), r.Number()
-	r.Bytes() // what it tells of each set
+	r.Bytes() // results by set
 	text := string(r.Bytes())
 	if err := r.Err(); err != nil {
 		return err

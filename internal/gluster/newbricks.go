@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// newBricksLimit is how long a brick may take to answer.
+// newBricksLimit is how long all bricks together may take to answer.
 const newBricksLimit = 3 * time.Second
 
-// NewSilentBricks lists the bricks of sets in a client's graph that are not in a former one and do
-// not answer yet, as host:port. A client that takes a graph before its bricks are there has
-// no place for files that belong on them. A brick that joins a set which was there is none
-// of those: the sooner a client knows of it, the less is written that it lacks.
+// NewSilentBricks lists the bricks of a graph's new sets, compared with the former graph,
+// that do not answer yet, as host:port. A client that switches to a graph before its bricks
+// are online cannot create files that belong on them. A brick that joins an existing set is
+// not listed: the sooner clients know it, the less it lacks.
 func NewSilentBricks(ctx context.Context, former, volfile string) ([]string, error) {
 	before, err := parseGraph(former)
 	if err != nil {
-		return nil, fmt.Errorf("reading the former graph: %w", err)
+		return nil, fmt.Errorf("parse the former graph: %w", err)
 	}
 	now, err := parseGraph(volfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the graph: %w", err)
+		return nil, fmt.Errorf("parse the graph: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, newBricksLimit)
 	defer cancel()

@@ -11,19 +11,19 @@ import (
 // Programs of a brick (GlusterFS 10: rpc/rpc-lib/src/protocol-common.h).
 const (
 	dumpProgram, dumpVersion, dump = 123451501, 1, 1
-	fopProgram                     = 1298437 // what a client reads and writes by
+	fopProgram                     = 1298437 // file operations
 	maxPrograms                    = 64      // more than any server has
 )
 
-// ErrNotBrick says that what answers is no brick.
-var ErrNotBrick = errors.New("what answers there is no brick")
+// ErrNotBrick says that the server at an address is not a brick.
+var ErrNotBrick = errors.New("the server there is not a brick")
 
-// Ping asks a server for its programs, as a client does first of all: a brick that has
-// started answers with that of files. A process that only listens does not.
+// Ping requests the list of a server's programs, as a client does first. A started brick
+// lists the program for file operations; a process that only listens does not answer.
 func Ping(ctx context.Context, address string) error {
 	r, err := oncrpc.Call(ctx, address, dumpProgram, dumpVersion, dump, oncrpc.Numbers(0, 0))
 	if err != nil {
-		return fmt.Errorf("greeting the brick at %s: %w", address, err)
+		return fmt.Errorf("ping the brick at %s: %w", address, err)
 	}
 	_, _, result, _ := r.Number(), r.Number(), int32(r.Number()), r.Number() // an ID of 64 bits, result, errno
 	for range maxPrograms {

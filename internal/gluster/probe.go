@@ -26,21 +26,21 @@ const ProbeLimit = 5 * time.Second
 // Errors of Probe.
 var (
 	ErrNoServer  = errors.New("none of the hosts answers")
-	ErrNoVolume  = errors.New("the hosts have no such volume")
+	ErrNoVolume  = errors.New("the hosts do not have this volume")
 	ErrStopped   = errors.New("the volume is stopped; start it with 'gluster volume start'")
-	ErrNoQuorum  = errors.New("too many bricks cannot be reached")
+	ErrNoQuorum  = errors.New("too many bricks are unreachable")
 	errNotServed = errors.New("its process is not running")
 )
 
-// Report is what a probe of a volume that can be used has found.
+// Report is the result of probing a volume.
 type Report struct {
 	Bricks   int
-	Problems []string // bricks that cannot be reached, and why
+	Problems []string // unreachable bricks, and why
 }
 
-// Probe finds out in a few seconds what a mount would tell after minutes, or not
-// at all: whether a host serves the volume, whether its bricks' names resolve and
-// whether they listen.
+// Probe checks in a few seconds what a mount would report after minutes, or not at all:
+// whether a host serves the volume, whether the host names of its bricks resolve, and
+// whether the bricks listen.
 func (s Server) Probe(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProbeLimit)
 	defer cancel()
@@ -60,7 +60,7 @@ func (s Server) Probe(ctx context.Context) (Report, error) {
 	return s.report(g)
 }
 
-// report tells whether what is left of the volume serves.
+// report says whether the volume serves with its reachable bricks.
 func (s Server) report(g *graph) (Report, error) {
 	r := Report{Bricks: len(g.bricks)}
 	stopped := 0
@@ -89,8 +89,8 @@ func (s Server) port() string {
 	return strconv.Itoa(s.Port)
 }
 
-// fetchVolfile asks all hosts at once for the volume's client graph; the first answer
-// counts. Without one, every host's trouble is told.
+// fetchVolfile requests the volume's client graph from all hosts concurrently and returns
+// the first answer. If there is none, the error has the problem of every host.
 func (s Server) fetchVolfile(ctx context.Context) (string, error) {
 	type answer struct {
 		host, text string
@@ -103,22 +103,22 @@ func (s Server) fetchVolfile(ctx context.Context) (string, error) {
 			answers <- answer{host, text, err}
 		}()
 	}
-	var troubles []string
+	var problems []string
 	for range s.Hosts {
 		a := <-answers
 		if a.err == nil {
 			return a.text, nil
 		}
 		if errors.Is(a.err, ErrNoVolume) {
-			return "", a.err // the others are of the same cluster
+			return "", a.err // the other hosts belong to the same cluster
 		}
-		troubles = append(troubles, fmt.Sprintf("host %s: %s", a.host, explain(a.err)))
+		problems = append(problems, fmt.Sprintf("host %s: %s", a.host, explain(a.err)))
 	}
-	return "", fmt.Errorf("%w: %s", ErrNoServer, strings.Join(troubles, "; "))
+	return "", fmt.Errorf("%w: %s", ErrNoServer, strings.Join(problems, "; "))
 }
 
-// maxOpVersion is the newest cluster that the client can talk to (GlusterFS 10:
-// GD_OP_VERSION_MAX). Without one, glusterd takes the caller for too old.
+// maxOpVersion is the newest op-version that the client supports (GlusterFS 10:
+// GD_OP_VERSION_MAX). Without it, glusterd considers the client too old.
 const maxOpVersion = "100000"
 
 func (s Server) fetchVolfileFrom(ctx context.Context, host string) (string, error) {
@@ -135,14 +135,14 @@ func (s Server) fetchVolfileFrom(ctx context.Context, host string) (string, erro
 	}
 	switch {
 	case result < 0 && syscall.Errno(number) == syscall.ENOENT:
-		return "", fmt.Errorf("%w: %s, asked of %s", ErrNoVolume, s.Volume, host)
+		return "", fmt.Errorf("%w: %s, according to %s", ErrNoVolume, s.Volume, host)
 	case result < 0:
-		return "", fmt.Errorf("it refuses to give the volume's graph: %w", syscall.Errno(number))
+		return "", fmt.Errorf("it refuses to send the volume's graph: %w", syscall.Errno(number))
 	}
 	return text, nil
 }
 
-// checkBrick tells why a brick cannot be reached, "" when it can.
+// checkBrick says why a brick is unreachable, "" if it is reachable.
 func (s Server) checkBrick(ctx context.Context, b *volume) string {
 	host, port := b.options["remote-host"], b.options["remote-port"]
 	if port == "" {
@@ -169,7 +169,7 @@ func (s Server) checkBrick(ctx context.Context, b *volume) string {
 	return ""
 }
 
-// explain says what a network error means.
+// explain puts a network error into plain words.
 func explain(err error) string {
 	var dns *net.DNSError
 	switch {

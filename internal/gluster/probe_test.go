@@ -73,17 +73,17 @@ func TestServes(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRefusesBadVolfiles(t *testing.T) {
 	for _, text := range []string{"", "volume a\n", "type x\n", "volume a\nsubvolumes a\nend-volume\n", "volume a\nvolume b\nend-volume\n", "volume a\nnonsense\nend-volume\n", "volume a\nend-volume\nvolume a\nsubvolumes a\nend-volume\n"} {
 		if _, err := parseGraph(text); err == nil {
-			t.Errorf("%q was read", text)
+			t.Errorf("%q was accepted", text)
 		}
 	}
 }
 
-// TestNobodyAnswers: a name that does not resolve, a port that nobody has, and an
-// answer within the limit.
-func TestNobodyAnswers(t *testing.T) {
+// TestUnreachableHosts: a host name does not resolve, a port is closed, and the result comes
+// within the limit.
+func TestUnreachableHosts(t *testing.T) {
 	begin := time.Now()
 	_, err := Server{Hosts: []string{"no-such-host.invalid", "127.0.0.1"}, Port: 1, Volume: "v"}.Probe(context.Background())
 	if !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), "no-such-host.invalid does not resolve") || !strings.Contains(err.Error(), "127.0.0.1: it refuses connections") {

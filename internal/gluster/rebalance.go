@@ -13,7 +13,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
-// Procedure and command by which a rebalance tells how far it is (GlusterFS 10:
+// Procedure and command that return the progress of a rebalance (GlusterFS 10:
 // GLUSTERD_BRICK_XLATOR_DEFRAG, GF_DEFRAG_CMD_STATUS).
 const (
 	brickDefrag         = 6
@@ -21,7 +21,7 @@ const (
 	rebalanceStatusCode = 3
 )
 
-// RebalanceState is where a rebalance is (GlusterFS 10: gf_defrag_status_t).
+// RebalanceState is the state of a rebalance (GlusterFS 10: gf_defrag_status_t).
 type RebalanceState int
 
 // States.
@@ -33,7 +33,7 @@ const (
 	RebalanceFailed
 )
 
-// Progress is how far a rebalance is.
+// Progress is the progress of a rebalance.
 type Progress struct {
 	State                  RebalanceState
 	Scanned, Moved          uint64 // files
@@ -42,10 +42,10 @@ type Progress struct {
 	Elapsed, EstimatedLeft time.Duration
 }
 
-// ParseProgress reads what a rebalance tells of itself.
+// ParseProgress converts the status values of a rebalance.
 func ParseProgress(values map[string]string) Progress {
 	number := func(key string) uint64 {
-		n, _ := strconv.ParseFloat(values[key], 64) // what is absent or no number is 0
+		n, _ := strconv.ParseFloat(values[key], 64) // 0 if absent or malformed
 		return uint64(max(0, n))
 	}
 	return Progress{
@@ -57,23 +57,23 @@ func ParseProgress(values map[string]string) Progress {
 	}
 }
 
-// Rebalance is the graph of a process that spreads a pool's files.
+// Rebalance is the graph of a rebalance process.
 type Rebalance struct {
-	Name     string // of the xlator that does it
-	LayoutID string // of how files are to be spread
+	Name     string // of the distribute xlator
+	LayoutID string // identifies the wanted layout
 	Bricks   []HealBrick
-	// Leaving are those of the bricks from which all files go.
+	// Leaving are the bricks of sets that are being removed.
 	Leaving []HealBrick
 }
 
-// ErrNoRebalance says that a graph is none of a rebalance.
-var ErrNoRebalance = errors.New("the volfile is not one of a rebalance")
+// ErrNoRebalance says that a volfile is not that of a rebalance.
+var ErrNoRebalance = errors.New("the volfile does not define a rebalance")
 
-// ParseRebalance reads the volfile of a rebalance.
+// ParseRebalance parses the volfile of a rebalance.
 func ParseRebalance(volfile string) (Rebalance, error) {
 	g, err := parseGraph(volfile)
 	if err != nil {
-		return Rebalance{}, fmt.Errorf("reading the volfile of a rebalance: %w", err)
+		return Rebalance{}, fmt.Errorf("parse the volfile of a rebalance: %w", err)
 	}
 	var r Rebalance
 	var leaving []string
@@ -86,7 +86,7 @@ func ParseRebalance(volfile string) (Rebalance, error) {
 	if r.Name == "" {
 		return r, ErrNoRebalance
 	}
-	brick := strings.TrimSuffix(r.Name, "-dht") + "-client-" // and no tiebreaker
+	brick := strings.TrimSuffix(r.Name, "-dht") + "-client-" // leaves out the tiebreaker
 	for _, set := range g.volumes[r.Name].subvolumes {
 		for _, b := range g.bricksOf(set) {
 			if !strings.HasPrefix(b.name, brick) {
@@ -117,7 +117,7 @@ func (g *graph) bricksOf(set string) []*volume {
 	return all
 }
 
-// Progress asks the process at a unix socket how far it is.
+// Progress requests the progress of the process at a unix socket.
 func (r Rebalance) Progress(ctx context.Context, socket string) (Progress, error) {
 	arguments := oncrpc.Bytes([]byte(r.Name))
 	arguments = append(arguments, oncrpc.Numbers(rebalanceStatusCode)...)
@@ -125,7 +125,7 @@ func (r Rebalance) Progress(ctx context.Context, socket string) (Progress, error
 	arguments = append(arguments, oncrpc.Bytes(nil)...)
 	answer, err := oncrpc.Call(ctx, socket, brickProgram, brickVersion, brickDefrag, arguments)
 	if err != nil {
-		return Progress{}, fmt.Errorf("asking how far the rebalance is: %w", err)
+		return Progress{}, fmt.Errorf("read the progress of the rebalance: %w", err)
 	}
 	result, number := int32(answer.Number()), answer.Number()
 	output := answer.Bytes()
@@ -133,7 +133,7 @@ func (r Rebalance) Progress(ctx context.Context, socket string) (Progress, error
 		return Progress{}, err
 	}
 	if result < 0 {
-		return Progress{}, fmt.Errorf("the rebalance does not tell how far it is: %w", syscall.Errno(number))
+		return Progress{}, fmt.Errorf("read the progress of the rebalance: %w", syscall.Errno(number))
 	}
 	values, err := ParseDictionary(output)
 	return ParseProgress(values), err

@@ -1,5 +1,6 @@
-// Package gluster speaks to GlusterFS processes: how they are started and how one
-// sees that they answer.
+// Package gluster talks to GlusterFS processes in their own protocols: bricks, clients,
+// glusterd, the self-heal daemon and the rebalance process. It parses their volfiles and
+// builds the arguments of clients.
 package gluster
 
 import (
@@ -20,17 +21,17 @@ import (
 // ManagementPort is the port of glusterd (registered with IANA).
 const ManagementPort = 24007
 
-// Server is a volume that a glusterd serves.
+// Server is a volume of a cluster that glusterd manages.
 type Server struct {
-	Hosts   []string // of glusterd, asked in this order
-	Port    int      // 0 is ManagementPort
+	Hosts   []string // of glusterd, tried in this order
+	Port    int      // 0 means ManagementPort
 	Volume  string
-	Options []string // such as log-level=INFO, names of schema.ClientOptions
-	// Aliases are addresses by name, which count before what DNS says.
+	Options []string // such as log-level=INFO; the names are those of schema.ClientOptions
+	// Aliases are addresses by host name, with precedence over DNS.
 	Aliases map[string]string
 }
 
-// address is where to connect for a host and port.
+// address is host:port with the alias of the host, if it has one.
 func (s Server) address(host, port string) string {
 	if ip, known := s.Aliases[host]; known {
 		host = ip
@@ -38,14 +39,14 @@ func (s Server) address(host, port string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// ErrOption is wrapped by what Args says of an option.
-var ErrOption = errors.New("the option is not one for a volume's client")
+// ErrOption says that an option is unknown, or has a value where none is allowed or needs one.
+var ErrOption = errors.New("invalid client option")
 
-// Args gives the arguments of a glusterfs process in the foreground that mounts
-// the volume at target.
+// Args returns the arguments of a glusterfs process in the foreground that mounts the volume
+// at target.
 func (s Server) Args(target string) ([]string, error) {
 	if len(s.Hosts) == 0 || s.Volume == "" || strings.HasPrefix(s.Volume, "-") {
-		return nil, fmt.Errorf("mounting volume %q of hosts %v: a volume and at least one host are needed", s.Volume, s.Hosts)
+		return nil, fmt.Errorf("mount volume %q of hosts %v: a volume and at least one host are needed", s.Volume, s.Hosts)
 	}
 	port := s.Port
 	if port == 0 {
@@ -75,12 +76,12 @@ func (s Server) Args(target string) ([]string, error) {
 	return append(append(args, options...), target), nil
 }
 
-// rootInode is the inode of the root of every GlusterFS mount.
+// rootInode is the inode number of the root of every GlusterFS mount.
 const rootInode = 1
 
-// WaitMounted waits until the root of a mount answers. The exit code of glusterfs
-// says nothing: it is 0 for a stopped volume, whose mount then fails every call.
-// A stat that hangs is left behind and ends with the mount.
+// WaitMounted waits until the root of a mount answers. The exit code of glusterfs does not
+// help: it is 0 for a stopped volume, whose mount then fails every call. A stat that hangs
+// is abandoned and ends with the mount.
 func WaitMounted(ctx context.Context, target string) error {
 	answers := make(chan error, 1)
 	ask := func() {
@@ -96,7 +97,7 @@ func WaitMounted(ctx context.Context, target string) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the mount at %s: %w (%w)", target, last, ctx.Err())
+			return fmt.Errorf("wait for the mount at %s: %w (%w)", target, last, ctx.Err())
 		case last = <-answers:
 		}
 		if last == nil {
@@ -104,11 +105,11 @@ func WaitMounted(ctx context.Context, target string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the mount at %s: %w (%w)", target, last, ctx.Err())
+			return fmt.Errorf("wait for the mount at %s: %w (%w)", target, last, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 			go ask()
 		}
 	}
 }
 
-var errNotMounted = errors.New("nothing is mounted there")
+var errNotMounted = errors.New("nothing is mounted")

@@ -26,7 +26,7 @@ func TestArgs(t *testing.T) {
 	}
 	for _, s := range []Server{{Volume: "v"}, {Hosts: []string{"a"}}, {Hosts: []string{"a"}, Volume: "-x"}} {
 		if _, err := s.Args("/mnt"); err == nil {
-			t.Errorf("%+v was taken", s)
+			t.Errorf("%+v was accepted", s)
 		}
 	}
 }

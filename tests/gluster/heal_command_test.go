@@ -89,7 +89,7 @@ func TestHealCommand(t *testing.T) {
 	bricks.Stop(c.Bricks[2])
 	c.Eventually(20*time.Second, "the brick that was stopped is offline", func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
 	c.Replace(2)
-	if out, err := run("others", "full", "p"); err == nil || !strings.Contains(out, "brick 0: the agent refuses: 401") {
+	if out, err := run("others", "full", "p"); err == nil || !strings.Contains(out, "brick 0: the agent refused the request: 401") {
 		t.Errorf("with a wrong key: %v\n%s", err, out)
 	}
 	time.Sleep(4 * time.Second) // until the daemon is connected to it, which it tries each three seconds

@@ -1,5 +1,5 @@
-// Package oncrpc makes ONC RPC calls (RFC 5531) with XDR (RFC 4506) over TCP, as far
-// as glusterd needs them. What comes back is not trusted.
+// Package oncrpc implements the part of ONC RPC (RFC 5531) and XDR (RFC 4506), over TCP and
+// unix sockets, that GlusterFS uses. Received data is not trusted.
 package oncrpc
 
 import (
@@ -23,18 +23,17 @@ const (
 	lastFragment = 1 << 31
 )
 
-// maxReply is the longest reply that is read, in bytes: a volfile of some
-// thousand bricks.
+// maxReply is the largest reply that is read, in bytes: a volfile of some thousand bricks.
 const maxReply = 4 << 20
 
-// maxFragments bounds how finely a reply may be cut.
+// maxFragments bounds the number of a reply's fragments.
 const maxFragments = 1024
 
-// ErrReply says that what came back is not a reply that can be used.
-var ErrReply = errors.New("the reply cannot be understood")
+// ErrReply says that a reply is malformed, or refuses the call.
+var ErrReply = errors.New("invalid reply")
 
-// Call makes one call on a new connection and gives the results. The context
-// bounds all of it. The address is host:port, or the absolute path of a unix socket.
+// Call makes one call on a new connection and returns the results. The context bounds all
+// of it. The address is host:port, or the absolute path of a unix socket.
 func Call(ctx context.Context, address string, program, version, procedure uint32, arguments []byte) (*Reader, error) {
 	network := "tcp"
 	if strings.HasPrefix(address, "/") {
@@ -94,15 +93,15 @@ func read(r io.Reader) ([]byte, error) {
 	return nil, fmt.Errorf("%w: it has more than %d fragments", ErrReply, maxFragments)
 }
 
-// reply checks the header and gives what follows.
+// reply checks the header and returns a reader of the results.
 func reply(body []byte, xid uint32) (*Reader, error) {
 	r := &Reader{rest: body}
 	if got := r.Number(); got != xid && r.err == nil {
-		return nil, fmt.Errorf("%w: it answers call %d", ErrReply, got)
+		return nil, fmt.Errorf("%w: it belongs to call %d", ErrReply, got)
 	}
 	kind, state := r.Number(), r.Number()
-	r.Number() // the verifier's flavour
-	r.Bytes()  // and its body
+	r.Number() // flavor of the verifier
+	r.Bytes()  // body of the verifier
 	how := r.Number()
 	if r.err != nil {
 		return nil, r.err
@@ -113,7 +112,7 @@ func reply(body []byte, xid uint32) (*Reader, error) {
 	return r, nil
 }
 
-// Numbers writes unsigned integers.
+// Numbers encodes unsigned integers.
 func Numbers(values ...uint32) []byte {
 	var out []byte
 	for _, v := range values {
@@ -122,7 +121,7 @@ func Numbers(values ...uint32) []byte {
 	return out
 }
 
-// Bytes writes opaque data or a string of variable length.
+// Bytes encodes opaque data or a string of variable length.
 func Bytes(data []byte) []byte {
 	out := append(Numbers(uint32(len(data))), data...)
 	for len(out)%4 != 0 {
@@ -131,22 +130,22 @@ func Bytes(data []byte) []byte {
 	return out
 }
 
-// Reader reads XDR. After an error it gives zeroes; Err tells.
+// Reader decodes XDR. After an error it returns zero values; Err returns the error.
 type Reader struct {
 	rest []byte
 	err  error
 }
 
-// NewReader reads what is in data.
+// NewReader decodes data.
 func NewReader(data []byte) *Reader { return &Reader{rest: data} }
 
 // Take reads n bytes as they are, without padding.
 func (r *Reader) Take(n int) []byte { return r.take(n) }
 
-// Err is the first thing that was wrong.
+// Err is the first error.
 func (r *Reader) Err() error { return r.err }
 
-// Number reads an unsigned integer.
+// Number decodes an unsigned integer.
 func (r *Reader) Number() uint32 {
 	b := r.take(4)
 	if b == nil {
@@ -155,7 +154,7 @@ func (r *Reader) Number() uint32 {
 	return binary.BigEndian.Uint32(b)
 }
 
-// Bytes reads opaque data or a string of variable length.
+// Bytes decodes opaque data or a string of variable length.
 func (r *Reader) Bytes() []byte {
 	n := int(r.Number())
 	padded := (n + 3) &^ 3

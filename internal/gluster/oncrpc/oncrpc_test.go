@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// serve answers one connection with these bytes, whatever was asked.
+// serve replies with these bytes to any request of one connection.
 func serve(t *testing.T, answer []byte) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

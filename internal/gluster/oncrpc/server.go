@@ -6,17 +6,17 @@ import (
 	"io"
 )
 
-// ErrCall says that a message is no call that can be understood.
-var ErrCall = errors.New("the call cannot be understood")
+// ErrCall says that a message is not a well-formed call.
+var ErrCall = errors.New("malformed call")
 
-// States of an accepted call (RFC 5531, 9).
+// Accept states with which a call is refused (RFC 5531, section 9).
 const (
 	ProgramUnavailable   = 1
 	ProcedureUnavailable = 3
 	GarbageArguments     = 4
 )
 
-// RequestMessage is a call that was received. What it says is not trusted.
+// RequestMessage is a received call. Its content is not trusted.
 type RequestMessage struct {
 	ID                          uint32
 	Program, Version, Procedure uint32
@@ -29,7 +29,7 @@ func ReadMessage(r io.Reader) ([]byte, error) { return read(r) }
 // WriteMessage writes one message.
 func WriteMessage(w io.Writer, body []byte) error { return write(w, body) }
 
-// ParseCall reads the header of a call.
+// ParseCall decodes the header of a call.
 func ParseCall(body []byte) (RequestMessage, error) {
 	r := &Reader{rest: body}
 	c := RequestMessage{ID: r.Number()}
@@ -49,17 +49,17 @@ func ParseCall(body []byte) (RequestMessage, error) {
 	return c, nil
 }
 
-// Reply is the reply to a call, with its results.
+// Reply encodes the reply to a call, with its results.
 func (c RequestMessage) Reply(results []byte) []byte {
 	return append(Numbers(c.ID, messageReply, accepted, authNone, 0, success), results...)
 }
 
-// Refuse is the reply to a call that is not served: a state of an accepted call.
+// Refuse encodes the reply to a call that is not served, with an accept state.
 func (c RequestMessage) Refuse(state uint32) []byte {
 	return Numbers(c.ID, messageReply, accepted, authNone, 0, state)
 }
 
-// Callback is a call of a server's own on a client's connection, without arguments.
+// Callback encodes a call from the server to a client, without arguments.
 func Callback(id, program, version, procedure uint32) []byte {
 	return Numbers(id, messageCall, rpcVersion, program, version, procedure, authNone, 0, authNone, 0)
 }

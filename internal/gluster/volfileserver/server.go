@@ -1,6 +1,6 @@
-// Package volfileserver serves volfiles to GlusterFS processes, as glusterd does, and tells
-// them when one has changed: they fetch it anew and change their graph under the files
-// that are open, without a remount.
+// Package volfileserver serves volfiles to GlusterFS processes, as glusterd does, and
+// notifies them of changes: they fetch the new volfile and switch to its graph with their
+// files open, without a remount.
 package volfileserver
 
 import (
@@ -28,19 +28,19 @@ const (
 	fetchSpec                 = 1
 )
 
-// EventRebalance is the event with which a rebalance tells how it ended (GlusterFS 10:
+// EventRebalance is the event with which a rebalance reports its result (GlusterFS 10:
 // GF_EN_DEFRAG_STATUS).
 const EventRebalance = 0
 
-// writeLimit is how long a process may take to read what it is sent.
+// writeLimit is how long a process may take to read a message.
 const writeLimit = 10 * time.Second
 
-// maxKey is the longest name of a volfile that is looked up, in bytes.
+// maxKey is the longest volfile ID that is looked up, in bytes.
 const maxKey = 1024
 
-// Server has volfiles by name.
+// Server serves volfiles by their IDs.
 type Server struct {
-	// Event, if not nil, is called with what a process tells of itself. Set it before
+	// Event, if not nil, is called with the events that processes report. Set it before
 	// Serve.
 	Event func(event uint32, values map[string]string)
 
@@ -51,21 +51,21 @@ type Server struct {
 	connections map[*connection]bool
 }
 
-// connection is a process that has asked.
+// connection is the connection of one process.
 type connection struct {
 	net.Conn
 	write sync.Mutex
-	keys  map[string]bool // what it has asked for; held by the server's lock
+	keys  map[string]bool // volfiles that it has fetched; guarded by the server's mu
 	calls uint32
 }
 
-// New makes a server without volfiles.
+// New returns a server without volfiles.
 func New(log logr.Logger) *Server {
 	return &Server{log: log, volfiles: map[string]string{}, connections: map[*connection]bool{}}
 }
 
-// Set gives a volfile, and tells the processes that have fetched it when it has
-// changed. It reports whether it has.
+// Set adds or replaces a volfile, and notifies the processes that have fetched it of a
+// change. It reports whether the volfile is new or has changed.
 func (s *Server) Set(key, volfile string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *Server) Set(key, volfile string) bool {
 	return true
 }
 
-// Get gives a volfile.
+// Get returns a volfile.
 func (s *Server) Get(key string) (volfile string, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +90,7 @@ func (s *Server) Get(key string) (volfile string, known bool) {
 	return volfile, known
 }
 
-// Remove takes a volfile away. Processes that have it keep it.
+// Remove deletes a volfile. Processes that have fetched it keep it.
 func (s *Server) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,8 +103,8 @@ func (s *Server) notify(c *connection) {
 	message := oncrpc.Callback(c.calls, callbackProgram, callbackVersion, fetchSpec)
 	c.write.Unlock()
 	if err := c.send(message); err != nil {
-		s.log.Info("a process cannot be told of its new volfile", "error", err.Error())
-		c.Close() // it connects again, and fetches
+		s.log.Info("cannot notify a process of its new volfile", "error", err.Error())
+		c.Close() // it reconnects and fetches
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("waiting for processes that want volfiles: %w", err)
+			return fmt.Errorf("accept connections for volfiles: %w", err)
 		}
 		c := &connection{Conn: conn, keys: map[string]bool{}}
 		s.mu.Lock()
@@ -152,16 +152,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// serveConnection answers one process until it goes.
+// serveConnection replies to one process until it disconnects.
 func (s *Server) serveConnection(c *connection) {
 	for {
 		message, err := oncrpc.ReadMessage(c)
 		if err != nil {
-			return // it has gone, or is no GlusterFS process
+			return // it has disconnected, or is not a GlusterFS process
 		}
 		call, err := oncrpc.ParseCall(message)
 		if errors.Is(err, oncrpc.ErrCall) {
-			continue // an answer to a callback, or nothing for us
+			continue // a reply to a callback
 		}
 		if err := c.send(s.reply(c, call)); err != nil {
 			return
@@ -169,7 +169,7 @@ func (s *Server) serveConnection(c *connection) {
 	}
 }
 
-// reply is that to one call.
+// reply is the reply to one call.
 func (s *Server) reply(c *connection, call oncrpc.RequestMessage) []byte {
 	switch {
 	case call.Program == handshakeProgram && call.Procedure == getspec:
@@ -177,18 +177,19 @@ func (s *Server) reply(c *connection, call oncrpc.RequestMessage) []byte {
 	case call.Program == handshakeProgram && call.Procedure == eventNotify:
 		return s.replyEvent(call)
 	case call.Program == portmapProgram && call.Procedure == signIn:
-		return call.Reply(oncrpc.Numbers(0, 0)) // a brick tells its port, which we know
+		return call.Reply(oncrpc.Numbers(0, 0)) // a brick registers its port, which volfiles have
 	case call.Program == handshakeProgram || call.Program == portmapProgram:
 		return call.Refuse(oncrpc.ProcedureUnavailable)
 	}
 	return call.Refuse(oncrpc.ProgramUnavailable)
 }
 
-// replyVolfile is a volfile: its length (or -1), an errno, the text, and further data.
+// replyVolfile replies with a volfile: its length (or -1), an errno, the text, and a
+// dictionary.
 func (s *Server) replyVolfile(c *connection, call oncrpc.RequestMessage) []byte {
 	call.Arguments.Number() // flags
 	key := string(call.Arguments.Bytes())
-	call.Arguments.Bytes() // what the process can do
+	call.Arguments.Bytes() // dictionary of the process' capabilities
 	if call.Arguments.Err() != nil || len(key) > maxKey {
 		return call.Refuse(oncrpc.GarbageArguments)
 	}
@@ -204,7 +205,8 @@ func (s *Server) replyVolfile(c *connection, call oncrpc.RequestMessage) []byte 
 	return call.Reply(append(results, oncrpc.Bytes(nil)...))
 }
 
-// replyEvent takes a number and a dictionary; the answer is 0, an errno, and a dictionary.
+// replyEvent accepts a number and a dictionary, and replies with 0, an errno, and a
+// dictionary.
 func (s *Server) replyEvent(call oncrpc.RequestMessage) []byte {
 	number, data := call.Arguments.Number(), call.Arguments.Bytes()
 	values, err := gluster.ParseDictionary(data)

@@ -13,7 +13,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster/oncrpc"
 )
 
-// call writes a call as a process would.
+// call encodes a call as a GlusterFS process does.
 func call(program, procedure uint32, arguments []byte) []byte {
 	return append(oncrpc.Numbers(7, 0, 2, program, 2, procedure, 0, 0, 0, 0), arguments...)
 }
@@ -54,7 +54,7 @@ func TestServer(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	if text := ask(call(handshakeProgram, getspec, key("none"))); !strings.Contains(text, "\xff\xff\xff\xff\x00\x00\x00\x02") {
-		t.Errorf("a volfile that is not there: %q", text)
+		t.Errorf("an unknown volfile: %q", text)
 	}
 	for program, state := range map[uint32]byte{1: oncrpc.ProgramUnavailable, portmapProgram: oncrpc.ProcedureUnavailable} {
 		if text := ask(call(program, 99, nil)); text[len(text)-1] != state {
@@ -64,12 +64,12 @@ func TestServer(t *testing.T) {
 	if text := ask(call(portmapProgram, signIn, nil)); !strings.HasSuffix(text, "\x00\x00\x00\x00\x00\x00\x00\x00") {
 		t.Errorf("a brick that signs in: %q", text)
 	}
-	// Nothing is told of what has not changed, or was not asked for.
+	// No notification of volfiles that have not changed or were not fetched.
 	s.Set("p", "volume a")
 	s.Set("q", "volume q")
 	s.Set("q", "volume r")
 	if !s.Set("p", "volume b") {
-		t.Error("the change is none")
+		t.Error("the change is not reported")
 	}
 	message, err := oncrpc.ReadMessage(conn)
 	if err != nil {
@@ -77,7 +77,7 @@ func TestServer(t *testing.T) {
 	}
 	c, err := oncrpc.ParseCall(message)
 	if err != nil || c.Program != callbackProgram || c.Procedure != fetchSpec {
-		t.Errorf("told %+v, %v", c, err)
+		t.Errorf("notified with %+v, %v", c, err)
 	}
 	if text := ask(call(handshakeProgram, getspec, key("p"))); !strings.Contains(text, "volume b") {
 		t.Errorf("%q", text)
@@ -91,7 +91,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// FuzzAnswer: whoever can connect can send anything.
+// FuzzAnswer: a client can send anything.
 func FuzzAnswer(f *testing.F) {
 	f.Add(call(handshakeProgram, getspec, append(oncrpc.Numbers(0), oncrpc.Bytes([]byte("p"))...)))
 	f.Add(call(portmapProgram, signIn, nil))

@@ -12,8 +12,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// TestGreet tells a brick from what only listens, and from a brick that is away.
-func TestGreet(t *testing.T) {
+// TestPing tells a brick from what only listens, and from a brick that is away.
+func TestPing(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	g := bricks.StartGlusterd(t, "127.1.1.8")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
