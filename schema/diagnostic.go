@@ -5,15 +5,14 @@ import (
 	"strings"
 )
 
-// Position is a place in an input. Line and Column count from 1 and are 0 when
-// they are not known.
+// Position is a position in an input. Line and Column count from 1 and are 0 if unknown.
 type Position struct {
 	File   string `json:"file"`
 	Line   int    `json:"line,omitempty"`
 	Column int    `json:"column,omitempty"`
 }
 
-// String gives file:line:column, without the parts that are not known.
+// String returns file:line:column, or the file if the line is unknown.
 func (p Position) String() string {
 	if p.Line == 0 {
 		return p.File
@@ -21,7 +20,7 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// Severity tells whether a diagnostic refuses the document.
+// Severity decides whether a diagnostic makes the document invalid.
 type Severity string
 
 // The severities.
@@ -30,18 +29,18 @@ const (
 	SeverityWarning Severity = "warning"
 )
 
-// Diagnostic is one thing that is wrong, or doubtful, in the input.
+// Diagnostic is one error or warning about the input.
 type Diagnostic struct {
 	Position Position `json:"position"`
 	Severity Severity `json:"severity"`
 	Code     string   `json:"code"`              // stable and short, such as "field-unknown"
-	Pool     string   `json:"pool,omitempty"`    // name of the document, where known
+	Pool     string   `json:"pool,omitempty"`    // name of the document, if known
 	Path     string   `json:"path,omitempty"`    // such as spec.bricks[2].node
 	Message  string   `json:"message"`           // what is wrong
 	Allowed  string   `json:"allowed,omitempty"` // what is allowed or what to do
 }
 
-// String gives "file:line:column: path: what is wrong; what is allowed".
+// String returns "file:line:column: path: what is wrong; what is allowed".
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	b.WriteString(d.Position.String())
@@ -57,7 +56,7 @@ func (d Diagnostic) String() string {
 	return b.String()
 }
 
-// Text gives "what is wrong; what is allowed".
+// Text returns "what is wrong; what is allowed".
 func (d Diagnostic) Text() string {
 	if d.Allowed == "" {
 		return d.Message

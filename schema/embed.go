@@ -4,12 +4,12 @@ import _ "embed"
 
 //go:generate go run ./generate
 
-// PoolCUE is pool.cue, the only definition of a pool, as it is published.
+// PoolCUE is the published file pool.cue, the only definition of a pool.
 //
 //go:embed pool.cue
 var PoolCUE string
 
-// KadaluCUE is kadalu.cue, the KadaluStorage documents that convert to pools.
+// KadaluCUE is the published file kadalu.cue, which defines KadaluStorage documents.
 //
 //go:embed kadalu.cue
 var KadaluCUE string

@@ -15,11 +15,11 @@ const (
 	Kind             = "StoragePool"
 	KadaluAPIVersion = "kadalu-operator.storage/v1alpha1"
 	KadaluKind       = "KadaluStorage"
-	// DefaultNamespace is where a pool lives whose document names no namespace.
+	// DefaultNamespace is the namespace of a pool whose document names none.
 	DefaultNamespace = "atoll-system"
 )
 
-// Type is how a pool keeps its data. The names are those of the pool document.
+// Type is how a pool stores its data. The names are those of the pool document.
 type Type string
 
 // The pool types.
@@ -27,32 +27,32 @@ const (
 	Replica1 Type = "Replica1" // one copy
 	Replica2 Type = "Replica2" // two copies, optionally with a thin arbiter
 	Replica3 Type = "Replica3" // three copies
-	Arbiter  Type = "Arbiter"  // two copies and a third brick with names only
-	Disperse Type = "Disperse" // erasure coded, Spec.Disperse says how
-	External Type = "External" // a volume that a glusterd elsewhere runs
+	Arbiter  Type = "Arbiter"  // two copies and a third brick with metadata only
+	Disperse Type = "Disperse" // erasure coding, see Spec.Disperse
+	External Type = "External" // a volume of a GlusterFS cluster outside Kubernetes
 )
 
-// Layout is one way in which a pool hands out volumes.
+// Layout is how a pool stores a volume.
 type Layout string
 
 // The layouts of a pool's volumes.
 const (
-	Subdirectory Layout = "Subdirectory" // many volumes, each a folder
+	Subdirectory Layout = "Subdirectory" // many volumes, each a directory
 	Block        Layout = "Block"        // many volumes, each a file behind a loop device
 	Single       Layout = "Single"       // the whole pool is one volume
 )
 
-// Reclaim is what becomes of a volume's data when its claim is deleted.
+// Reclaim is what happens to a volume's data when its claim is deleted.
 type Reclaim string
 
 // The reclaim policies.
 const (
 	ReclaimDelete  Reclaim = "Delete"
-	ReclaimArchive Reclaim = "Archive" // renamed and kept until purged by a person
+	ReclaimArchive Reclaim = "Archive" // renamed and kept until an administrator purges it
 	ReclaimRetain  Reclaim = "Retain"
 )
 
-// Pool is one StoragePool document, as pool.cue defines it, with defaults filled in.
+// Pool is one StoragePool document, as pool.cue defines it. Defaults are not filled in.
 type Pool struct {
 	APIVersion string   `json:"apiVersion" yaml:"apiVersion"`
 	Kind       string   `json:"kind" yaml:"kind"`
@@ -74,7 +74,7 @@ type Metadata struct {
 	Annotations map[string]string `json:"annotations,omitempty" yaml:"annotations,omitempty"`
 }
 
-// Spec is what a pool shall be.
+// Spec is the desired state of a pool.
 type Spec struct {
 	Type              Type              `json:"type" yaml:"type"`
 	Bricks            []Brick           `json:"bricks,omitempty" yaml:"bricks,omitempty"`
@@ -96,7 +96,7 @@ type Spec struct {
 }
 
 // Brick is one place that stores data: a device or a path of a node, or a claim.
-// Its position in Spec.Bricks is its identity and never moves.
+// Its position in Spec.Bricks is its identity and never changes.
 type Brick struct {
 	Node           string `json:"node,omitempty" yaml:"node,omitempty"`
 	Device         string `json:"device,omitempty" yaml:"device,omitempty"`
@@ -106,15 +106,15 @@ type Brick struct {
 	Decommissioned bool   `json:"decommissioned,omitempty" yaml:"decommissioned,omitempty"`
 }
 
-// DisperseSpec is the arithmetic of erasure coding: Data bricks' worth of data,
-// any Redundancy bricks of a set may be lost.
+// DisperseSpec describes erasure coding: a set stores Data bricks' worth of data and
+// survives the loss of any Redundancy bricks.
 type DisperseSpec struct {
 	Data       int `json:"data" yaml:"data"`
 	Redundancy int `json:"redundancy" yaml:"redundancy"`
 }
 
-// Tiebreaker is the thin arbiter of a Replica2 pool: on a node of the cluster
-// (Node), or run by somebody else (Host, Port).
+// Tiebreaker is the thin arbiter of a Replica2 pool, on a node of the cluster (Node) or
+// outside it (Host, Port).
 type Tiebreaker struct {
 	Node string `json:"node,omitempty" yaml:"node,omitempty"`
 	Host string `json:"host,omitempty" yaml:"host,omitempty"`
@@ -122,7 +122,7 @@ type Tiebreaker struct {
 	Port int    `json:"port,omitempty" yaml:"port,omitempty"`
 }
 
-// ExternalSpec tells how to reach a volume that a glusterd elsewhere serves.
+// ExternalSpec describes how to reach a volume outside the cluster.
 type ExternalSpec struct {
 	Hosts       []string    `json:"hosts" yaml:"hosts"`
 	Volume      string      `json:"volume" yaml:"volume"`
@@ -137,7 +137,7 @@ type HostAlias struct {
 	Hostnames []string `json:"hostnames" yaml:"hostnames"`
 }
 
-// StorageClass is an extra class of a pool, beside the one that every pool has.
+// StorageClass is a class of a pool in addition to those of BuiltinClasses.
 type StorageClass struct {
 	Name         string            `json:"name" yaml:"name"`
 	Layout       Layout            `json:"layout,omitempty" yaml:"layout,omitempty"`
@@ -164,8 +164,8 @@ type Resources struct {
 	Limits   map[string]string `json:"limits,omitempty" yaml:"limits,omitempty"`
 }
 
-// SetSize returns how many consecutive bricks form one set (subvolume) of the
-// pool, 0 for External and for a Disperse pool without its arithmetic.
+// SetSize returns how many consecutive bricks form one set (subvolume) of the pool, 0 for
+// External and for a Disperse pool without spec.disperse.
 func (s *Spec) SetSize() int {
 	switch s.Type {
 	case Replica1:
@@ -182,8 +182,8 @@ func (s *Spec) SetSize() int {
 	return 0
 }
 
-// Sets returns the bricks set by set, in document order. A trailing part of a
-// set, which validation refuses, is left out.
+// Sets returns the bricks grouped by set, in document order. It omits an incomplete last
+// set, which validation refuses.
 func (s *Spec) Sets() [][]Brick {
 	size := s.SetSize()
 	if size == 0 {
@@ -205,8 +205,8 @@ func (s *Spec) DataBricks() int {
 	return 1
 }
 
-// Layouts are those of the volumes that the pool hands out. A pool that names none
-// serves subdirectories.
+// Layouts returns the layouts that the pool serves. A pool that lists none serves
+// subdirectories.
 func (s *Spec) Layouts() []Layout {
 	if len(s.Volumes) == 0 {
 		return []Layout{Subdirectory}
@@ -214,5 +214,5 @@ func (s *Spec) Layouts() []Layout {
 	return s.Volumes
 }
 
-// Serves reports whether the pool hands out volumes of this layout.
+// Serves reports whether the pool serves volumes of this layout.
 func (s *Spec) Serves(l Layout) bool { return slices.Contains(s.Layouts(), l) }

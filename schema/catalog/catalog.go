@@ -1,6 +1,6 @@
-// Package catalog is what the renderer tells the CSI driver about a pool: one
-// entry, which stands in a ConfigMap together with the pool's client volfiles and
-// needs nothing else to be understood.
+// Package catalog defines what the CSI driver knows of a pool: an entry that the renderer
+// writes into a ConfigMap, together with the pool's client volfiles. The driver needs
+// nothing else.
 package catalog
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Label marks the ConfigMaps that are catalog entries; its value is LabelValue.
+// Label marks the ConfigMaps that have catalog entries; its value is LabelValue.
 const (
 	Label      = "atoll.storage/catalog"
 	LabelValue = "pool"
@@ -28,7 +28,7 @@ const (
 	KeyBlocks = "blocks.vol" // client graph for Block; native pools that serve it
 )
 
-// Version is the version of Entry that this package writes and reads.
+// Version is the version of Entry that Encode writes and Decode reads.
 const Version = 1
 
 // Entry is one pool as the driver sees it.
@@ -44,7 +44,7 @@ type Entry struct {
 	// Native pools.
 	VolumeID string  `json:"volumeID,omitempty"`
 	SetSize  int     `json:"setSize,omitempty"` // consecutive bricks of one set
-	Data     int     `json:"data,omitempty"`    // bricks' worth of data in a set
+	Data     int     `json:"data,omitempty"`    // Spec.DataBricks
 	Bricks   []Brick `json:"bricks,omitempty"`
 
 	// External pools.
@@ -56,27 +56,27 @@ type Brick struct {
 	Host           string `json:"host"`
 	Port           int    `json:"port"`
 	Directory      string `json:"directory"`
-	Agent          int    `json:"agent,omitempty"` // port of the brick's agent; 0 is none
+	Agent          int    `json:"agent,omitempty"` // port of the brick's agent; 0 means none
 	Node           string `json:"node,omitempty"`
 	Claim          string `json:"claim,omitempty"`
 	Decommissioned bool   `json:"decommissioned,omitempty"`
 }
 
 // ErrEntry is wrapped by every error of Decode.
-var ErrEntry = errors.New("this is not a catalog entry")
+var ErrEntry = errors.New("decode catalog entry")
 
-// Encode writes an entry, the same bytes for the same entry.
+// Encode encodes an entry. Equal entries have equal encodings.
 func Encode(e Entry) ([]byte, error) {
 	e.Version = Version
 	out, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("writing the catalog entry of pool %s: %w", e.Pool, err)
+		return nil, fmt.Errorf("encode catalog entry of pool %s: %w", e.Pool, err)
 	}
 	return append(out, '\n'), nil
 }
 
-// Decode reads an entry and refuses what it does not know: a driver that guesses
-// would write to the wrong place.
+// Decode decodes an entry. It refuses unknown fields and versions: a driver that ignored
+// them could write to the wrong place.
 func Decode(data []byte) (Entry, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -85,10 +85,10 @@ func Decode(data []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: %w", ErrEntry, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Entry{}, fmt.Errorf("%w: there is something after it", ErrEntry)
+		return Entry{}, fmt.Errorf("%w: data after the entry", ErrEntry)
 	}
 	if e.Version != Version {
-		return Entry{}, fmt.Errorf("%w: version %d, this program reads %d; update the older of renderer and driver", ErrEntry, e.Version, Version)
+		return Entry{}, fmt.Errorf("%w: version %d, but this program reads version %d; upgrade the older of renderer and driver", ErrEntry, e.Version, Version)
 	}
 	return e, e.check()
 }
@@ -96,11 +96,11 @@ func Decode(data []byte) (Entry, error) {
 func (e Entry) check() error {
 	switch {
 	case e.Pool == "" || e.Namespace == "":
-		return fmt.Errorf("%w: it names no pool or no namespace", ErrEntry)
+		return fmt.Errorf("%w: pool or namespace is missing", ErrEntry)
 	case len(e.Layouts) == 0:
-		return fmt.Errorf("%w: pool %s serves nothing", ErrEntry, e.Pool)
+		return fmt.Errorf("%w: pool %s has no layouts", ErrEntry, e.Pool)
 	case e.Type == schema.External && (e.External == nil || len(e.External.Hosts) == 0 || e.External.Volume == ""):
-		return fmt.Errorf("%w: pool %s is External and names no hosts or no volume", ErrEntry, e.Pool)
+		return fmt.Errorf("%w: External pool %s has no hosts or no volume", ErrEntry, e.Pool)
 	case e.Type != schema.External && (e.SetSize < 1 || len(e.Bricks) == 0 || len(e.Bricks)%e.SetSize != 0):
 		return fmt.Errorf("%w: pool %s has %d bricks in sets of %d", ErrEntry, e.Pool, len(e.Bricks), e.SetSize)
 	}

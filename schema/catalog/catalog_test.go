@@ -19,18 +19,18 @@ func TestRoundTrip(t *testing.T) {
 	}
 	got, err := Decode(data)
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("read back %+v, %v", got, err)
+		t.Errorf("decoded %+v, %v", got, err)
 	}
 }
 
 func TestDecodeRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing":       ``,
+		"empty":         ``,
 		"unknown field": `{"version":1,"pool":"p","namespace":"n","layouts":["Block"],"type":"Replica1","setSize":1,"bricks":[{}],"extra":1}`,
 		"other version": `{"version":2,"pool":"p","namespace":"n","layouts":["Block"],"type":"Replica1","setSize":1,"bricks":[{}]}`,
 		"no name":       `{"version":1,"namespace":"n","layouts":["Block"],"type":"Replica1","setSize":1,"bricks":[{}]}`,
 		"no layouts":    `{"version":1,"pool":"p","namespace":"n","type":"Replica1","setSize":1,"bricks":[{}]}`,
-		"half a set":    `{"version":1,"pool":"p","namespace":"n","layouts":["Block"],"type":"Replica2","setSize":2,"bricks":[{}]}`,
+		"part of a set": `{"version":1,"pool":"p","namespace":"n","layouts":["Block"],"type":"Replica2","setSize":2,"bricks":[{}]}`,
 		"no volume":     `{"version":1,"pool":"p","namespace":"n","layouts":["Single"],"type":"External","external":{"hosts":["h"],"volume":""}}`,
 		"two entries":   `{"version":1,"pool":"p","namespace":"n","layouts":["Block"],"type":"Replica1","setSize":1,"bricks":[{}]} {}`,
 	} {

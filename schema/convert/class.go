@@ -61,8 +61,8 @@ func (k *converter) classPool(c *schema.ConvertedClass, provisioner string) {
 		c.Parameters[schema.ParameterLayout] = string(schema.Block)
 		c.Parameters[schema.ParameterPoolSelector] = "type=" + string(schema.Replica3)
 		k.warn("provisioner", "class-converted",
-			"gluster-block made volumes on any three-way replicated volume; the class now takes any pool of type Replica3 that serves Block",
-			"name pools in the parameter pool to narrow it down")
+			"gluster-block created volumes on any three-way replicated volume; the class now selects any pool of type Replica3 that serves Block",
+			"list pools in the parameter pool to select fewer")
 		return
 	}
 	if c.Parameters[schema.ParameterPool] == "" && c.Parameters[schema.ParameterPoolSelector] == "" {
@@ -83,23 +83,23 @@ func (k *converter) classParameter(c *schema.ConvertedClass, name, value string)
 		c.Parameters[schema.ParameterPoolSelector] = "type=" + value
 	case "pvtype":
 		if !strings.EqualFold(value, string(schema.Block)) {
-			k.warn(path, "class-parameter", fmt.Sprintf("%q is not a kind of volume that is known; the parameter is left out", value), string(schema.Block))
+			k.warn(path, "class-parameter", fmt.Sprintf("unknown kind of volume %q; the parameter is ignored", value), string(schema.Block))
 			return
 		}
 		c.Parameters[schema.ParameterLayout] = string(schema.Block)
 	case "singlepvperpool", "glusterhosts", "glusterhost", "glustervolname", "glusteroptions":
-		k.warn(path, "class-parameter", "how a pool is reached, and what it serves, is said by its document alone; the parameter is left out", "spec.external and spec.volumes of the pool")
+		k.warn(path, "class-parameter", "the pool document alone sets how the pool is reached and what it serves; the parameter is ignored", "spec.external and spec.volumes of the pool")
 	case "nodeaffinity":
-		k.warn(path, "class-parameter", "every node reaches every pool; the parameter is left out", "")
+		k.warn(path, "class-parameter", "every node reaches every pool; the parameter is ignored", "")
 	case "pvreclaimpolicy":
-		k.warn(path, "class-parameter", "what becomes of the data is said by the pool; the parameter is left out", "spec.reclaim of the pool")
+		k.warn(path, "class-parameter", "the pool document sets the reclaim policy; the parameter is ignored", "spec.reclaim of the pool")
 	case "resturl", "restuser", "restuserkey", "secretnamespace", "secretname", "clusterid", "restauthenabled":
-		k.warn(path, "class-parameter", "there is no heketi to reach any more; the parameter is left out", "")
+		k.warn(path, "class-parameter", "Atoll does not use heketi; the parameter is ignored", "")
 	case "hacount", "chapauthenabled":
-		k.warn(path, "class-parameter", "there is no iSCSI path any more, the client replicates; the parameter is left out", "")
+		k.warn(path, "class-parameter", "Atoll does not use iSCSI, the client replicates; the parameter is ignored", "")
 	case "volumenameprefix":
-		k.warn(path, "class-parameter", "volumes are named by the cluster; the parameter is left out", "")
+		k.warn(path, "class-parameter", "the provisioner names the volumes; the parameter is ignored", "")
 	default:
-		k.warn(path, "class-parameter", fmt.Sprintf("the parameter %q is not known and is left out", name), "storage_name, storage_type")
+		k.warn(path, "class-parameter", fmt.Sprintf("unknown parameter %q is ignored", name), "storage_name, storage_type")
 	}
 }

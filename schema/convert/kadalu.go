@@ -1,5 +1,5 @@
 // Package convert turns the documents of the projects that Atoll replaces into its own:
-// KadaluStorage into a pool, the StorageClasses of Kadalu and gluster-block into classes of
+// KadaluStorage into a pool, StorageClasses of Kadalu and gluster-block into classes of
 // Atoll's driver.
 package convert
 
@@ -13,10 +13,9 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// Kadalu turns a KadaluStorage document into the pool that it means. What
-// it cannot carry over it names in a warning, and what it cannot understand in
-// an error; the pool is nil only when there is an error. position returns the position
-// of a path of the document.
+// Kadalu converts a KadaluStorage document to a pool. Fields that it cannot carry over
+// become warnings, fields that it cannot read become errors. The pool is nil only if
+// there is an error. position returns the position of a path of the document.
 func Kadalu(doc *yaml.Node, position func(path string) schema.Position) (*schema.Pool, []schema.Diagnostic) {
 	k := &converter{position: position, pool: &schema.Pool{APIVersion: schema.APIVersion, Kind: schema.Kind}}
 	root := yamlnode.Resolve(doc)
@@ -37,6 +36,9 @@ func Kadalu(doc *yaml.Node, position func(path string) schema.Position) (*schema
 
 // poolTypes lists the types for a message.
 const poolTypes = "Replica1, Replica2, Replica3, Arbiter, Disperse or External"
+
+// brickShape describes a brick in a message.
+const brickShape = "{node, device}, {node, path} or {pvc}"
 
 // lastApplied is an annotation that kubectl adds.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
@@ -62,8 +64,8 @@ func (k *converter) add(s schema.Severity, path, code, message, allowed string) 
 	})
 }
 
-// metadata keeps name, namespace, labels and annotations, and leaves out what an
-// API server adds (kubectl get -o yaml is a common source of such documents).
+// metadata keeps name, namespace, labels and annotations, and drops what an API server
+// adds: many such documents come from kubectl get -o yaml.
 func (k *converter) metadata(n *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		k.fail("metadata", "field-missing", "metadata is missing", "give the pool a name")
@@ -91,85 +93,69 @@ func (k *converter) spec(n *yaml.Node) {
 	}
 	s := &k.pool.Spec
 	s.Type = k.poolType(yamlnode.Field(n, "type"))
-	for key, value := range yamlnode.Pairs(n) {
-		path := "spec." + key.Value
-		switch fold(key.Value) {
-		case "type":
-		case "storage":
-			k.storage(value, path)
-		case "disperse":
-			k.disperse(value, path)
-		case "tiebreaker":
-			k.tiebreaker(value, path)
-		case "details":
-			k.details(value, path)
-		case "singlepvperpool":
-			if k.boolean(value, path) {
-				s.Volumes = []schema.Layout{schema.Single}
-			}
-		case "kadaluformat":
-			k.format(value, path)
-		case "pvreclaimpolicy":
-			k.reclaim(value, path)
-		case "volumeid":
-			s.VolumeID = strings.ToLower(k.text(value, path))
-		case "options":
-			k.options(value, path)
-		case "tolerations":
+	k.mapping(n, "spec", "spec", "write at least a type", []fieldReader{
+		{name: "type", read: func(*yaml.Node, string) {}}, // read above
+		{name: "storage", read: k.storage},
+		{name: "details", read: k.details},
+		{name: "disperse", read: k.disperse},
+		{name: "tiebreaker", read: k.tiebreaker},
+		{name: "single_pv_per_pool", read: k.single},
+		{name: "kadalu_format", read: k.format, legacy: true},
+		{name: "pvReclaimPolicy", read: k.reclaim},
+		{name: "volume_id", read: func(value *yaml.Node, path string) { s.VolumeID = strings.ToLower(k.text(value, path)) }},
+		{name: "options", read: k.options},
+		{name: "tolerations", read: func(value *yaml.Node, path string) {
 			if err := value.Decode(&s.Tolerations); err != nil {
 				k.fail(path, "kadalu-shape", "the tolerations cannot be read", "a list of tolerations as in a Pod")
 			}
-		default:
-			k.warn(path, "field-unknown", fmt.Sprintf("unknown field %q is left out", key.Value),
-				"type, storage, details, disperse, tiebreaker, single_pv_per_pool, pvReclaimPolicy, volume_id, options, tolerations")
-		}
-	}
-	k.needs(n)
+		}},
+	})
+	k.required(n)
 	k.sameNode()
 }
 
-// sameNode: the operator took several bricks of a set on one node, so a document
-// that has them is a pool that runs.
+// sameNode accepts several bricks of a set on one node: Kadalu's operator allowed that,
+// so the pool may be in use.
 func (k *converter) sameNode() {
 	s := &k.pool.Spec
 	if s.Type == schema.Replica2 {
-		return // checked as a pool
+		return // the check of the converted pool only warns
 	}
 	for _, set := range s.Sets() {
 		nodes := map[string]bool{}
 		for _, b := range set {
 			if b.Node != "" && nodes[b.Node] && !s.AllowSameNode {
 				s.AllowSameNode = true
-				k.warn("spec.storage", "same-node", fmt.Sprintf("node %s has two bricks of one set: both go when the node goes", b.Node),
-					"a node of its own for each brick of a set; the pool gets allowSameNode: true")
+				k.warn("spec.storage", "same-node", fmt.Sprintf("node %s has two bricks of one set: losing the node loses both", b.Node),
+					"a different node for each brick of a set; the pool is converted with allowSameNode: true")
 			}
 			nodes[b.Node] = true
 		}
 	}
 }
 
-// needs names what the type needs and the document lacks.
-func (k *converter) needs(n *yaml.Node) {
+// required reports fields that the type requires and the document lacks.
+func (k *converter) required(n *yaml.Node) {
 	s := &k.pool.Spec
 	if s.Type == schema.External {
 		if s.External == nil && yamlnode.Field(n, "details") == nil {
-			k.fail("spec", "field-missing", "an External pool has no details", "details with gluster_host or gluster_hosts, and gluster_volname")
+			k.fail("spec", "field-missing", "details is missing", "details with gluster_host or gluster_hosts, and gluster_volname")
 		}
 		return
 	}
 	if len(s.Bricks) == 0 && yamlnode.Field(n, "storage") == nil {
-		k.fail("spec", "field-missing", "the pool has no storage", "a list of {node, device}, {node, path} or {pvc}")
+		k.fail("spec", "field-missing", "storage is missing", "a list of "+brickShape)
 	}
 	if s.Type == schema.Disperse && s.Disperse == nil && yamlnode.Field(n, "disperse") == nil {
-		k.fail("spec", "field-missing", "a Disperse pool has no disperse", "disperse with data and redundancy")
+		k.fail("spec", "field-missing", "disperse is missing", "disperse with data and redundancy")
 	}
 	if s.VolumeID == "" && s.Type != "" {
-		k.warn("spec", "kadalu-volume-id", "the document does not tell the volume ID of the bricks, so a new one is derived",
-			"to adopt bricks that hold data, set volume_id to what Kadalu's ConfigMap kadalu-info says")
+		k.warn("spec", "kadalu-volume-id", "volume_id is missing, so a new volume ID is derived",
+			"to adopt bricks that have data, set volume_id to the ID in Kadalu's ConfigMap kadalu-info")
 	}
 }
 
-// poolType accepts the types in any case, as people wrote them.
+// poolType reads the type, whatever its case.
 func (k *converter) poolType(n *yaml.Node) schema.Type {
 	known := []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3, schema.Arbiter, schema.Disperse, schema.External}
 	written := k.text(n, "spec.type")
@@ -178,64 +164,10 @@ func (k *converter) poolType(n *yaml.Node) schema.Type {
 			return t
 		}
 		if strings.EqualFold(string(t), written) {
-			k.warn("spec.type", "kadalu-case", fmt.Sprintf("type %q is taken for %s", written, t), "write "+string(t))
+			k.warn("spec.type", "kadalu-case", fmt.Sprintf("type %q is read as %s", written, t), "write "+string(t))
 			return t
 		}
 	}
 	k.fail("spec.type", "value", fmt.Sprintf("%q is not a pool type", written), poolTypes)
 	return ""
-}
-
-// storage reads the bricks; a brick with neither device, path nor pvc is refused
-// where it stands.
-func (k *converter) storage(n *yaml.Node, path string) {
-	n = yamlnode.Resolve(n)
-	if n.Kind != yaml.SequenceNode {
-		k.fail(path, "kadalu-shape", "storage is not a list", "a list of {node, device}, {node, path} or {pvc}")
-		return
-	}
-	for i, item := range n.Content {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		item = yamlnode.Resolve(item)
-		if item.Kind != yaml.MappingNode {
-			k.fail(at, "kadalu-shape", "this is not a brick", "{node, device}, {node, path} or {pvc}")
-			continue
-		}
-		k.pool.Spec.Bricks = append(k.pool.Spec.Bricks, k.brick(item, at))
-	}
-}
-
-func (k *converter) brick(n *yaml.Node, at string) schema.Brick {
-	var b schema.Brick
-	for key, value := range yamlnode.Pairs(n) {
-		p := at + "." + key.Value
-		switch fold(key.Value) {
-		case "node":
-			b.Node = k.text(value, p)
-		case "device":
-			b.Device = k.text(value, p)
-		case "path":
-			b.Path = trimSlash(k.text(value, p))
-		case "pvc":
-			b.PVC = k.text(value, p)
-		case "decommissioned":
-			b.Decommissioned = k.boolean(value, p)
-		default:
-			k.warn(p, "field-unknown", fmt.Sprintf("unknown field %q is left out", key.Value), "node, device, path, pvc, decommissioned")
-		}
-	}
-	places := 0
-	for _, place := range []string{b.Device, b.Path, b.PVC} {
-		if place != "" {
-			places++
-		}
-	}
-	if places != 1 {
-		k.fail(at, "brick-place", "a brick needs exactly one of device, path and pvc", "{node, device}, {node, path} or {pvc}")
-	}
-	if b.PVC != "" && b.Node != "" {
-		k.warn(at+".node", "kadalu-node", "a brick on a claim has no node of its own; the node is left out", "the claim tells where it can be used")
-		b.Node = ""
-	}
-	return b
 }

@@ -2,8 +2,7 @@ package convert
 
 import "strings"
 
-// KadaluPath turns the path of a pool into the one of the KadaluStorage document
-// from which it was converted.
+// KadaluPath maps a path of a converted pool to the path of the KadaluStorage document.
 func KadaluPath(path string) string {
 	for _, c := range [][2]string{
 		{"spec.bricks", "spec.storage"},
@@ -18,7 +17,7 @@ func KadaluPath(path string) string {
 				return c[1] + rest
 			case "spec.details":
 				for from, to := range map[string]string{".hosts": ".gluster_hosts", ".volume": ".gluster_volname", ".options": ".gluster_options", ".port": ".gluster_port"} {
-					if tail, is := strings.CutPrefix(rest, from); is {
+					if tail, found := strings.CutPrefix(rest, from); found {
 						return c[1] + to + tail
 					}
 				}

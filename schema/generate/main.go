@@ -1,5 +1,5 @@
-// Command generate writes what is made from pool.cue: the JSON schema for editors
-// and the reference. 'make generate' runs it.
+// Command generate writes the files derived from pool.cue: the CRDs, the JSON schema for
+// editors and the reference. 'make generate' runs it.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	}
 }
 
-// generate gives the files by their paths from the folder schema/.
+// generate returns the files by their paths relative to the directory schema.
 func generate() (map[string][]byte, error) {
 	editors, err := definition.JSONSchema()
 	if err != nil {
@@ -46,4 +46,4 @@ func generate() (map[string][]byte, error) {
 	}, nil
 }
 
-const footer = "Made from [pool.cue](../schema/pool.cue) by `make generate`. What is checked beyond the fields is in [checks.md](checks.md).\n"
+const footer = "Generated from [pool.cue](../schema/pool.cue) by `make generate`. [checks.md](checks.md) lists checks beyond single fields.\n"

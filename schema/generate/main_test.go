@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestGenerated holds that what is made from pool.cue was made from this one.
+// TestGenerated checks that the generated files match pool.cue.
 func TestGenerated(t *testing.T) {
 	t.Chdir("..")
 	files, err := generate()
@@ -15,7 +15,7 @@ func TestGenerated(t *testing.T) {
 	}
 	for name, want := range files {
 		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what pool.cue says (%v): run make generate", name, err)
+			t.Errorf("%s does not match pool.cue (%v): run make generate", name, err)
 		}
 	}
 }

@@ -7,10 +7,9 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// checkAll finds what no single field shows: what the parts of a pool are to each
-// other, and what pools of one repository are to each other. Documents of
-// different kustomizations never meet in a cluster by themselves, so each
-// kustomization is held by itself.
+// checkAll runs the checks that span several fields of a pool or several documents.
+// Documents of different kustomizations need not end up in the same cluster, so the
+// documents of each kustomization are checked separately.
 func checkAll(documents []*Document, classes []*ClassDocument) []finding {
 	var all []finding
 	for _, d := range documents {
@@ -19,18 +18,18 @@ func checkAll(documents []*Document, classes []*ClassDocument) []finding {
 		all = append(all, c.found...)
 	}
 	scopes := map[string]*scope{}
-	of := func(name string) *scope {
+	scopeOf := func(name string) *scope {
 		if scopes[name] == nil {
 			scopes[name] = &scope{}
 		}
 		return scopes[name]
 	}
 	for _, d := range documents {
-		s := of(d.Scope)
+		s := scopeOf(d.Scope)
 		s.documents = append(s.documents, d)
 	}
 	for _, c := range classes {
-		s := of(c.Scope)
+		s := scopeOf(c.Scope)
 		s.classes = append(s.classes, c)
 	}
 	names := make([]string, 0, len(scopes))
@@ -44,7 +43,7 @@ func checkAll(documents []*Document, classes []*ClassDocument) []finding {
 	return all
 }
 
-// checker holds one pool to the rules.
+// checker checks one pool.
 type checker struct {
 	document *Document
 	found    []finding
@@ -58,7 +57,8 @@ func (c *checker) warn(path, code, message, allowed string) {
 	c.found = append(c.found, c.document.finding(schema.SeverityWarning, path, code, message, allowed))
 }
 
-// finding says something about a path of the pool, in the words of its document.
+// finding returns a finding about a path of the pool. Its diagnostic names the path as the
+// document does, which may be a KadaluStorage.
 func (d *Document) finding(s schema.Severity, path, code, message, allowed string) finding {
 	if d.Scope != "" {
 		message += " (as built in " + d.Scope + ")"

@@ -9,11 +9,11 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// maxWorkloadName is the longest name of a StatefulSet whose pods can carry it:
-// a label's 63 characters less the '-' and ten of the controller's hash.
+// maxWorkloadName is the longest name of a StatefulSet whose pods can have it in a label:
+// 63 characters, less '-' and the ten characters of the controller's hash.
 const maxWorkloadName = 52
 
-// minDisperseHeal is the least heal-timeout of cluster/disperse in GlusterFS 10, in seconds.
+// minDisperseHeal is the minimum heal-timeout of cluster/disperse in GlusterFS 10, in seconds.
 const minDisperseHeal = 60
 
 func (c *checker) pool() {
@@ -31,13 +31,13 @@ func (c *checker) pool() {
 	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == schema.Disperse {
 		if seconds, err := strconv.Atoi(text); err == nil && seconds < minDisperseHeal {
 			c.warn(`spec.options["cluster.heal-timeout"]`, "option-raised",
-				fmt.Sprintf("Disperse heals every %d seconds at most often; %d is used", minDisperseHeal, minDisperseHeal), fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
+				fmt.Sprintf("below the minimum of Disperse, which uses %d seconds", minDisperseHeal), fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
 		}
 	}
 }
 
-// names holds the limits of Kubernetes once the renderer's prefix and the
-// brick's index are added.
+// names checks the limits of Kubernetes for names with the renderer's prefix and the
+// brick's index.
 func (c *checker) names(s *schema.Spec) {
 	name := c.document.Pool.Metadata.Name
 	last := "-ta"
@@ -46,12 +46,12 @@ func (c *checker) names(s *schema.Spec) {
 	}
 	if longest := "atoll-" + name + last; s.Type != schema.External && len(longest) > maxWorkloadName {
 		c.fail("metadata.name", "name-length",
-			fmt.Sprintf("the brick's workload would be named %s, %d characters", longest, len(longest)),
+			fmt.Sprintf("the StatefulSet of a brick would be named %s, %d characters", longest, len(longest)),
 			fmt.Sprintf("a name of at most %d characters", maxWorkloadName-len(longest)+len(name)))
 	}
 }
 
-// sets holds how bricks form sets and where the bricks of one set stand.
+// sets checks how bricks form sets, and each set.
 func (c *checker) sets(s *schema.Spec) {
 	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
 		c.fail("spec.disperse", "disperse-arithmetic",
@@ -71,7 +71,7 @@ func (c *checker) sets(s *schema.Spec) {
 	}
 }
 
-// multiples names the whole sets nearest to a number of bricks.
+// multiples describes the numbers of bricks nearest to the given one that form whole sets.
 func multiples(size, below int) string {
 	if below == 0 {
 		return fmt.Sprintf("%d bricks, or a multiple", size)
@@ -86,39 +86,41 @@ func describe(s *schema.Spec) string {
 	return string(s.Type)
 }
 
-// set holds one set: its bricks on different nodes, and all or none of them on
-// the way out.
+// set checks that the bricks of a set are on different nodes, and that all or none of them
+// are decommissioned.
 func (c *checker) set(s *schema.Spec, first int, set []schema.Brick) {
-	holder := map[string]int{}
+	brickOf := map[string]int{} // by node
 	leaving := 0
 	for i, b := range set {
 		if b.Decommissioned {
 			leaving++
 		}
-		other, taken := holder[b.Node]
+		other, found := brickOf[b.Node]
 		if b.Node == "" {
 			continue
 		}
-		if !taken {
-			holder[b.Node] = first + i
+		if !found {
+			brickOf[b.Node] = first + i
 			continue
 		}
 		path := fmt.Sprintf("spec.bricks[%d].node", first+i)
-		message := fmt.Sprintf("node %s has brick %d of this set too: both go when the node goes", b.Node, other)
+		message := fmt.Sprintf("node %s already has brick %d of this set: losing the node loses both", b.Node, other)
 		switch {
 		case s.AllowSameNode:
 		case s.Type == schema.Replica2:
-			c.warn(path, "same-node", message, "a node of its own for each brick of a set")
+			c.warn(path, "same-node", message, "a different node for each brick of a set")
 		default:
-			c.fail(path, "same-node", message, "a node of its own for each brick of a set, or allowSameNode: true")
+			c.fail(path, "same-node", message, "a different node for each brick of a set, or allowSameNode: true")
 		}
 	}
 	if leaving != 0 && leaving != len(set) {
-		c.fail(fmt.Sprintf("spec.bricks[%d].decommissioned", first+slices.IndexFunc(set, func(b schema.Brick) bool { return b.Decommissioned })),
-			"decommission-set", fmt.Sprintf("%d of %d bricks of the set are decommissioned", leaving, len(set)), "all bricks of a set, or none; to replace one, change where it stands")
+		i := first + slices.IndexFunc(set, func(b schema.Brick) bool { return b.Decommissioned })
+		c.fail(fmt.Sprintf("spec.bricks[%d].decommissioned", i), "decommission-set",
+			fmt.Sprintf("%d of %d bricks of the set are decommissioned", leaving, len(set)),
+			"all bricks of a set, or none; to replace a brick, change its node, device, path or pvc")
 	}
 	if leaving == len(s.Bricks) && first == 0 {
-		c.fail("spec.bricks", "decommission-all", "all bricks are decommissioned: the data has nowhere to go", "at least one set that stays")
+		c.fail("spec.bricks", "decommission-all", "all bricks are decommissioned, so no brick can take over the data", "at least one set that stays")
 	}
 }
 
@@ -129,7 +131,7 @@ func (c *checker) tiebreaker(s *schema.Spec) {
 	}
 	for i, b := range s.Bricks {
 		if b.Node == t.Node && !s.AllowSameNode {
-			c.fail("spec.tiebreaker.node", "tiebreaker-node", fmt.Sprintf("node %s has brick %d: the tiebreaker would go with it", t.Node, i),
+			c.fail("spec.tiebreaker.node", "tiebreaker-node", fmt.Sprintf("node %s has brick %d: losing the node loses both", t.Node, i),
 				"a node without bricks of this pool")
 			return
 		}
@@ -143,19 +145,20 @@ func (c *checker) layouts(s *schema.Spec) {
 			c.fail(path, "layout-twice", fmt.Sprintf("%s is listed twice", l), "each layout once")
 		}
 		if l == schema.Single && len(s.Volumes) > 1 {
-			c.fail(path, "layout-single", "Single makes the whole pool one volume, so there can be no other layout", "[Single] alone, or the other layouts")
+			c.fail(path, "layout-single", "Single makes the whole pool one volume, so no other layout is possible", "[Single] alone, or the other layouts")
 		}
 		if l == schema.Block && s.Type == schema.External {
-			c.fail(path, "layout-external", "an External volume cannot serve Block: its bricks are not ours to fence with", "Subdirectory or Single")
+			c.fail(path, "layout-external", "an External volume cannot serve Block: Atoll cannot fence writers at its bricks", "Subdirectory or Single")
 		}
 		if l == schema.Block && s.Type == schema.Disperse {
-			c.warn(path, "layout-disperse", "block volumes of a Disperse pool are lost to their nodes when a second brick restarts, and when the pool's graph changes: Disperse does not take locks along",
-				"Replica3 or Arbiter for block volumes, or pods that bear to be started anew (docs/block-volumes.md)")
+			c.warn(path, "layout-disperse",
+				"a node loses its block volumes when a second brick restarts or the pool's graph changes: Disperse does not reacquire locks",
+				"Replica3 or Arbiter for block volumes, or pods that tolerate restarts (docs/block-volumes.md)")
 		}
 	}
 }
 
-// reserved are parameters of a class that the renderer sets.
+// reserved are the parameters of a class that the renderer sets.
 var reserved = []string{schema.ParameterPool, schema.ParameterPoolSelector, schema.ParameterLayout, schema.ParameterReclaim}
 
 func (c *checker) classes(s *schema.Spec) {
@@ -166,7 +169,7 @@ func (c *checker) classes(s *schema.Spec) {
 		}
 		for name := range class.Parameters {
 			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") && name != "csi.storage.k8s.io/fstype" {
-				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter", fmt.Sprintf("the parameter %s is not for the document to set", name), "leave it out")
+				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter", fmt.Sprintf("the parameter %s is reserved", name), "remove it")
 			}
 		}
 	}
@@ -177,11 +180,11 @@ func (c *checker) tolerations(s *schema.Spec) {
 		path := fmt.Sprintf("spec.tolerations[%d]", i)
 		switch {
 		case t.Operator == "Exists" && t.Value != "":
-			c.fail(path+".value", "toleration", "operator Exists takes no value", "operator Equal, or no value")
+			c.fail(path+".value", "toleration", "value must be empty with operator Exists", "operator Equal, or no value")
 		case t.Operator != "Exists" && t.Key == "":
 			c.fail(path, "toleration", "a toleration without a key tolerates everything and needs operator Exists", "a key, or operator: Exists")
 		case t.TolerationSeconds != nil && t.Effect != "NoExecute":
-			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds is for effect NoExecute alone", "effect: NoExecute")
+			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds needs effect NoExecute", "effect: NoExecute")
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (l *load) class(root *yaml.Node, from origin) {
 	metadata := yamlnode.Field(root, "metadata")
 	c := &ClassDocument{
 		Name: yamlnode.Scalar(metadata, "name"), Provisioner: yamlnode.Scalar(root, "provisioner"),
-		Scope: from.scope, places: from.of(root),
+		Scope: from.scope, places: from.placesOf(root),
 	}
 	c.Source = c.places.at("")
 	c.Default = yamlnode.Scalar(yamlnode.Field(metadata, "annotations"), schema.AnnotationDefaultClass) == "true"

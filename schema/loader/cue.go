@@ -17,13 +17,13 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// cuePackages takes the CUE files of one folder: the files of a package together,
-// and those without a package each by itself.
+// cuePackages reads the CUE files of one directory: the files of a package together, and
+// each file without a package clause separately.
 func (l *load) cuePackages(files []string) {
 	packages := map[string]map[string][]byte{}
 	var order []string
 	for _, p := range files {
-		if l.ctx.Err() != nil || l.again(p) {
+		if l.ctx.Err() != nil || l.alreadyRead(p) {
 			continue
 		}
 		data, ok := l.open(p)
@@ -45,8 +45,8 @@ func (l *load) cuePackages(files []string) {
 	}
 }
 
-// cueFiles evaluates files as one package and takes the documents in it: every
-// concrete value with apiVersion or kind. Imports are those of CUE's own library.
+// cueFiles evaluates files as one package and adds the documents in it: every concrete
+// value with apiVersion or kind. Files may import only CUE's standard library.
 func (l *load) cueFiles(files map[string][]byte) {
 	names := make([]string, 0, len(files))
 	for name := range files {
@@ -70,16 +70,18 @@ func (l *load) cueFiles(files map[string][]byte) {
 		l.cueErrors(names[0], err)
 		return
 	}
-	defer func() { // what the evaluator was given is input
+	defer func() { // bad input must not end the program
 		if p := recover(); p != nil {
-			l.fileError(schema.Position{File: names[0]}, "syntax", fmt.Sprintf("CUE gave up: %v", p), "see 'cue vet'")
+			l.fileError(schema.Position{File: names[0]}, "syntax", fmt.Sprintf("CUE panicked: %v", p), cueAdvice)
 		}
 	}()
 	c := &cueReader{load: l, file: names[0]}
 	c.find(cuecontext.New().BuildInstance(instance), 0)
 }
 
-// cueErrors reports every error of an evaluation, at the first of its places.
+const cueAdvice = "run 'cue vet' for details"
+
+// cueErrors reports every error of an evaluation, at the first of its positions.
 func (l *load) cueErrors(file string, err error) {
 	for _, e := range errors.Errors(errors.Sanitize(errors.Promote(err, ""))) {
 		at := schema.Position{File: file}
@@ -87,7 +89,7 @@ func (l *load) cueErrors(file string, err error) {
 			at = schema.Position{File: p.Filename(), Line: p.Line(), Column: p.Column()}
 		}
 		format, args := e.Msg()
-		l.fileError(at, "syntax", "this is not valid CUE: "+fmt.Sprintf(format, args...), "see 'cue vet'")
+		l.fileError(at, "syntax", "invalid CUE: "+fmt.Sprintf(format, args...), cueAdvice)
 	}
 }
 
@@ -119,7 +121,7 @@ func (c *cueReader) find(v cue.Value, depth int) {
 	switch v.IncompleteKind() {
 	case cue.StructKind:
 		if v.LookupPath(cue.ParsePath("kind")).Exists() || v.LookupPath(cue.ParsePath("apiVersion")).Exists() {
-			c.take(v)
+			c.document(v)
 			return
 		}
 		if fields, err := v.Fields(); err == nil {
@@ -136,8 +138,8 @@ func (c *cueReader) find(v cue.Value, depth int) {
 	}
 }
 
-// take turns a concrete value into a document.
-func (c *cueReader) take(v cue.Value) {
+// document adds a concrete value as a document.
+func (c *cueReader) document(v cue.Value) {
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
 		c.load.cueErrors(c.file, err)
 		return
@@ -145,7 +147,7 @@ func (c *cueReader) take(v cue.Value) {
 	c.nodes = normalizer{}
 	n, err := c.node(v, 0)
 	if err != nil {
-		c.load.fileError(schema.Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit", err.Error(), "a pool needs a few dozen values")
+		c.load.fileError(schema.Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit", err.Error(), limitAdvice)
 		return
 	}
 	file := c.file
@@ -155,7 +157,7 @@ func (c *cueReader) take(v cue.Value) {
 	c.load.document(n, origin{file: file})
 }
 
-// node copies a concrete value, with the places of its parts.
+// node copies a concrete value with its positions.
 func (c *cueReader) node(v cue.Value, depth int) (*yaml.Node, error) {
 	v, _ = v.Default()
 	n := &yaml.Node{Kind: yaml.ScalarNode, Line: v.Pos().Line(), Column: v.Pos().Column()}
@@ -174,7 +176,7 @@ func (c *cueReader) node(v cue.Value, depth int) (*yaml.Node, error) {
 	}
 	literal, _ := v.Syntax(cue.Final()).(*ast.BasicLit)
 	if literal == nil {
-		return nil, fmt.Errorf("the value at %s is not plain data", v.Path())
+		return nil, fmt.Errorf("the value at %s is not concrete data", v.Path())
 	}
 	n.Tag, n.Value = map[cue.Kind]string{cue.IntKind: "!!int", cue.FloatKind: "!!float", cue.BoolKind: "!!bool", cue.NullKind: "!!null"}[v.Kind()], literal.Value
 	return n, nil

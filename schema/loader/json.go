@@ -14,11 +14,11 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// jsonFile takes the documents of a JSON file, one after another.
+// jsonFile adds the documents of a JSON file, one after another.
 func (l *load) jsonFile(data []byte, from origin) {
-	if at, what := badByte(data); what != "" {
+	if at, problem := badByte(data); problem != "" {
 		at.File = from.file
-		l.fileError(at, "encoding", what, "UTF-8 text")
+		l.fileError(at, "encoding", problem, "UTF-8 text")
 		return
 	}
 	r := &jsonReader{data: data, decoder: json.NewDecoder(bytes.NewReader(data))}
@@ -33,9 +33,9 @@ func (l *load) jsonFile(data []byte, from origin) {
 			at := schema.Position{File: from.file}
 			at.Line, at.Column = r.position(r.next())
 			if errors.Is(err, errTooBig) {
-				l.fileError(at, "limit", err.Error(), "a pool needs a few dozen values")
+				l.fileError(at, "limit", err.Error(), limitAdvice)
 			} else {
-				l.fileError(at, "syntax", "this is not JSON: "+err.Error(), "see this line and the one before it")
+				l.fileError(at, "syntax", "invalid JSON: "+err.Error(), "check this line and the one before it")
 			}
 			return
 		}
@@ -43,16 +43,16 @@ func (l *load) jsonFile(data []byte, from origin) {
 	}
 }
 
-// jsonReader makes YAML nodes of JSON, which know their lines.
+// jsonReader turns JSON into YAML nodes, which know their lines.
 type jsonReader struct {
 	data    []byte
 	decoder *json.Decoder
 	nodes   normalizer
-	// The line that the last position was in, so that lines are counted once.
+	// The line of the last position, so that lines are counted only once.
 	line, lineStart int
 }
 
-// next is the offset at which the next token begins.
+// next returns the offset at which the next token begins.
 func (r *jsonReader) next() int {
 	start := int(r.decoder.InputOffset())
 	for start < len(r.data) && strings.IndexByte(" \t\r\n,:", r.data[start]) >= 0 {
@@ -61,7 +61,7 @@ func (r *jsonReader) next() int {
 	return start
 }
 
-// position gives line and column of an offset; offsets mostly grow.
+// position returns line and column of an offset. It is fast for growing offsets.
 func (r *jsonReader) position(offset int) (line, column int) {
 	offset = min(offset, len(r.data))
 	if offset < r.lineStart {
@@ -78,7 +78,7 @@ func (r *jsonReader) position(offset int) (line, column int) {
 	return r.line + 1, 1 + utf8.RuneCount(r.data[r.lineStart:offset])
 }
 
-// token reads the next token and makes a node that stands where it begins.
+// token reads the next token and returns a node with its position.
 func (r *jsonReader) token() (json.Token, *yaml.Node, error) {
 	start := r.next()
 	t, err := r.decoder.Token()
@@ -116,7 +116,7 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	return n, nil
 }
 
-// fill reads what is in an object or an array, and its end.
+// fill reads the content of an object or array, up to its closing bracket.
 func (r *jsonReader) fill(n *yaml.Node, opening json.Delim, depth int) error {
 	n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
 	if opening == '{' {
@@ -133,7 +133,7 @@ func (r *jsonReader) fill(n *yaml.Node, opening json.Delim, depth int) error {
 	return atEnd(err)
 }
 
-// atEnd names the end of the file as what it is within a value.
+// atEnd turns the end of the file within a value into an unexpected end.
 func atEnd(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

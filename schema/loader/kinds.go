@@ -11,8 +11,8 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// isPool accepts a document that is nearly a pool too, so that a misspelled kind
-// or a forgotten apiVersion is reported and not passed over.
+// isPool reports whether a document is meant to be a pool. It also accepts near misses, so
+// that a misspelled kind or a missing apiVersion is reported, not skipped.
 func isPool(version, kind string, root *yaml.Node) bool {
 	group, _, _ := strings.Cut(schema.APIVersion, "/")
 	if strings.HasPrefix(version, group) || kind == schema.Kind {
@@ -30,7 +30,7 @@ func isKadalu(version, kind string) bool {
 	return strings.HasPrefix(version, group) || kind == schema.KadaluKind
 }
 
-// isList reports whether a document is a List of others, as kubectl prints them.
+// isList reports whether a document is a list of others, as kubectl prints them.
 func isList(version, kind string) bool {
 	switch kind {
 	case "List":

@@ -18,7 +18,7 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// kustomizationNames are the names of a kustomization's file that kustomize knows.
+// kustomizationNames are the file names that kustomize accepts for a kustomization.
 var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 
 func hasKustomization(dir string) bool {
@@ -35,8 +35,8 @@ func kustomizationFile(dir string) string {
 	return ""
 }
 
-// kustomization builds a folder that has one and reports whether it has.
-// Components are no kustomizations of their own: what includes them builds them.
+// kustomization builds the kustomization of a directory and reports whether there is one.
+// Components are not built: the kustomizations that include them build them.
 func (l *load) kustomization(dir string, entries []os.DirEntry) bool {
 	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return slices.Contains(kustomizationNames, e.Name()) }) {
 		return false
@@ -61,20 +61,20 @@ func isComponent(data []byte) bool {
 	return yaml.Unmarshal(data, &head) == nil && head.Kind == "Component"
 }
 
-// buildLock: kustomize keeps global state, so one build at a time.
+// buildLock allows one build at a time, because kustomize has global state.
 var buildLock sync.Mutex
 
-// build runs kustomize and takes the documents of its result.
+// build runs kustomize and adds the documents of its result.
 func (l *load) build(dir, file string) {
 	resources, err := krustyBuild(dir)
 	if err != nil {
-		l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "the kustomization does not build: "+oneLine(err.Error()), "see 'kustomize build "+dir+"'")
+		l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "the kustomization does not build: "+oneLine(err.Error()), "run 'kustomize build "+dir+"' for details")
 		return
 	}
 	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
-			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "a result cannot be written: "+err.Error(), "")
+			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "encode a built resource: "+err.Error(), "")
 			continue
 		}
 		root, err := parseYAML(chunk{text: text})
@@ -82,17 +82,18 @@ func (l *load) build(dir, file string) {
 			l.syntaxError(file, chunk{}, err)
 			continue
 		}
-		l.document(withoutOrigin(root), origin{file: file, scope: dir, places: l.written(r, dir, file)})
+		l.document(withoutOrigin(root), origin{file: file, scope: dir, places: source(r, dir, file)})
 	}
 }
 
-// krustyBuild never lets a panic of the library through: what it was given is input.
+// krustyBuild runs kustomize and returns a panic as an error: bad input must not end the
+// program.
 func krustyBuild(dir string) (result resmap.ResMap, err error) {
 	buildLock.Lock()
 	defer buildLock.Unlock()
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("kustomize gave up: %v", p)
+			err = fmt.Errorf("kustomize panicked: %v", p)
 		}
 	}()
 	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(originFS{filesys.MakeFsOnDisk()}, dir)
@@ -100,13 +101,14 @@ func krustyBuild(dir string) (result resmap.ResMap, err error) {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// originAnnotation is where kustomize says which file a resource came from.
+// originAnnotation is the annotation in which kustomize names the source file of a resource.
 const originAnnotation = "config.kubernetes.io/origin"
 
-// originFS asks for that annotation in every kustomization that is read.
+// originFS requests that annotation in every kustomization that is read.
 type originFS struct{ filesys.FileSystem }
 
-// ReadFile reads a file within the limit; to a kustomization it adds the wish for annotations.
+// ReadFile reads a file within the limit. To a kustomization it adds the request for origin
+// annotations.
 func (fs originFS) ReadFile(name string) ([]byte, error) {
 	data, err := readFile(name)
 	if err != nil || !slices.Contains(kustomizationNames, filepath.Base(name)) {
@@ -120,12 +122,12 @@ func (fs originFS) ReadFile(name string) ([]byte, error) {
 	if isComponent(data) || yamlnode.Field(root, "buildMetadata") != nil && strings.Contains(scalarList(yamlnode.Field(root, "buildMetadata")), "originAnnotations") {
 		return data, nil
 	}
-	wish := &yaml.Node{Kind: yaml.ScalarNode, Value: "originAnnotations"}
+	request := &yaml.Node{Kind: yaml.ScalarNode, Value: "originAnnotations"}
 	if list := yamlnode.Field(root, "buildMetadata"); list != nil {
-		list.Content = append(list.Content, wish)
+		list.Content = append(list.Content, request)
 	} else {
 		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "buildMetadata"},
-			&yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{wish}})
+			&yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{request}})
 	}
 	if changed, err := yaml.Marshal(&doc); err == nil {
 		return changed, nil
@@ -141,7 +143,7 @@ func scalarList(n *yaml.Node) string {
 	return strings.Join(all, " ")
 }
 
-// withoutOrigin removes the annotation again.
+// withoutOrigin removes the origin annotation.
 func withoutOrigin(root *yaml.Node) *yaml.Node {
 	metadata := yamlnode.Field(root, "metadata")
 	annotations := yamlnode.Field(metadata, "annotations")
@@ -164,9 +166,9 @@ func removeField(n *yaml.Node, name string) {
 	}
 }
 
-// written finds the document that a resource came from, as a person wrote it, so
-// that diagnostics point there; without it they point to the kustomization.
-func (l *load) written(r *resource.Resource, dir, kustomization string) *place {
+// source finds the document from which a resource was built, so that diagnostics can point
+// there. If it is not found they point to the kustomization.
+func source(r *resource.Resource, dir, kustomization string) *place {
 	fallback := &place{file: kustomization, root: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	from, err := r.GetOrigin()
 	if err != nil || from == nil || from.Repo != "" || from.Path == "" {

@@ -12,16 +12,16 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// pathFields are the fields of a kustomization that name files and folders which
-// kustomize would also fetch from the network.
+// pathFields are the fields of a kustomization whose entries are files or directories, or
+// addresses that kustomize would fetch from the network.
 var pathFields = []string{
 	"resources", "bases", "components", "crds", "configurations",
 	"generators", "transformers", "validators", "patchesStrategicMerge",
 }
 
-// refuseRemote looks through a kustomization and those that it includes, and
-// reports everything that is not a local file: checking never touches the
-// network and never runs git. It reports whether all is local.
+// refuseRemote reports an error for everything in a kustomization, and those that it
+// includes, that is not a local file: loading never uses the network and never runs git.
+// It returns whether everything is local.
 func (l *load) refuseRemote(dir string, seen map[string]bool) bool {
 	if seen[dir] {
 		return true // kustomize itself reports the cycle
@@ -29,7 +29,7 @@ func (l *load) refuseRemote(dir string, seen map[string]bool) bool {
 	seen[dir] = true
 	file := kustomizationFile(dir)
 	if file == "" {
-		return true // kustomize itself reports it
+		return true // kustomize itself reports the missing file
 	}
 	data, err := readFile(file)
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *load) refuseRemote(dir string, seen map[string]bool) bool {
 	return local
 }
 
-// entries holds that each entry is a file, a folder or inline text.
+// entries checks that each entry is a file, a directory or inline text.
 func (l *load) entries(dir, file string, list *yaml.Node, seen map[string]bool) bool {
 	local := true
 	for _, e := range list.Content {
@@ -72,7 +72,7 @@ func (l *load) entries(dir, file string, list *yaml.Node, seen map[string]bool) 
 			local = false
 		case err != nil:
 			l.fileError(schema.Position{File: file, Line: e.Line, Column: e.Column}, "kustomize",
-				"there is no file or folder "+e.Value, "a path below or beside the kustomization")
+				"no such file or directory: "+e.Value, "a path relative to the kustomization")
 			local = false
 		case info.IsDir():
 			local = l.refuseRemote(p, seen) && local
@@ -81,8 +81,8 @@ func (l *load) entries(dir, file string, list *yaml.Node, seen map[string]bool) 
 	return local
 }
 
-// addresses holds that no single-line value elsewhere is a URL: files of
-// generators and patches may be given as such.
+// addresses checks that no single-line value in other fields is a URL: kustomize accepts
+// URLs for files of generators and for patches.
 func (l *load) addresses(file string, n *yaml.Node) bool {
 	n = yamlnode.Resolve(n)
 	if n == nil {
@@ -95,7 +95,7 @@ func (l *load) addresses(file string, n *yaml.Node) bool {
 	}
 	for i, c := range n.Content {
 		if n.Kind == yaml.MappingNode && n.Content[i&^1].Value == "literals" {
-			continue // data, not places
+			continue // data, not paths
 		}
 		local = l.addresses(file, c) && local
 	}
@@ -104,11 +104,11 @@ func (l *load) addresses(file string, n *yaml.Node) bool {
 
 func (l *load) remote(file string, n *yaml.Node) {
 	l.fileError(schema.Position{File: file, Line: n.Line, Column: n.Column}, "kustomize-remote",
-		n.Value+" is not in this tree, and checking never uses the network",
+		n.Value+" is not a local path, and loading never uses the network",
 		"build it with kustomize and pipe the result to 'atoll vet -'")
 }
 
-// isRemote tells addresses from paths, as kustomize does, roughly: a scheme, a
+// isRemote reports whether an entry is an address. Like kustomize, it looks for a scheme, a
 // user, a host before the first slash, or a query.
 func isRemote(s string) bool {
 	host, _, _ := strings.Cut(s, "/")

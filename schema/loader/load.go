@@ -17,47 +17,47 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// Limits of what Load reads.
+// Limits of Load.
 const (
 	maxFileSize = 16 << 20 // bytes of one file or of standard input
 	maxNodes    = 100_000  // values of one document after its aliases are replaced
 	maxDepth    = 64       // nesting of one document
-	maxFolders  = 32       // nesting of folders
+	maxDirs     = 32       // nesting of directories
 )
 
-// Options are the surroundings of a Load.
+// Options are the options of Load.
 type Options struct {
 	// Stdin is read for the path "-".
 	Stdin io.Reader
 }
 
-// Result is all that was found.
+// Result has the documents that Load read and what is wrong with them.
 type Result struct {
 	Documents   []*Document // pools, in the order in which they were read
 	Classes     []*ClassDocument
 	Diagnostics []schema.Diagnostic // sorted by position
-	Others      int                 // documents of other kinds, which nobody checked
+	Others      int                 // documents of other kinds, which are not checked
 }
 
-// Document is one pool and where it was written.
+// Document is one pool and its place in the input.
 type Document struct {
-	Pool   *schema.Pool    // what could be read of it; complete when Valid
-	Source schema.Position // of the document's beginning
+	Pool   *schema.Pool    // complete if Valid, otherwise as much as could be read
+	Source schema.Position // where the document begins
 	Kind   string          // as written: StoragePool or KadaluStorage
-	Scope  string          // folder of the kustomization that it was built by, "" for plain files
-	Valid  bool            // no diagnostic of severity error concerns it
+	Scope  string          // directory of the kustomization that built it, "" for plain files
+	Valid  bool            // no error concerns it
 
 	places *place
 }
 
-// Position gives the place of a path such as spec.bricks[2].node, or of the
-// nearest thing around it that exists.
+// Position returns the position of a path such as spec.bricks[2].node, or of its nearest
+// parent that exists.
 func (d *Document) Position(path string) schema.Position { return d.places.at(path) }
 
-// Load reads files (YAML, JSON, CUE), folders with all below them, kustomizations
-// and, for "-", standard input, and checks all pools in them. What is wrong with
-// the input is in the result's diagnostics, never in the error: that one is for
-// paths that do not exist and for a context that ended.
+// Load reads files (YAML, JSON, CUE), directories with all files below them,
+// kustomizations and, for "-", standard input, and checks all pools in them. Problems of
+// the input are diagnostics of the result. Load returns an error only for a path that
+// does not exist and for a context that ended.
 func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
 	l := &load{ctx: ctx, stdin: o.Stdin, result: &Result{}, seen: map[string]bool{}}
 	for _, p := range paths {
@@ -66,7 +66,7 @@ func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("loading: %w", err)
+		return nil, fmt.Errorf("load documents: %w", err)
 	}
 	r := l.result
 	l.report(checkAll(r.Documents, r.Classes)...)
@@ -87,45 +87,45 @@ func Load(ctx context.Context, o Options, paths ...string) (*Result, error) {
 	return r, nil
 }
 
-// finding is a diagnostic and the pool that it concerns, nil for none.
+// finding is a diagnostic and the pool that it concerns, nil if it concerns none.
 type finding struct {
 	schema.Diagnostic
 	document *Document
 }
 
-// load carries one Load.
+// load carries one call of Load.
 type load struct {
 	ctx    context.Context
 	stdin  io.Reader
 	result *Result
 	found  []finding
-	seen   map[string]bool // real paths of files and folders that were read
+	seen   map[string]bool // real paths of files and directories that were read
 }
 
 func (l *load) report(found ...finding) { l.found = append(l.found, found...) }
 
-// fileError reports what is wrong with a file as a whole or at one line.
+// fileError reports an error of a file, as a whole or at one line.
 func (l *load) fileError(at schema.Position, code, message, allowed string) {
 	l.report(finding{Diagnostic: schema.Diagnostic{Position: at, Severity: schema.SeverityError, Code: code, Message: message, Allowed: allowed}})
 }
 
-// origin tells where a document comes from.
+// origin is where a document comes from.
 type origin struct {
 	file  string
 	scope string
-	// places is the document as a person wrote it, where that is not the
-	// document itself (a kustomization has changed it).
+	// places is the source of the document if that differs from the document itself,
+	// because a kustomization changed it.
 	places *place
 }
 
-func (o origin) of(root *yaml.Node) *place {
+func (o origin) placesOf(root *yaml.Node) *place {
 	if o.places != nil {
 		return o.places
 	}
 	return &place{file: o.file, root: root}
 }
 
-// document takes one parsed document, a List opened.
+// document adds one parsed document, or the items of a List.
 func (l *load) document(root *yaml.Node, from origin) {
 	if root == nil || root.Kind != yaml.MappingNode {
 		l.result.Others++
@@ -151,12 +151,12 @@ func (l *load) document(root *yaml.Node, from origin) {
 	}
 }
 
-// pool takes a StoragePool document.
+// pool adds a StoragePool document.
 func (l *load) pool(root *yaml.Node, from origin) {
-	d := &Document{Pool: &schema.Pool{}, Kind: schema.Kind, Scope: from.scope, places: from.of(root)}
+	d := &Document{Pool: &schema.Pool{}, Kind: schema.Kind, Scope: from.scope, places: from.placesOf(root)}
 	d.Source = d.Position("")
 	l.result.Documents = append(l.result.Documents, d)
-	// What cannot be decoded is a problem of shape, and the rest is still decoded.
+	// Check reports fields that cannot be decoded; the others are decoded all the same.
 	_ = root.Decode(d.Pool)
 	for _, p := range definition.Pool().Check(root) {
 		at := d.Position(p.Path)
@@ -169,10 +169,10 @@ func (l *load) pool(root *yaml.Node, from origin) {
 	}
 }
 
-// kadaluPool takes a KadaluStorage document: it becomes a pool, which is then
-// held to the same rules, in the words and at the places of the document.
+// kadaluPool adds a KadaluStorage document. It is converted to a pool and passes the same
+// checks; diagnostics use the field names and positions of the document.
 func (l *load) kadaluPool(root *yaml.Node, from origin) {
-	d := &Document{Pool: &schema.Pool{}, Kind: schema.KadaluKind, Scope: from.scope, places: from.of(root)}
+	d := &Document{Pool: &schema.Pool{}, Kind: schema.KadaluKind, Scope: from.scope, places: from.placesOf(root)}
 	d.Source = d.Position("")
 	l.result.Documents = append(l.result.Documents, d)
 	pool, diagnostics := convert.Kadalu(root, d.Position)
@@ -187,7 +187,7 @@ func (l *load) kadaluPool(root *yaml.Node, from origin) {
 	d.Pool = pool
 	var converted yaml.Node
 	if err := converted.Encode(pool); err != nil {
-		l.fileError(d.Source, "kadalu-shape", "the pool cannot be written: "+err.Error(), "")
+		l.fileError(d.Source, "kadalu-shape", "encode the converted pool: "+err.Error(), "")
 		return
 	}
 	for _, p := range definition.Pool().Check(&converted) {

@@ -15,10 +15,10 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-var update = flag.Bool("update", false, "write what Load says into testdata")
+var update = flag.Bool("update", false, "write what Load reports into testdata")
 
-// TestVet loads the files of each archive in testdata/vet and compares what Load
-// says with the archive's last file, named want.
+// TestVet loads the files of each archive in schema/testdata/vet and compares the
+// diagnostics with the archive's last file, named want.
 func TestVet(t *testing.T) {
 	archives, err := filepath.Glob("../testdata/vet/*.txtar")
 	if err != nil || len(archives) == 0 {
@@ -38,7 +38,7 @@ func TestVet(t *testing.T) {
 			for _, f := range files {
 				write(t, filepath.Join(dir, f.Name), string(f.Data))
 			}
-			got := strings.ReplaceAll(said(t, read(t, dir)), dir+"/", "")
+			got := strings.ReplaceAll(output(t, read(t, dir)), dir+"/", "")
 			if *update {
 				archive.Files = append(files, txtar.File{Name: "want", Data: []byte(got)})
 				if err := os.WriteFile(name, txtar.Format(archive), 0o600); err != nil {
@@ -47,7 +47,7 @@ func TestVet(t *testing.T) {
 				return
 			}
 			if got != want {
-				t.Errorf("Load says:\n%s\nwant:\n%s", got, want)
+				t.Errorf("Load reports:\n%s\nwant:\n%s", got, want)
 			}
 		})
 	}
@@ -72,7 +72,8 @@ func read(t *testing.T, paths ...string) *Result {
 	return r
 }
 
-func said(t *testing.T, r *Result) string {
+// output formats diagnostics and counts.
+func output(t *testing.T, r *Result) string {
 	t.Helper()
 	var b strings.Builder
 	for _, d := range r.Diagnostics {
@@ -91,13 +92,13 @@ func said(t *testing.T, r *Result) string {
 func TestExamplesAreClean(t *testing.T) {
 	r := read(t, "../../examples")
 	if len(r.Documents) != 14 || len(r.Diagnostics) != 0 {
-		t.Errorf("examples: %s", said(t, r))
+		t.Errorf("examples: %s", output(t, r))
 	}
 }
 
-// TestFormerDocuments takes every document that the projects before left behind,
-// each by itself: all convert, without an error.
-func TestFormerDocuments(t *testing.T) {
+// TestKadaluDocuments checks that every document that Kadalu and gluster-block published
+// converts without an error.
+func TestKadaluDocuments(t *testing.T) {
 	for _, pattern := range []string{"../testdata/kadalu/*.yaml", "../testdata/seeds/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
@@ -111,7 +112,7 @@ func TestFormerDocuments(t *testing.T) {
 				}
 			}
 			if len(r.Documents)+len(r.Classes)+r.Others == 0 {
-				t.Errorf("%s: nothing was found", f)
+				t.Errorf("%s: no document found", f)
 			}
 			for _, c := range r.Classes {
 				if c.Converted == nil || c.Converted.Provisioner != schema.DriverName {
@@ -122,7 +123,7 @@ func TestFormerDocuments(t *testing.T) {
 	}
 }
 
-// TestBadFiles holds that no file, however bad, costs more than a clear message.
+// TestBadFiles checks that a broken or hostile file leads to a clear diagnostic.
 func TestBadFiles(t *testing.T) {
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
@@ -130,28 +131,28 @@ func TestBadFiles(t *testing.T) {
 		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
 	}
 	for name, test := range map[string]struct{ file, text, want string }{
-		"malformed":    {"a.yaml", "kind: StoragePool\nspec: [\n", "a.yaml:3:1: this is not YAML"},
-		"tab":          {"a.yaml", "kind: StoragePool\nspec:\n\ttype: Replica1\n", "a.yaml:3:1: this is not YAML"},
-		"second of 2":  {"a.yaml", "a: 1\n---\nkind: StoragePool\nb: ]\n", "a.yaml:4:1: this is not YAML"},
+		"malformed":    {"a.yaml", "kind: StoragePool\nspec: [\n", "a.yaml:3:1: invalid YAML"},
+		"tab":          {"a.yaml", "kind: StoragePool\nspec:\n\ttype: Replica1\n", "a.yaml:3:1: invalid YAML"},
+		"second of 2":  {"a.yaml", "a: 1\n---\nkind: StoragePool\nb: ]\n", "a.yaml:4:1: invalid YAML"},
 		"deep":         {"a.yaml", "kind: StoragePool\nspec: " + deep, "nested deeper than 64"},
 		"bomb":         {"a.yaml", "kind: StoragePool\nspec:\n  " + strings.ReplaceAll(bomb, "\n", "\n  "), "more than 100000 values"},
 		"itself":       {"a.yaml", "kind: StoragePool\nspec: &s {bricks: *s}\n", "nested deeper than 64"},
 		"latin-1":      {"a.yaml", "kind: StoragePool\nmetadata: {name: caf\xe9}\n", "a.yaml:2:21: the byte 0xe9 is not UTF-8"},
 		"utf-16":       {"a.yaml", "\xff\xfek\x00", "a.yaml:1:1: the file is UTF-16"},
-		"nul":          {"a.yaml", "kind: Storage\x00Pool\n", "a.yaml:1:14: the file has the control character 0x0"},
-		"json":         {"a.json", "{\"kind\": \"StoragePool\",\n \"spec\": }", "a.json:2:10: this is not JSON"},
-		"json end":     {"a.json", "{\"kind\": \"StoragePool\",\n", "this is not JSON"},
+		"nul":          {"a.yaml", "kind: Storage\x00Pool\n", "a.yaml:1:14: the file contains the control character 0x0"},
+		"json":         {"a.json", "{\"kind\": \"StoragePool\",\n \"spec\": }", "a.json:2:10: invalid JSON"},
+		"json end":     {"a.json", "{\"kind\": \"StoragePool\",\n", "invalid JSON"},
 		"json deep":    {"a.json", deep, "nested deeper than 64"},
 		"cue":          {"a.cue", "kind: \"StoragePool\"\nspec: type: 1 & 2\n", "a.cue:2:"},
-		"cue syntax":   {"a.cue", "kind: {\n", "this is not valid CUE"},
-		"cue imports":  {"a.cue", "import \"example.org/x\"\nkind: x.kind\n", "this is not valid CUE"},
-		"only aliases": {"a.yaml", "*a", "this is not YAML"},
+		"cue syntax":   {"a.cue", "kind: {\n", "invalid CUE"},
+		"cue imports":  {"a.cue", "import \"example.org/x\"\nkind: x.kind\n", "invalid CUE"},
+		"only aliases": {"a.yaml", "*a", "invalid YAML"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, test.file), test.text)
-			if got := said(t, read(t, dir)); !strings.Contains(got, test.want) {
-				t.Errorf("Load says %q, want %q", got, test.want)
+			if got := output(t, read(t, dir)); !strings.Contains(got, test.want) {
+				t.Errorf("Load reports %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -163,15 +164,15 @@ func TestBigFile(t *testing.T) {
 	if err := os.Truncate(p, 100<<20); err != nil { // sparse: 100 MB of NUL
 		t.Fatal(err)
 	}
-	if got := said(t, read(t, p)); !strings.Contains(got, "larger than 16 MiB") {
-		t.Errorf("Load says %q", got)
+	if got := output(t, read(t, p)); !strings.Contains(got, "larger than 16 MiB") {
+		t.Errorf("Load reports %q", got)
 	}
 }
 
-// TestOddFolders: loops of links, what cannot be read, pipes.
-func TestOddFolders(t *testing.T) {
+// TestSpecialFiles covers symbolic link loops, unreadable directories and pipes.
+func TestSpecialFiles(t *testing.T) {
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "pools/a.yaml"), pair)
+	write(t, filepath.Join(dir, "pools/a.yaml"), smallPool)
 	for link, target := range map[string]string{"pools/loop": "..", "pools/self": "self", "again.yaml": "pools/a.yaml"} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
@@ -180,20 +181,20 @@ func TestOddFolders(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.yaml"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := strings.ReplaceAll(said(t, read(t, dir)), dir+"/", "")
-	want := "pools/self: cannot be read: too many levels of symbolic links; check that it exists and who may read it\n1 pools, 1 valid, 0 classes, 0 others\n"
+	got := strings.ReplaceAll(output(t, read(t, dir)), dir+"/", "")
+	want := "pools/self: cannot be read: too many levels of symbolic links; check that it exists and is readable\n1 pools, 1 valid, 0 classes, 0 others\n"
 	if got != want {
-		t.Errorf("Load says %q, want %q", got, want)
+		t.Errorf("Load reports %q, want %q", got, want)
 	}
 	if _, err := Load(context.Background(), Options{}, filepath.Join(dir, "none")); err == nil {
-		t.Error("a path that does not exist was taken")
+		t.Error("a path that does not exist was accepted")
 	}
 	if err := os.Chmod(filepath.Join(dir, "pools"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if os.Getuid() != 0 {
-		if got := said(t, read(t, dir)); !strings.Contains(got, "pools: cannot be read: permission denied") {
-			t.Errorf("Load says %q", got)
+		if got := output(t, read(t, dir)); !strings.Contains(got, "pools: cannot be read: permission denied") {
+			t.Errorf("Load reports %q", got)
 		}
 	}
 	if err := os.Chmod(filepath.Join(dir, "pools"), 0o700); err != nil {
@@ -209,15 +210,15 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// pair is a small pool without fault.
-const pair = `apiVersion: atoll.storage/v1alpha1
+// smallPool is a small valid pool.
+const smallPool = `apiVersion: atoll.storage/v1alpha1
 kind: StoragePool
 metadata: {name: a}
 spec: {type: Replica1, bricks: [{node: kube1, path: /srv/a}]}
 `
 
-// FuzzLoad holds that no input makes Load fail, hang or say something without
-// words.
+// FuzzLoad checks that no input makes Load fail or hang, and that every diagnostic has a
+// message and a file.
 func FuzzLoad(f *testing.F) {
 	for _, pattern := range []string{"../testdata/kadalu/*.yaml", "../../examples/pools/*.yaml"} {
 		files, _ := filepath.Glob(pattern)

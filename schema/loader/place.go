@@ -13,11 +13,11 @@ import (
 // place finds the lines of a document's fields.
 type place struct {
 	file      string
-	root      *yaml.Node               // nil: only the file is known
-	translate func(path string) string // from the pool's paths to the document's; nil: the same
+	root      *yaml.Node               // nil if only the file is known
+	translate func(path string) string // from paths of the pool to those of the document; nil if they are the same
 }
 
-// at gives the position of a path, or of the nearest thing around it.
+// at returns the position of a path, or of its nearest parent that exists.
 func (p *place) at(path string) schema.Position {
 	n := yamlnode.Resolve(p.root)
 	if n == nil {
@@ -38,8 +38,8 @@ func (p *place) at(path string) schema.Position {
 	return schema.Position{File: p.file, Line: at.Line, Column: at.Column}
 }
 
-// nextStep cuts the first step from a path: a name, a quoted name in brackets,
-// or an index, which keeps its opening bracket.
+// nextStep splits off the first step of a path: a name, a quoted name in brackets, or an
+// index, which keeps its opening bracket.
 func nextStep(path string) (step, rest string) {
 	path = strings.TrimPrefix(path, ".")
 	if strings.HasPrefix(path, `["`) {
@@ -60,7 +60,7 @@ func nextStep(path string) (step, rest string) {
 }
 
 func child(n *yaml.Node, step string) *yaml.Node {
-	if index, is := strings.CutPrefix(step, "["); is {
+	if index, found := strings.CutPrefix(step, "["); found {
 		i, err := strconv.Atoi(index)
 		if err != nil || n.Kind != yaml.SequenceNode || i < 0 || i >= len(n.Content) {
 			return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// path takes one argument: "-", a file or a folder.
+// path reads one argument of Load: "-", a file or a directory.
 func (l *load) path(p string) error {
 	if p == "-" {
 		return l.standardInput()
@@ -22,11 +22,11 @@ func (l *load) path(p string) error {
 	info, err := os.Stat(p)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no file or folder %s", p)
+		return fmt.Errorf("read %s: no such file or directory", p)
 	case err != nil:
 		l.unreadable(p, err)
 	case info.IsDir():
-		l.folder(filepath.Clean(p), 0)
+		l.directory(filepath.Clean(p), 0)
 	default:
 		l.file(filepath.Clean(p), true)
 	}
@@ -35,7 +35,7 @@ func (l *load) path(p string) error {
 
 func (l *load) standardInput() error {
 	if l.stdin == nil {
-		return errors.New("there is no standard input to read")
+		return errors.New("read standard input: not available here; name files instead of -")
 	}
 	from := origin{file: "stdin"}
 	data, err := readLimited(l.stdin)
@@ -47,14 +47,14 @@ func (l *load) standardInput() error {
 	return nil
 }
 
-// folder takes all files below a folder, in the order of their names. A folder
-// with a kustomization is built instead, and so are kustomizations below it.
-func (l *load) folder(dir string, depth int) {
-	if l.ctx.Err() != nil || l.again(dir) {
+// directory reads all files below a directory, sorted by name. A directory with a
+// kustomization is built instead, and below it only further kustomizations are read.
+func (l *load) directory(dir string, depth int) {
+	if l.ctx.Err() != nil || l.alreadyRead(dir) {
 		return
 	}
-	if depth > maxFolders {
-		l.fileError(schema.Position{File: dir}, "limit", fmt.Sprintf("folders are nested deeper than %d", maxFolders), "name the folders that have pools")
+	if depth > maxDirs {
+		l.fileError(schema.Position{File: dir}, "limit", fmt.Sprintf("directories are nested deeper than %d", maxDirs), "name the directories that have pools")
 		return
 	}
 	entries, err := os.ReadDir(dir) // sorted by name
@@ -74,7 +74,7 @@ func (l *load) folder(dir string, depth int) {
 		case err != nil:
 		case info.IsDir():
 			if !skipped(e.Name(), entries) && (!built || hasKustomization(p)) {
-				l.folder(p, depth+1)
+				l.directory(p, depth+1)
 			}
 		case built || !info.Mode().IsRegular():
 		case filepath.Ext(p) == ".cue":
@@ -86,8 +86,8 @@ func (l *load) folder(dir string, depth int) {
 	l.cuePackages(cueFiles)
 }
 
-// skipped leaves out the templates of Helm charts, which are no YAML, and the
-// folder of CUE's own modules.
+// skipped reports whether a directory is not read: the templates of Helm charts, which are
+// not YAML, and the directory of CUE's modules.
 func skipped(name string, siblings []os.DirEntry) bool {
 	if name == "cue.mod" {
 		return true
@@ -95,8 +95,9 @@ func skipped(name string, siblings []os.DirEntry) bool {
 	return name == "templates" && slices.ContainsFunc(siblings, func(e os.DirEntry) bool { return e.Name() == "Chart.yaml" })
 }
 
-// again reports whether a file or folder was read before, by whatever name.
-func (l *load) again(p string) bool {
+// alreadyRead reports whether a file or directory was read before, under any name, and
+// records it as read.
+func (l *load) alreadyRead(p string) bool {
 	real, err := filepath.EvalSymlinks(p)
 	if err == nil {
 		if real, err = filepath.Abs(real); err == nil {
@@ -110,8 +111,8 @@ func (l *load) again(p string) bool {
 	return false
 }
 
-// file takes one file. One that was named must have a known ending; in a folder
-// others are passed over.
+// file reads one file. Files with an unknown extension are skipped, unless the caller named
+// them: then they are read as YAML.
 func (l *load) file(p string, named bool) {
 	var parse func([]byte, origin)
 	switch ext := strings.ToLower(filepath.Ext(p)); ext {
@@ -127,7 +128,7 @@ func (l *load) file(p string, named bool) {
 		}
 		parse = l.yamlFile
 	}
-	if l.ctx.Err() != nil || l.again(p) {
+	if l.ctx.Err() != nil || l.alreadyRead(p) {
 		return
 	}
 	if data, ok := l.open(p); ok {
@@ -135,7 +136,7 @@ func (l *load) file(p string, named bool) {
 	}
 }
 
-// open reads a file, or reports why it cannot.
+// open reads a file and reports an error if it cannot.
 func (l *load) open(p string) ([]byte, bool) {
 	data, err := readFile(p)
 	if err != nil {
@@ -144,8 +145,8 @@ func (l *load) open(p string) ([]byte, bool) {
 	return data, err == nil
 }
 
-// errTooLarge says that a file is beyond the limit.
-var errTooLarge = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
+// errTooLarge is returned for a file above the limit.
+var errTooLarge = fmt.Errorf("larger than %d MiB", maxFileSize>>20)
 
 // readFile reads a regular file within the limit.
 func readFile(p string) ([]byte, error) {
@@ -155,7 +156,7 @@ func readFile(p string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, errors.New("it is not a regular file"))
+		return nil, errors.Join(err, errors.New("not a regular file"))
 	}
 	return readLimited(f)
 }
@@ -170,12 +171,12 @@ func readLimited(r io.Reader) ([]byte, error) {
 
 func (l *load) unreadable(p string, err error) {
 	if errors.Is(err, errTooLarge) {
-		l.fileError(schema.Position{File: p}, "limit", "cannot be read: "+err.Error(), "split it, or leave it out")
+		l.fileError(schema.Position{File: p}, "limit", "cannot be read: "+err.Error(), "split it or exclude it")
 		return
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		err = path.Err
 	}
-	l.fileError(schema.Position{File: p}, "unreadable", "cannot be read: "+err.Error(), "check that it exists and who may read it")
+	l.fileError(schema.Position{File: p}, "unreadable", "cannot be read: "+err.Error(), "check that it exists and is readable")
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// yamlFile takes all documents of a YAML stream. A document that does not parse
-// is reported and does not hide the others.
+// yamlFile adds all documents of a YAML stream. It reports a document that does not parse
+// and continues with the next.
 func (l *load) yamlFile(data []byte, from origin) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
-	if at, what := badByte(data); what != "" {
+	if at, problem := badByte(data); problem != "" {
 		at.File = from.file
-		l.fileError(at, "encoding", what, "UTF-8 text")
+		l.fileError(at, "encoding", problem, "UTF-8 text")
 		return
 	}
 	for _, c := range splitYAML(data) {
@@ -36,14 +36,14 @@ func (l *load) yamlFile(data []byte, from origin) {
 	}
 }
 
-// chunk is one document of a stream; line is the number of its first line, from 0.
+// chunk is one document of a stream; line is the number of its first line, counted from 0.
 type chunk struct {
 	text []byte
 	line int
 }
 
-// splitYAML cuts a stream at its document markers. A marker ends a document
-// wherever it stands at the beginning of a line, also within a block of text.
+// splitYAML splits a stream at its document markers. A marker at the beginning of a line
+// ends the document, even within a block scalar.
 func splitYAML(data []byte) []chunk {
 	var chunks []chunk
 	start, startLine, line := 0, 0, 0
@@ -60,7 +60,7 @@ func splitYAML(data []byte) []chunk {
 		switch marker := data[at:end]; {
 		case isMarker(marker, "---"):
 			add(at)
-			// The text after the marker keeps its column.
+			// Spaces keep the column of text after the marker.
 			data[at], data[at+1], data[at+2] = ' ', ' ', ' '
 			start, startLine = at, line
 		case isMarker(marker, "..."):
@@ -78,7 +78,7 @@ func isMarker(line []byte, marker string) bool {
 	return found && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
 }
 
-// isBlank reports whether a document has nothing but comments and directives.
+// isBlank reports whether a document has only comments and directives.
 func isBlank(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && line[0] != '%' {
@@ -88,8 +88,8 @@ func isBlank(text []byte) bool {
 	return true
 }
 
-// badByte finds the first place that is not text.
-func badByte(data []byte) (at schema.Position, what string) {
+// badByte finds the first byte that is not text and describes the problem.
+func badByte(data []byte) (at schema.Position, problem string) {
 	if len(data) >= 2 && (data[0] == 0xff && data[1] == 0xfe || data[0] == 0xfe && data[1] == 0xff) {
 		return schema.Position{Line: 1, Column: 1}, "the file is UTF-16"
 	}
@@ -100,24 +100,27 @@ func badByte(data []byte) (at schema.Position, what string) {
 		}
 		switch {
 		case r == utf8.RuneError && size == 1:
-			what = fmt.Sprintf("the byte %#x is not UTF-8", data[i])
+			problem = fmt.Sprintf("the byte %#x is not UTF-8", data[i])
 		case r < ' ' && r != '\n' && r != '\t' && r != '\r', r == 0x7f:
-			what = fmt.Sprintf("the file has the control character %#x", r)
+			problem = fmt.Sprintf("the file contains the control character %#x", r)
 		}
-		if what != "" {
+		if problem != "" {
 			line := bytes.LastIndexByte(data[:i], '\n')
-			return schema.Position{Line: 1 + bytes.Count(data[:i], []byte("\n")), Column: 1 + utf8.RuneCount(data[line+1:i])}, what
+			return schema.Position{Line: 1 + bytes.Count(data[:i], []byte("\n")), Column: 1 + utf8.RuneCount(data[line+1:i])}, problem
 		}
 		i += size
 	}
 	return schema.Position{}, ""
 }
 
-// errTooBig says that a document has too many values or is nested too deeply.
+// errTooBig is returned for a document with too many values or nested too deeply.
 var errTooBig = errors.New("the document is too big")
 
-// parseYAML parses one document, replaces its aliases by what they stand for and
-// its merge keys by what they merge, and counts lines from the stream's beginning.
+// limitAdvice is the advice for a document that is too big.
+const limitAdvice = "a pool needs a few dozen values"
+
+// parseYAML parses one document, expands its aliases and merge keys, and counts lines from
+// the beginning of the stream.
 func parseYAML(c chunk) (*yaml.Node, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(c.text, &doc); err != nil {
@@ -138,24 +141,26 @@ func parseYAML(c chunk) (*yaml.Node, error) {
 	return n.expand(root, 0)
 }
 
+// normalizer checks the limits of one document and expands its aliases.
 type normalizer struct {
-	lines   int
-	nodes   int
+	lines   int // before the document
+	nodes   int // counted so far
 	aliases bool
 }
 
+// count counts a node and checks the limits.
 func (n *normalizer) count(at *yaml.Node, depth int) error {
 	n.nodes++
 	if depth > maxDepth {
-		return fmt.Errorf("line %d: %w: it is nested deeper than %d", at.Line, errTooBig, maxDepth)
+		return fmt.Errorf("line %d: %w: nested deeper than %d", at.Line, errTooBig, maxDepth)
 	}
 	if n.nodes > maxNodes {
-		return fmt.Errorf("line %d: %w: it has more than %d values", at.Line, errTooBig, maxNodes)
+		return fmt.Errorf("line %d: %w: more than %d values", at.Line, errTooBig, maxNodes)
 	}
 	return nil
 }
 
-// measure holds the limits, moves the lines, and sees whether there are aliases.
+// measure enforces limits, offsets line numbers and notes whether there are aliases.
 func (n *normalizer) measure(at *yaml.Node, depth int) error {
 	at.Line += n.lines
 	if err := n.count(at, depth); err != nil {
@@ -172,7 +177,7 @@ func (n *normalizer) measure(at *yaml.Node, depth int) error {
 	return nil
 }
 
-// expand copies a tree without aliases and merge keys.
+// expand copies a tree and replaces its aliases and merge keys.
 func (n *normalizer) expand(at *yaml.Node, depth int) (*yaml.Node, error) {
 	if err := n.count(at, depth); err != nil {
 		return nil, err
@@ -204,8 +209,8 @@ func (n *normalizer) expand(at *yaml.Node, depth int) (*yaml.Node, error) {
 	return &c, nil
 }
 
-// merge adds to a mapping the fields of another, or of a list of others, that it
-// does not have itself.
+// merge adds to a mapping the fields of another mapping, or of a list of mappings, except
+// those that it already has.
 func (n *normalizer) merge(into, from *yaml.Node, depth int) error {
 	e, err := n.expand(from, depth+1)
 	if err != nil {
@@ -228,14 +233,14 @@ func (n *normalizer) merge(into, from *yaml.Node, depth int) error {
 	return nil
 }
 
-// parserError matches the errors for which the library counts lines from 0; for
-// those of its scanner it counts from 1.
+// parserError matches the library's parser errors, which count lines from 0. Its scanner
+// errors count from 1.
 var parserError = regexp.MustCompile(`^did not find expected (node content|key|'-' indicator|',' or '[\]}]'|<document start>|<stream-start>)`)
 
 var errorLine = regexp.MustCompile(`^(?:yaml: )?line ([0-9]+): (.*)`)
 
-// syntaxError reports a document that cannot be parsed, at the line that the
-// parser names. The lines of our own errors are those of the stream already.
+// syntaxError reports a document that cannot be parsed, at the line that the error names.
+// Lines of normalizer's errors already count from the beginning of the stream.
 func (l *load) syntaxError(file string, c chunk, err error) {
 	at := schema.Position{File: file, Line: c.line + 1, Column: 1}
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
@@ -250,8 +255,8 @@ func (l *load) syntaxError(file string, c chunk, err error) {
 		}
 	}
 	if errors.Is(err, errTooBig) {
-		l.fileError(at, "limit", message, "a pool needs a few dozen values")
+		l.fileError(at, "limit", message, limitAdvice)
 		return
 	}
-	l.fileError(at, "syntax", "this is not YAML: "+message, "see the line and the one before it")
+	l.fileError(at, "syntax", "invalid YAML: "+message, "check this line and the one before it")
 }

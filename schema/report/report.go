@@ -1,5 +1,4 @@
-// Package report writes diagnostics in the formats that people, scripts and CI
-// systems read.
+// Package report writes diagnostics in formats for people, scripts and CI systems.
 package report
 
 import (
@@ -15,10 +14,10 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Formats are the names that Write takes.
+// Formats are the formats that Write accepts.
 var Formats = []string{"text", "json", "yaml", "sarif", "github"}
 
-// Summary is what was looked at.
+// Summary is the result of a check.
 type Summary struct {
 	Documents   int                 `json:"documents"`
 	Errors      int                 `json:"errors"`
@@ -26,7 +25,7 @@ type Summary struct {
 	Diagnostics []schema.Diagnostic `json:"diagnostics"`
 }
 
-// Summarize counts a load's result.
+// Summarize counts documents, errors and warnings.
 func Summarize(documents int, diagnostics []schema.Diagnostic) Summary {
 	s := Summary{Documents: documents, Diagnostics: slices.Clone(diagnostics)}
 	if s.Diagnostics == nil {
@@ -42,11 +41,11 @@ func Summarize(documents int, diagnostics []schema.Diagnostic) Summary {
 	return s
 }
 
-// Write prints the summary in one of Formats; another name is an error.
+// Write writes the summary in one of Formats.
 func Write(w io.Writer, format string, s Summary) error {
 	switch format {
 	case "text":
-		return text(w, s)
+		return writeText(w, s)
 	case "json":
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -59,14 +58,14 @@ func Write(w io.Writer, format string, s Summary) error {
 		_, err = w.Write(out)
 		return err
 	case "sarif":
-		return sarif(w, s)
+		return writeSARIF(w, s)
 	case "github":
-		return github(w, s)
+		return writeGitHub(w, s)
 	}
 	return fmt.Errorf("unknown output format %q; allowed are %s", format, strings.Join(Formats, ", "))
 }
 
-func text(w io.Writer, s Summary) error {
+func writeText(w io.Writer, s Summary) error {
 	for _, d := range s.Diagnostics {
 		if _, err := fmt.Fprintln(w, d); err != nil {
 			return err
@@ -76,32 +75,33 @@ func text(w io.Writer, s Summary) error {
 	return err
 }
 
-func count(n int, what string) string {
+func count(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// github prints workflow commands, which annotate the lines of a change:
-// ::error file=…,line=…,col=…,title=…::message. Escapes are those of the
-// runner's own toolkit.
-func github(w io.Writer, s Summary) error {
+// writeGitHub prints workflow commands, which annotate the lines of a change:
+// ::error file=…,line=…,col=…,title=…::message. It escapes as the toolkit of GitHub's
+// runner does.
+func writeGitHub(w io.Writer, s Summary) error {
 	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, d := range s.Diagnostics {
-		place := "file=" + property.Replace(filepath.ToSlash(d.Position.File))
+		position := "file=" + property.Replace(filepath.ToSlash(d.Position.File))
 		if d.Position.Line > 0 {
-			place += fmt.Sprintf(",line=%d,col=%d", d.Position.Line, d.Position.Column)
+			position += fmt.Sprintf(",line=%d,col=%d", d.Position.Line, d.Position.Column)
 		}
-		if _, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", d.Severity, place, property.Replace("atoll "+d.Code), data.Replace(message(d))); err != nil {
+		title := property.Replace("atoll " + d.Code)
+		if _, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", d.Severity, position, title, data.Replace(message(d))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// message is a diagnostic without its position.
+// message returns a diagnostic without its position.
 func message(d schema.Diagnostic) string {
 	if d.Path == "" {
 		return d.Text()

@@ -14,40 +14,40 @@ var summary = Summarize(2, []schema.Diagnostic{
 	{Position: schema.Position{File: "c.yaml"}, Severity: schema.SeverityWarning, Code: "limit", Message: "doubtful"},
 })
 
-func written(t *testing.T, format string) string {
+func format(t *testing.T, name string) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Write(&b, format, summary); err != nil {
+	if err := Write(&b, name, summary); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
 func TestWrite(t *testing.T) {
-	for format, wants := range map[string][]string{
+	for name, wants := range map[string][]string{
 		"text": {"a,b.yaml:3:7: spec.type: 100% wrong\nand more; right\n", "c.yaml: warning: doubtful\n", "2 pools, 1 error, 1 warning\n"},
 		"json": {`"line": 3`, `"errors": 1`},
 		"yaml": {"line: 3", "errors: 1"},
-		// Workflow commands escape what would end them.
+		// Workflow commands escape the characters that would end them.
 		"github": {"::error file=a%2Cb.yaml,line=3,col=7,title=atoll value::spec.type: 100%25 wrong%0Aand more; right\n", "::warning file=c.yaml,title=atoll limit::doubtful\n"},
 		"sarif":  {`"ruleId": "value"`, `"startLine": 3`, `"level": "warning"`},
 	} {
-		got := written(t, format)
+		got := format(t, name)
 		for _, want := range wants {
 			if !strings.Contains(got, want) {
-				t.Errorf("%s: no %q in:\n%s", format, want, got)
+				t.Errorf("%s: no %q in:\n%s", name, want, got)
 			}
 		}
 	}
 	if err := Write(&bytes.Buffer{}, "csv", summary); err == nil {
-		t.Error("an unknown format was taken")
+		t.Error("an unknown format was accepted")
 	}
 }
 
-// TestSARIF holds the parts that code scanning needs.
+// TestSARIF checks the fields that code scanning reads.
 func TestSARIF(t *testing.T) {
 	var log sarifLog
-	if err := json.Unmarshal([]byte(written(t, "sarif")), &log); err != nil {
+	if err := json.Unmarshal([]byte(format(t, "sarif")), &log); err != nil {
 		t.Fatal(err)
 	}
 	if log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Tool.Driver.Rules) != 2 || len(log.Runs[0].Results) != 2 {

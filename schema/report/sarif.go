@@ -34,7 +34,7 @@ type (
 	}
 	sarifResult struct {
 		RuleID    string          `json:"ruleId"`
-		Level     schema.Severity `json:"level"` // error and warning are SARIF's words too
+		Level     schema.Severity `json:"level"` // SARIF has the same names
 		Message   sarifText       `json:"message"`
 		Locations []sarifLocation `json:"locations"`
 	}
@@ -52,7 +52,7 @@ type (
 	}
 )
 
-func sarif(w io.Writer, s Summary) error {
+func writeSARIF(w io.Writer, s Summary) error {
 	run := sarifRun{Results: []sarifResult{}}
 	run.Tool.Driver = sarifDriver{Name: "atoll", Rules: []sarifRule{}}
 	for _, d := range s.Diagnostics {

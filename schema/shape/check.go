@@ -8,73 +8,63 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/schema/yamlnode"
 )
 
-// Problem is one thing that is wrong with a document.
+// Problem is one thing wrong with a document.
 type Problem struct {
-	Node    *yaml.Node // where it stands; for a missing field, what lacks it
+	Node    *yaml.Node // the value at fault; for a missing field, the mapping that lacks it
 	Path    string     // such as spec.bricks[2].node
-	Code    string     // field-unknown, field-missing, field-twice, kind, value, union
+	Code    string     // field-unknown, field-missing, field-twice, field-type, kind, value, union
 	Message string
 	Allowed string
 }
 
-// Check holds a document against the definition and returns all that is wrong.
-// The document must have no aliases and no merge keys.
+// Check checks a document against the definition and returns all problems. The document
+// must have no aliases and no merge keys.
 func (d *Definition) Check(doc *yaml.Node) []Problem {
 	c := checker{definition: d}
 	shape := d.Merged
-	if v, known := d.Variant[d.deciding(doc)]; known {
-		shape, c.variant = v, d.deciding(doc)
+	if v, known := d.Variant[d.valueIn(doc)]; known {
+		shape, c.variant = v, d.valueIn(doc)
 	}
 	c.check(shape, doc)
 	return c.problems
 }
 
-// deciding gives the value of the field on which others depend, "" without one.
-func (d *Definition) deciding(doc *yaml.Node) string {
-	for _, step := range d.On {
-		if doc = get(doc, step); doc == nil {
+// valueIn returns the discriminator's value in a document, "" if it is missing.
+func (d *Definition) valueIn(doc *yaml.Node) string {
+	for _, step := range d.Discriminator {
+		if doc = yamlnode.Field(doc, step); doc == nil {
 			return ""
 		}
 	}
 	return doc.Value
 }
 
-func get(n *yaml.Node, key string) *yaml.Node {
-	if n.Kind != yaml.MappingNode {
-		return nil
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-	return nil
-}
-
-// checker carries one check; path is the way from the root to the node at hand.
+// checker carries one check; path leads from the root to the current node.
 type checker struct {
 	definition *Definition
-	variant    string // value of the deciding field, "" when it is not known
+	variant    string // value of the discriminator, "" if it is not known
 	path       []step
 	problems   []Problem
 }
 
-// step is a field's name, or an index where name is "".
+// step is a field's name, or an index if name is "".
 type step struct {
 	name  string
 	index int
 }
 
-func (c *checker) say(at *yaml.Node, code, message, allowed string) {
+func (c *checker) report(at *yaml.Node, code, message, allowed string) {
 	c.problems = append(c.problems, Problem{Node: at, Path: text(c.path), Code: code, Message: message, Allowed: allowed})
 }
 
-// sayOf is say for a field of the struct at hand.
-func (c *checker) sayOf(field string, at *yaml.Node, code, message, allowed string) {
+// reportField is report for a field of the current struct.
+func (c *checker) reportField(field string, at *yaml.Node, code, message, allowed string) {
 	c.path = append(c.path, step{name: field})
-	c.say(at, code, message, allowed)
+	c.report(at, code, message, allowed)
 	c.path = c.path[:len(c.path)-1]
 }
 
@@ -96,7 +86,7 @@ func text(path []step) string {
 	return b.String()
 }
 
-// isPlain reports whether a field's name can stand after a dot.
+// isPlain reports whether a field's name can follow a dot without quotes.
 func isPlain(name string) bool {
 	for _, r := range name {
 		if r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') {
@@ -132,7 +122,7 @@ func (c *checker) check(n *Node, at *yaml.Node) {
 
 func (c *checker) list(n *Node, at *yaml.Node) {
 	if len(at.Content) < n.MinItems {
-		c.say(at, "value", "the list is empty", fmt.Sprintf("at least %d", n.MinItems))
+		c.report(at, "value", "the list is empty", fmt.Sprintf("at least %d", n.MinItems))
 	}
 	for i, item := range at.Content {
 		c.path = append(c.path, step{index: i})
@@ -146,7 +136,7 @@ func (c *checker) fields(n *Node, at *yaml.Node) {
 	for i := 0; i+1 < len(at.Content); i += 2 {
 		key, value := at.Content[i], at.Content[i+1]
 		if first := seen[key.Value]; first != nil {
-			c.sayOf(key.Value, key, "field-twice", fmt.Sprintf("the field is given twice, first in line %d", first.Line), "one of them")
+			c.reportField(key.Value, key, "field-twice", fmt.Sprintf("the field is set twice, first on line %d", first.Line), "keep one")
 			continue
 		}
 		seen[key.Value] = key
@@ -164,17 +154,17 @@ func (c *checker) fields(n *Node, at *yaml.Node) {
 	}
 	for _, f := range n.Fields {
 		if f.Required && seen[f.Name] == nil {
-			c.sayOf(f.Name, at, "field-missing", f.Name+" is missing", f.Value.words())
+			c.reportField(f.Name, at, "field-missing", f.Name+" is missing", f.Value.describe())
 		}
 	}
 }
 
-// unknown reports a field that the struct has not: one of another variant, one
-// that is nearly spelled like one of ours, or one that nobody knows.
+// unknown reports a field that the struct lacks: a field of another variant, a misspelled
+// field or an unknown one.
 func (c *checker) unknown(n *Node, key *yaml.Node) {
-	if others := c.elsewhere(key.Value); others != nil {
-		c.sayOf(key.Value, key, "field-type",
-			fmt.Sprintf("%s is not for type %s", key.Value, c.variant), "it is for "+list(others))
+	if others := c.variantsWith(key.Value); others != nil {
+		c.reportField(key.Value, key, "field-type",
+			fmt.Sprintf("%s is not allowed with type %s", key.Value, c.variant), "only with "+list(others))
 		return
 	}
 	var names []string
@@ -185,51 +175,53 @@ func (c *checker) unknown(n *Node, key *yaml.Node) {
 	if near := nearest(key.Value, names); near != "" {
 		allowed = fmt.Sprintf("did you mean %s?", near)
 	}
-	c.sayOf(key.Value, key, "field-unknown", fmt.Sprintf("unknown field %q", key.Value), allowed)
+	c.reportField(key.Value, key, "field-unknown", fmt.Sprintf("unknown field %q", key.Value), allowed)
 }
 
-// elsewhere lists the variants that have the field in the struct at hand.
-func (c *checker) elsewhere(field string) []string {
-	on := c.definition.On
-	if c.variant == "" || len(c.path) != len(on)-1 {
+// variantsWith lists the variants that have the field in the current struct. It looks
+// only into the struct that has the discriminator.
+func (c *checker) variantsWith(field string) []string {
+	path := c.definition.Discriminator
+	if c.variant == "" || len(c.path) != len(path)-1 {
 		return nil
+	}
+	for i, s := range c.path {
+		if s.name != path[i] {
+			return nil
+		}
 	}
 	var others []string
 	for _, value := range c.definition.Values {
-		at := c.definition.Variant[value]
-		for i, s := range c.path {
-			if s.name != on[i] {
-				return nil
-			}
-			at = at.Field(s.name).Value
-		}
-		if at.Field(field) != nil {
+		if c.definition.parent(c.definition.Variant[value]).Field(field) != nil {
 			others = append(others, value)
 		}
 	}
 	return others
 }
 
+// quoted are the styles of a YAML scalar that is a string whatever its text.
+const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+
 func (c *checker) text(n *Node, at *yaml.Node) {
-	if at.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 && isSwitch(at.Value) {
-		c.say(at, "kind", fmt.Sprintf("%s without quotes is true or false to Kubernetes", at.Value), fmt.Sprintf("%q, in quotes", at.Value))
+	if at.Style&quoted == 0 && isYAML11Boolean(at.Value) {
+		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as a boolean", at.Value), fmt.Sprintf("quote it: %q", at.Value))
 		return
 	}
 	if n.Enum != nil && !slices.Contains(n.Enum, at.Value) {
-		allowed := n.words()
+		allowed := n.describe()
 		if near := nearest(at.Value, n.Enum); near != "" {
 			allowed = fmt.Sprintf("did you mean %s? %s", near, allowed)
 		}
-		c.say(at, "value", fmt.Sprintf("%s is not allowed", quote(at.Value)), allowed)
+		c.report(at, "value", fmt.Sprintf("%s is not allowed", quote(at.Value)), allowed)
 		return
 	}
-	if !n.takes(at.Value) {
-		c.say(at, "value", fmt.Sprintf("%s is not allowed", quote(at.Value)), n.words())
+	if !n.accepts(at.Value) {
+		c.report(at, "value", fmt.Sprintf("%s is not allowed", quote(at.Value)), n.describe())
 	}
 }
 
-// takes reports whether a string satisfies patterns and length.
-func (n *Node) takes(s string) bool {
+// accepts reports whether a string satisfies patterns and length.
+func (n *Node) accepts(s string) bool {
 	if n.MaxRunes > 0 && len(s) > n.MaxRunes && utf8.RuneCountInString(s) > n.MaxRunes {
 		return false
 	}
@@ -249,6 +241,6 @@ func (n *Node) takes(s string) bool {
 func (c *checker) number(n *Node, at *yaml.Node) {
 	var i int64
 	if err := at.Decode(&i); err != nil || n.Min != nil && i < *n.Min || n.Max != nil && i > *n.Max {
-		c.say(at, "value", at.Value+" is not allowed", n.words())
+		c.report(at, "value", at.Value+" is not allowed", n.describe())
 	}
 }

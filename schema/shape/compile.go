@@ -10,40 +10,40 @@ import (
 	"cuelang.org/go/cue/cuecontext"
 )
 
-// Compile reads a definition of a CUE source. on is the path of the field on
-// which other fields depend: an enumeration of strings.
-func Compile(source, definition, on string) (*Definition, error) {
+// Compile reads a definition from a CUE source. discriminator is the path of the field
+// on which other fields depend, an enumeration of strings.
+func Compile(source, definition, discriminator string) (*Definition, error) {
 	root := cuecontext.New().CompileString(source)
 	if err := root.Err(); err != nil {
-		return nil, fmt.Errorf("compiling the schema: %w", err)
+		return nil, fmt.Errorf("compile the schema: %w", err)
 	}
 	def := root.LookupPath(cue.ParsePath(definition))
 	if err := def.Err(); err != nil {
-		return nil, fmt.Errorf("looking up %s: %w", definition, err)
+		return nil, fmt.Errorf("look up %s: %w", definition, err)
 	}
-	d := &Definition{Doc: docs(def), On: strings.Split(on, "."), Variant: map[string]*Node{}}
-	path := cue.ParsePath(on)
-	deciding := &Node{Kind: String}
-	if err := constrain(deciding, required(def, d.On)); err != nil {
-		return nil, fmt.Errorf("%s.%s: %w", definition, on, err)
+	d := &Definition{Doc: docs(def), Discriminator: strings.Split(discriminator, "."), Variant: map[string]*Node{}}
+	path := cue.ParsePath(discriminator)
+	values := &Node{Kind: String}
+	if err := constrain(values, required(def, d.Discriminator)); err != nil {
+		return nil, fmt.Errorf("%s.%s: %w", definition, discriminator, err)
 	}
-	d.Values = deciding.Enum
+	d.Values = values.Enum
 	for _, value := range d.Values {
 		n, err := compile(def.FillPath(path, value))
 		if err != nil {
-			return nil, fmt.Errorf("%s with %s %s: %w", definition, on, value, err)
+			return nil, fmt.Errorf("%s with %s %s: %w", definition, discriminator, value, err)
 		}
-		// Filling makes the field a constant; documents are held against all values.
+		// FillPath makes the field a constant; a document may have any of the values.
 		at := n
-		for i, step := range d.On {
+		for i, step := range d.Discriminator {
 			f := at.Field(step)
 			f.Required = true
-			if at = f.Value; i == len(d.On)-1 {
+			if at = f.Value; i == len(d.Discriminator)-1 {
 				at.Enum = d.Values
 			}
 		}
 		d.Variant[value] = n
-		d.Merged = merge(d.Merged, n, d.On)
+		d.Merged = merge(d.Merged, n, d.Discriminator)
 	}
 	return d, nil
 }
@@ -78,7 +78,7 @@ func compile(v cue.Value) (*Node, error) {
 		n.Kind = Any
 		return n, nil
 	default:
-		return nil, fmt.Errorf("%s: values of kind %s are not compiled", v.Path(), k)
+		return nil, fmt.Errorf("%s: values of kind %s are not supported", v.Path(), k)
 	}
 }
 
@@ -130,7 +130,7 @@ func sequence(n *Node, v cue.Value) error {
 	return nil
 }
 
-// constrain adds what an expression over a string or an integer demands.
+// constrain adds the constraints of an expression over a string or an integer.
 func constrain(n *Node, v cue.Value) error {
 	v = cue.Dereference(v)
 	op, args := v.Expr()
@@ -171,17 +171,17 @@ func constrain(n *Node, v cue.Value) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: the constraint %v is not compiled", v.Path(), v)
+	return fmt.Errorf("%s: the constraint %v is not supported", v.Path(), v)
 }
 
-// constant takes a string as one of the values; a bare type demands nothing more.
+// constant adds a concrete string to the allowed values; a bare type adds no constraint.
 func constant(n *Node, v cue.Value) error {
 	if !v.IsConcrete() {
 		return nil
 	}
 	text, err := v.String()
 	if err != nil {
-		return fmt.Errorf("%s: only strings may be constants: %w", v.Path(), err)
+		return fmt.Errorf("%s: constants must be strings: %w", v.Path(), err)
 	}
 	if !slices.Contains(n.Enum, text) {
 		n.Enum = append(n.Enum, text)
@@ -189,7 +189,7 @@ func constant(n *Node, v cue.Value) error {
 	return nil
 }
 
-// name gives the definition that a value refers to.
+// name returns the definition that a value refers to, "" if it refers to none.
 func name(v cue.Value) string {
 	_, path := v.ReferencePath()
 	if s := path.Selectors(); len(s) == 1 && s[0].IsDefinition() {
@@ -219,9 +219,10 @@ func docs(v cue.Value) string {
 	return strings.Join(slices.Compact(parts), "\n")
 }
 
-// merge joins two variants: along the deciding path all fields of both, below
-// it those that came first. No field is required that is not so in both.
-func merge(a, b *Node, on []string) *Node {
+// merge joins two variants. Along path, which leads to the discriminator, it keeps all
+// fields of both; for a field of both it keeps the value of a. A field is required only
+// if it is in both.
+func merge(a, b *Node, path []string) *Node {
 	if a == nil {
 		a = &Node{Kind: b.Kind, Definition: b.Definition, Rest: b.Rest}
 	}
@@ -229,15 +230,15 @@ func merge(a, b *Node, on []string) *Node {
 		known := a.Field(f.Name)
 		switch {
 		case known == nil:
-			if len(on) == 1 && f.Name != on[0] {
+			if len(path) == 1 && f.Name != path[0] {
 				f.Required = false
 			}
-			if len(on) > 1 && f.Name == on[0] {
-				f.Value = merge(nil, f.Value, on[1:])
+			if len(path) > 1 && f.Name == path[0] {
+				f.Value = merge(nil, f.Value, path[1:])
 			}
 			a.Fields = append(a.Fields, f)
-		case len(on) > 1 && f.Name == on[0]:
-			known.Value = merge(known.Value, f.Value, on[1:])
+		case len(path) > 1 && f.Name == path[0]:
+			known.Value = merge(known.Value, f.Value, path[1:])
 		}
 	}
 	return a

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// jsonSchema is the part of JSON Schema draft-07 that a definition needs. Draft-07
-// is what YAML language servers of editors know best.
+// jsonSchema is the part of JSON Schema draft-07 that a definition needs. YAML language
+// servers of editors support draft-07 best.
 type jsonSchema struct {
 	Schema      string `json:"$schema,omitempty"`
 	ID          string `json:"$id,omitempty"`
@@ -22,7 +22,7 @@ type jsonSchema struct {
 	MaxLength int    `json:"maxLength,omitempty"`
 	Minimum   *int64 `json:"minimum,omitempty"`
 	Maximum   *int64 `json:"maximum,omitempty"`
-	// Shown by editors instead of the pattern.
+	// Editors show it instead of the pattern.
 	PatternMessage string `json:"patternErrorMessage,omitempty"`
 
 	Required   []string               `json:"required,omitempty"`
@@ -46,24 +46,20 @@ func (d *Definition) JSONSchema(id, title string) ([]byte, error) {
 	w := schemaWriter{definitions: map[string]*jsonSchema{}}
 	root := w.object(d.Merged)
 	root.Schema, root.ID, root.Title, root.Description = "http://json-schema.org/draft-07/schema#", id, title, d.Doc
-	at, shape := root, d.Merged
-	for _, step := range d.On[:len(d.On)-1] {
-		at, shape = at.Properties[step], shape.Field(step).Value
+	at := root
+	for _, step := range d.Discriminator[:len(d.Discriminator)-1] {
+		at = at.Properties[step]
 	}
-	// What depends on the deciding field stands in a branch for each of its values.
-	last := d.On[len(d.On)-1]
+	// Each value of the discriminator has a branch with the fields that it allows.
+	name := d.name()
 	*at = jsonSchema{
-		Description: at.Description, Type: "object", Required: []string{last},
-		Properties: map[string]*jsonSchema{last: w.field(*shape.Field(last))},
+		Description: at.Description, Type: "object", Required: []string{name},
+		Properties: map[string]*jsonSchema{name: w.field(*d.parent(d.Merged).Field(name))},
 	}
 	for _, value := range d.Values {
-		n := d.Variant[value]
-		for _, step := range d.On[:len(d.On)-1] {
-			n = n.Field(step).Value
-		}
 		at.AllOf = append(at.AllOf, &jsonSchema{
-			If:   &jsonSchema{Properties: map[string]*jsonSchema{last: {Const: value}}, Required: []string{last}},
-			Then: w.object(n),
+			If:   &jsonSchema{Properties: map[string]*jsonSchema{name: {Const: value}}, Required: []string{name}},
+			Then: w.object(d.parent(d.Variant[value])),
 		})
 	}
 	root.Definitions = w.definitions
@@ -85,7 +81,7 @@ func (w schemaWriter) field(f Field) *jsonSchema {
 	return s
 }
 
-// node writes a node; one with a name is written once and referred to.
+// node writes a node. A named node is written once, under definitions, and referenced.
 func (w schemaWriter) node(n *Node) *jsonSchema {
 	if n.Definition == "" {
 		return w.plain(n)
@@ -116,8 +112,8 @@ func (w schemaWriter) plain(n *Node) *jsonSchema {
 
 func (w schemaWriter) object(n *Node) *jsonSchema {
 	s := &jsonSchema{Type: "object"}
-	for _, one := range n.OneOf {
-		s.OneOf = append(s.OneOf, w.node(one))
+	for _, o := range n.OneOf {
+		s.OneOf = append(s.OneOf, w.node(o))
 	}
 	if n.OneOf != nil {
 		return s

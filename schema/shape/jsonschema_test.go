@@ -12,9 +12,8 @@ import (
 	"github.com/atoll-storage/atoll/schema/definition"
 )
 
-// TestJSONSchemaAgrees holds that editors accept exactly the documents that the
-// compiled tree accepts. The tree also refuses words such as off without quotes,
-// which JSON cannot express.
+// TestJSONSchemaAgrees checks that editors accept exactly the documents that the compiled
+// tree accepts. The tree also refuses unquoted words such as off, which JSON cannot express.
 func TestJSONSchemaAgrees(t *testing.T) {
 	compiled := definition.Pool()
 	text, err := definition.JSONSchema()
@@ -36,7 +35,7 @@ func TestJSONSchemaAgrees(t *testing.T) {
 	files, _ := filepath.Glob("../../examples/pools/*.yaml")
 	documents := 0
 	for _, file := range files {
-		for text, what := range mutants(t, file) {
+		for text, change := range mutants(t, file) {
 			var doc yaml.Node
 			if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 				t.Fatal(err)
@@ -50,9 +49,9 @@ func TestJSONSchemaAgrees(t *testing.T) {
 				t.Fatal(err)
 			}
 			documents++
-			problems, theirs := compiled.Check(doc.Content[0]), editor.Validate(value)
-			if (len(problems) == 0) != (theirs == nil) {
-				t.Errorf("%s, %s: we say %v, the JSON schema says %v", filepath.Base(file), what, problems, theirs)
+			problems, editorErr := compiled.Check(doc.Content[0]), editor.Validate(value)
+			if (len(problems) == 0) != (editorErr == nil) {
+				t.Errorf("%s, %s: the tree reports %v, the JSON schema %v", filepath.Base(file), change, problems, editorErr)
 			}
 		}
 	}

@@ -6,68 +6,75 @@ import (
 	"strings"
 )
 
-// OpenAPI is a schema as API servers take it for custom resources: "structural", with one
-// type for every field, and rules in CEL for what that cannot say.
+// OpenAPI is a schema as API servers require for custom resources: a structural schema,
+// with a single type for every field, and CEL rules for the rest.
 type OpenAPI map[string]any
 
 // Rule is a condition on a value, in CEL (x-kubernetes-validations).
 type Rule struct{ Rule, Message string }
 
-// Rules are those beside what the tree says, by the name of a definition, such as
-// "#Toleration"; "spec" are those of the struct that has the deciding field.
+// Rules are conditions that the tree does not have, by the name of a definition, such as
+// "#Toleration". The key "spec" is the struct that has the discriminator.
 type Rules map[string][]Rule
 
-// maxItems bounds lists, by the name of the field: an API server refuses rules that could
-// cost too much, and reckons with the longest list that there may be.
-var maxItems = map[string]int64{"bricks": 2048, "volumes": 3, "storageClasses": 64, "tolerations": 64, "mountOptions": 64, "options": 64, "hosts": 64, "hostAliases": 256, "hostnames": 64}
+// maxItems limits lists, by the name of the field: an API server rejects rules that may be
+// too expensive, and estimates the cost for the longest list allowed.
+var maxItems = map[string]int64{
+	"bricks": 2048, "volumes": 3, "storageClasses": 64, "tolerations": 64, "mountOptions": 64,
+	"options": 64, "hosts": 64, "hostAliases": 256, "hostnames": 64,
+}
 
-// OpenAPI writes the definition, with a status that is not the document's. Its fields are those of all variants; which of them go
-// together is said by rules.
+// OpenAPI writes the definition and adds the given status. It has the fields of all
+// variants; CEL rules check which of them may be combined.
 func (d *Definition) OpenAPI(rules Rules, status map[string]any) OpenAPI {
 	w := openAPIWriter{rules: rules}
 	root := w.node(d.Merged, "")
 	properties := root["properties"].(map[string]any)
 	properties["apiVersion"], properties["kind"] = OpenAPI{"type": "string"}, OpenAPI{"type": "string"}
-	// Of metadata, only the name can be said something of.
-	properties["metadata"] = OpenAPI{"type": "object", "properties": map[string]any{"name": w.node(d.Merged.Field("metadata").Value.Field("name").Value, "name")}}
+	// A structural schema may constrain only the name and generateName of metadata.
+	metadata := d.Merged.Field("metadata").Value
+	properties["metadata"] = OpenAPI{"type": "object", "properties": map[string]any{"name": w.node(metadata.Field("name").Value, "name")}}
 	properties["status"] = status
-	root["required"] = []string{"metadata", d.On[0]}
+	root["required"] = []string{"metadata", d.Discriminator[0]}
 	root["description"] = d.Doc
 	at := root
-	for _, step := range d.On[:len(d.On)-1] {
+	for _, step := range d.Discriminator[:len(d.Discriminator)-1] {
 		at = at["properties"].(map[string]any)[step].(OpenAPI)
 	}
-	last := d.On[len(d.On)-1]
-	at["required"] = []string{last}
+	at["required"] = []string{d.name()}
 	all := slices.Clone(rules["spec"])
 	for _, value := range d.Values {
-		all = append(all, d.goesWith(last, value)...)
+		all = append(all, d.variantRules(value)...)
 	}
-	at["x-kubernetes-validations"] = written(all)
+	at["x-kubernetes-validations"] = validations(all)
 	return root
 }
 
-// goesWith says which fields must, and which must not, be beside the deciding one.
-func (d *Definition) goesWith(deciding, value string) []Rule {
-	merged, variant := d.Merged, d.Variant[value]
-	for _, step := range d.On[:len(d.On)-1] {
-		merged, variant = merged.Field(step).Value, variant.Field(step).Value
-	}
+// variantRules returns rules for the fields that a value of the discriminator requires or
+// does not allow.
+func (d *Definition) variantRules(value string) []Rule {
+	variant, name := d.parent(d.Variant[value]), d.name()
 	var all []Rule
-	for _, f := range merged.Fields {
-		one := variant.Field(f.Name)
+	for _, f := range d.parent(d.Merged).Fields {
+		field := variant.Field(f.Name)
 		switch {
-		case f.Name == deciding:
-		case one == nil:
-			all = append(all, Rule{fmt.Sprintf("self.%s != '%s' || !has(self.%s)", deciding, value, f.Name), fmt.Sprintf("%s does not go with %s %s", f.Name, deciding, value)})
-		case one.Required:
-			all = append(all, Rule{fmt.Sprintf("self.%s != '%s' || has(self.%s)", deciding, value, f.Name), fmt.Sprintf("%s %s needs %s", deciding, value, f.Name)})
+		case f.Name == name:
+		case field == nil:
+			all = append(all, Rule{
+				fmt.Sprintf("self.%s != '%s' || !has(self.%s)", name, value, f.Name),
+				fmt.Sprintf("%s is not allowed with %s %s", f.Name, name, value),
+			})
+		case field.Required:
+			all = append(all, Rule{
+				fmt.Sprintf("self.%s != '%s' || has(self.%s)", name, value, f.Name),
+				fmt.Sprintf("%s %s needs %s", name, value, f.Name),
+			})
 		}
 	}
 	return all
 }
 
-func written(rules []Rule) []any {
+func validations(rules []Rule) []any {
 	var all []any
 	for _, r := range rules {
 		all = append(all, map[string]any{"rule": r.Rule, "message": r.Message})
@@ -107,7 +114,7 @@ func (w openAPIWriter) node(n *Node, field string) OpenAPI {
 	}
 	if more := w.rules[n.Definition]; len(more) > 0 && n.Definition != "" {
 		before, _ := s["x-kubernetes-validations"].([]any)
-		s["x-kubernetes-validations"] = append(before, written(more)...)
+		s["x-kubernetes-validations"] = append(before, validations(more)...)
 	}
 	return s
 }
@@ -144,40 +151,40 @@ func (w openAPIWriter) object(n *Node) OpenAPI {
 	return s
 }
 
-// union gives the fields of all alternatives, and a rule that exactly one of these is
-// there.
+// union returns the fields of all alternatives and adds a rule that the value must match
+// one alternative.
 func (w openAPIWriter) union(n *Node, s OpenAPI) (fields []Field) {
-	for _, one := range n.OneOf {
-		for _, f := range one.Fields {
-			if !slices.ContainsFunc(fields, func(o Field) bool { return o.Name == f.Name }) {
+	for _, o := range n.OneOf {
+		for _, f := range o.Fields {
+			if !slices.ContainsFunc(fields, func(known Field) bool { return known.Name == f.Name }) {
 				fields = append(fields, f)
 			}
 		}
 	}
 	var each []string
-	for _, one := range n.OneOf {
-		var is []string
+	for _, o := range n.OneOf {
+		var conditions []string
 		for _, f := range fields {
-			own := one.Field(f.Name)
+			field := o.Field(f.Name)
 			switch {
-			case own == nil:
-				is = append(is, "!has(self."+f.Name+")")
-			case own.Required:
-				is = append(is, "has(self."+f.Name+")")
+			case field == nil:
+				conditions = append(conditions, "!has(self."+f.Name+")")
+			case field.Required:
+				conditions = append(conditions, "has(self."+f.Name+")")
 			}
 		}
-		each = append(each, strings.Join(is, " && "))
+		each = append(each, strings.Join(conditions, " && "))
 	}
-	s["x-kubernetes-validations"] = written([]Rule{{strings.Join(each, " || "), n.words()}})
+	s["x-kubernetes-validations"] = validations([]Rule{{strings.Join(each, " || "), n.describe()}})
 	return fields
 }
 
-// longest is for strings without a limit of their own: rules that compare them must have
-// a cost that is known.
-const longest = 4096
+// defaultMaxLength limits strings that have no limit in the definition: an API server must
+// be able to estimate the cost of rules that compare them.
+const defaultMaxLength = 4096
 
 func openAPIString(n *Node) OpenAPI {
-	s := OpenAPI{"type": "string", "maxLength": int64(longest)}
+	s := OpenAPI{"type": "string", "maxLength": int64(defaultMaxLength)}
 	if n.MaxRunes > 0 {
 		s["maxLength"] = int64(n.MaxRunes)
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Reference writes the definition as Markdown: the document's fields, what
-// depends on the deciding field, and every named definition.
+// Reference writes the definition as Markdown: the fields of the document, the pool types
+// that have each field, and every named definition.
 func (d *Definition) Reference(title string) string {
 	r := reference{definition: d}
 	fmt.Fprintf(&r.out, "# %s\n\n%s\n\n", title, d.Doc)
@@ -24,9 +24,9 @@ func (d *Definition) Reference(title string) string {
 			continue
 		}
 		fmt.Fprintf(&r.out, "One of %s.\n\n", next.forms())
-		for _, one := range next.OneOf {
-			fmt.Fprintf(&r.out, "### %s\n\n", strings.TrimPrefix(one.Definition, "#"))
-			r.table(one)
+		for _, o := range next.OneOf {
+			fmt.Fprintf(&r.out, "### %s\n\n", strings.TrimPrefix(o.Definition, "#"))
+			r.table(o)
 		}
 	}
 	return r.out.String()
@@ -35,18 +35,18 @@ func (d *Definition) Reference(title string) string {
 type reference struct {
 	definition *Definition
 	out        strings.Builder
-	queue      []*Node // structs that have a section of their own
+	queue      []*Node // structs that get a section
 }
 
 func (r *reference) table(n *Node) {
-	byType := n == r.spec()
+	byType := n == r.definition.parent(r.definition.Merged)
 	columns := []string{"Field", "Value", "Meaning"}
 	if byType {
 		columns = append(columns, "For types")
 	}
 	fmt.Fprintf(&r.out, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat(" --- |", len(columns)))
 	fields := slices.Clone(n.Fields)
-	if byType { // the deciding field first
+	if byType { // the discriminator first
 		slices.SortStableFunc(fields, func(a, b Field) int { return r.rank(a) - r.rank(b) })
 	}
 	for _, f := range fields {
@@ -66,31 +66,18 @@ func (r *reference) table(n *Node) {
 }
 
 func (r *reference) rank(f Field) int {
-	if f.Name == r.definition.On[len(r.definition.On)-1] {
+	if f.Name == r.definition.name() {
 		return 0
 	}
 	return 1
 }
 
-// spec is the struct that has the deciding field.
-func (r *reference) spec() *Node {
-	n := r.definition.Merged
-	for _, step := range r.definition.On[:len(r.definition.On)-1] {
-		n = n.Field(step).Value
-	}
-	return n
-}
-
-// types lists the variants that have a field, and those that need it.
+// types lists the variants that have a field and notes if they require it.
 func (r *reference) types(field string) string {
 	var have, not []string
 	required := ""
 	for _, value := range r.definition.Values {
-		n := r.definition.Variant[value]
-		for _, step := range r.definition.On[:len(r.definition.On)-1] {
-			n = n.Field(step).Value
-		}
-		f := n.Field(field)
+		f := r.definition.parent(r.definition.Variant[value]).Field(field)
 		if f == nil {
 			not = append(not, value)
 			continue
@@ -104,12 +91,12 @@ func (r *reference) types(field string) string {
 	case 0:
 		return "all"
 	case 1:
-		return "all but " + not[0] + required
+		return "all except " + not[0] + required
 	}
 	return strings.Join(have, ", ") + required
 }
 
-// value tells what a field takes; a struct gets a section and a link.
+// value describes the values of a field. A struct gets a section, and value links to it.
 func (r *reference) value(n *Node) string {
 	switch {
 	case n.Kind == List:
@@ -122,13 +109,13 @@ func (r *reference) value(n *Node) string {
 		}
 		name := strings.TrimPrefix(n.Definition, "#")
 		return fmt.Sprintf("[%s](#%s)", name, strings.ToLower(name))
-	case n.Kind == Struct && n == r.spec():
+	case n.Kind == Struct && n == r.definition.parent(r.definition.Merged):
 		r.queue = append(r.queue, n)
 		return "[Spec](#spec)"
 	case n.Kind == Struct && len(n.Fields) > 0:
-		return n.words()
+		return n.describe()
 	case n.Enum != nil:
 		return "`" + strings.Join(n.Enum, "`, `") + "`"
 	}
-	return n.words()
+	return n.describe()
 }

@@ -1,13 +1,12 @@
-// Package shape compiles a CUE definition into a plain tree and holds documents
-// against it. CUE stays the only definition; the tree is what its constraints
-// say, in a form that is quick to check, knows the line of every field, and
-// finds all that is wrong in one pass. The same tree writes the JSON schema and
-// the reference.
+// Package shape compiles a CUE definition into a plain tree and checks documents against
+// it. CUE stays the only definition. The tree has the same constraints in a form that is
+// fast to check, knows the line of every field and reports all problems in one pass. The
+// JSON schema, the OpenAPI schema and the reference are written from it too.
 package shape
 
 import "regexp"
 
-// Kind is what sort of value a node takes.
+// Kind is the kind of value that a node accepts.
 type Kind string
 
 // The kinds of values.
@@ -20,21 +19,21 @@ const (
 	List   Kind = "list"
 )
 
-// Node is what one value of a document may be.
+// Node describes one value of a document.
 type Node struct {
 	Kind       Kind
-	Definition string // name in the CUE source, such as #Brick; "" when it has none
-	Allowed    string // the attribute @allowed: what is allowed, in words
+	Definition string // name in the CUE source, such as #Brick; "" if it has none
+	Allowed    string // the attribute @allowed: a description of allowed values
 
 	Enum            []string         // String: the only values
-	Match, NotMatch []*regexp.Regexp // String: all, and none, of them match somewhere
-	MaxRunes        int              // String: 0 is no limit
+	Match, NotMatch []*regexp.Regexp // String: all of Match and none of NotMatch must match somewhere
+	MaxRunes        int              // String: 0 means no limit
 
 	Min, Max *int64 // Int: bounds, inclusive
 
 	Fields []Field // Struct, in the order of the source
-	Rest   *Node   // Struct: the value of every other field; nil when there may be none
-	OneOf  []*Node // Struct: exactly one of them instead of Fields
+	Rest   *Node   // Struct: the value of every other field; nil if none is allowed
+	OneOf  []*Node // Struct: exactly one of these instead of Fields
 
 	Elem     *Node // List
 	MinItems int   // List
@@ -48,7 +47,7 @@ type Field struct {
 	Value    *Node
 }
 
-// Field returns the field with this name, nil when the struct lists none.
+// Field returns the field with this name, nil if the struct has none.
 func (n *Node) Field(name string) *Field {
 	for i := range n.Fields {
 		if n.Fields[i].Name == name {
@@ -58,13 +57,25 @@ func (n *Node) Field(name string) *Field {
 	return nil
 }
 
-// Definition is a compiled definition whose fields depend on one field's value.
+// Definition is a compiled definition in which one field, the discriminator, decides
+// which other fields are allowed.
 type Definition struct {
-	Doc     string
-	On      []string         // path of the deciding field, such as spec, type
-	Values  []string         // its values, in the order of the source
-	Variant map[string]*Node // the whole document, for each value
+	Doc           string
+	Discriminator []string         // its path, such as spec, type
+	Values        []string         // its values, in the order of the source
+	Variant       map[string]*Node // the whole document, for each value
 	// Merged has the fields of all variants, none of them required below the
-	// deciding field: what can be said of a document whose value is not known.
+	// discriminator: it checks documents in which that is missing or unknown.
 	Merged *Node
 }
+
+// parent returns the struct of n that has the discriminator; n is the whole document.
+func (d *Definition) parent(n *Node) *Node {
+	for _, step := range d.Discriminator[:len(d.Discriminator)-1] {
+		n = n.Field(step).Value
+	}
+	return n
+}
+
+// name returns the discriminator's own name.
+func (d *Definition) name() string { return d.Discriminator[len(d.Discriminator)-1] }

@@ -16,8 +16,8 @@ import (
 	"github.com/atoll-storage/atoll/schema/definition"
 )
 
-// TestAgreesWithCUE changes every value of every example in every way, and holds
-// that the compiled tree accepts exactly the documents that CUE accepts.
+// TestAgreesWithCUE mutates every value of every example and checks that the compiled
+// tree accepts exactly the documents that CUE accepts.
 func TestAgreesWithCUE(t *testing.T) {
 	compiled := definition.Pool()
 	ctx := cuecontext.New()
@@ -28,7 +28,7 @@ func TestAgreesWithCUE(t *testing.T) {
 	}
 	documents, refused := 0, 0
 	for _, file := range files {
-		for text, what := range mutants(t, file) {
+		for text, change := range mutants(t, file) {
 			var doc yaml.Node
 			if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 				t.Fatal(err)
@@ -38,33 +38,33 @@ func TestAgreesWithCUE(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			theirs := pool.Unify(ctx.BuildFile(ast)).Validate(cue.Concrete(true), cue.Final())
+			cueErr := pool.Unify(ctx.BuildFile(ast)).Validate(cue.Concrete(true), cue.Final())
 			documents++
-			if theirs != nil {
+			if cueErr != nil {
 				refused++
 			}
-			if (len(problems) == 0) != (theirs == nil) {
-				t.Errorf("%s, %s: we say %v, CUE says %v", filepath.Base(file), what, problems, theirs)
+			if (len(problems) == 0) != (cueErr == nil) {
+				t.Errorf("%s, %s: the tree reports %v, CUE %v", filepath.Base(file), change, problems, cueErr)
 			}
 		}
 	}
 	t.Logf("%d documents, %d refused by both", documents, refused)
 	if documents < 1000 || refused == 0 || refused == documents {
-		t.Error("the comparison compares too little")
+		t.Error("too few documents compared")
 	}
 }
 
-// values replace what a document has.
+// values replace the values of a document.
 var values = []string{`""`, `zzz`, `"on"`, `"10"`, `5`, `0`, `-1`, `99999`, `1.5`, `true`, `{}`, `{node: a}`, `{pvc: a}`, `[]`, `[a]`, `[{}]`, `Replica1`, `External`, `Single`, `/dev/sdz`}
 
-// mutants yields the document as it is, and changed at one place.
+// mutants returns the document unchanged and with one change each, and describes the change.
 func mutants(t *testing.T, file string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]string{string(text): "as it is"}
+	all := map[string]string{string(text): "unchanged"}
 	for i := 0; ; i++ {
 		var doc yaml.Node
 		if err := yaml.Unmarshal(text, &doc); err != nil {
@@ -74,16 +74,16 @@ func mutants(t *testing.T, file string) map[string]string {
 		if i == len(nodes) {
 			return all
 		}
-		at := nodes[i]
-		original := *at.node
-		change := func(n yaml.Node, what string) {
-			*at.node = n
+		node := nodes[i]
+		original := *node
+		change := func(n yaml.Node, description string) {
+			*node = n
 			out, err := yaml.Marshal(&doc)
 			if err != nil {
 				t.Fatal(err)
 			}
-			all[string(out)] = fmt.Sprintf("line %d %s", original.Line, what)
-			*at.node = original
+			all[string(out)] = fmt.Sprintf("line %d %s", original.Line, description)
+			*node = original
 		}
 		for _, v := range values {
 			var n yaml.Node
@@ -95,25 +95,23 @@ func mutants(t *testing.T, file string) map[string]string {
 		if original.Kind == yaml.MappingNode {
 			more := original
 			more.Content = append(slices.Clone(original.Content), &yaml.Node{Kind: yaml.ScalarNode, Value: "extra"}, &yaml.Node{Kind: yaml.ScalarNode, Value: "a"})
-			change(more, "has a field more")
+			change(more, "has an extra field")
 			for j := 0; j < len(original.Content); j += 2 {
 				less := original
 				less.Content = slices.Delete(slices.Clone(original.Content), j, j+2)
-				change(less, "has no "+original.Content[j].Value)
+				change(less, "lacks "+original.Content[j].Value)
 			}
 		}
 	}
 }
 
-type spot struct{ node *yaml.Node }
-
-// nodesOf lists the values of a document, in order.
-func nodesOf(n *yaml.Node, all []spot) []spot {
+// nodesOf lists the values of a document in order.
+func nodesOf(n *yaml.Node, all []*yaml.Node) []*yaml.Node {
 	for i, c := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
 			continue
 		}
-		all = nodesOf(c, append(all, spot{c}))
+		all = nodesOf(c, append(all, c))
 	}
 	return all
 }

@@ -1,6 +1,6 @@
-// Package volumeid is the one codec of volume IDs. An ID names a pool, a layout
-// and a volume in it, and every byte of it is checked: what comes over the CSI
-// socket may be hostile, and a path is made of it.
+// Package volumeid encodes and decodes volume IDs. An ID names a pool, a layout and a
+// volume. Every byte of it is checked: IDs from the CSI socket may be hostile, and the
+// driver builds paths from them.
 package volumeid
 
 import (
@@ -14,8 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// ID is a volume. Its text is v1.<layout>.<pool>.<name>, at most 128 bytes, which
-// is the limit of the CSI specification.
+// ID identifies a volume. Its text is v1.<layout>.<pool>.<name>, at most MaxLength bytes.
 type ID struct {
 	Pool   string
 	Layout schema.Layout
@@ -25,58 +24,58 @@ type ID struct {
 // version is the first part of an ID's text.
 const version = "v1"
 
-// MaxLength is the longest ID of the CSI specification, in bytes.
+// MaxLength is the limit of the CSI specification for IDs, in bytes.
 const MaxLength = 128
 
 // ErrInvalid is wrapped by every error of Parse and Check.
-var ErrInvalid = errors.New("this is not a volume ID of Atoll")
+var ErrInvalid = errors.New("invalid volume ID")
 
-// part is what pools and volumes may be called: no dot, so that nothing but the
-// codec's own dots separates, and no component is ever "", "." or "..".
+// part matches the names of pools and volumes. They have no dots: only the codec's dots
+// separate parts, and no part is "", "." or "..".
 var part = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // IsPart reports whether a name can be a part of an ID, and so of a path.
 func IsPart(name string) bool { return part.MatchString(name) }
 
-// layouts are the words for layouts in an ID.
+// layouts are the names of layouts in an ID.
 var layouts = map[schema.Layout]string{
 	schema.Subdirectory: "dir",
 	schema.Single:       "single",
 	schema.Block:        "block",
 }
 
-// String writes the ID.
+// String returns the text of the ID.
 func (id ID) String() string {
 	return strings.Join([]string{version, layouts[id.Layout], id.Pool, id.Name}, ".")
 }
 
-// Check reports whether the ID can be written and read back.
+// Check returns an error unless Parse accepts the text of the ID.
 func (id ID) Check() error {
 	switch {
 	case layouts[id.Layout] == "":
-		return fmt.Errorf("%w: %q is no layout", ErrInvalid, id.Layout)
+		return fmt.Errorf("%w: %q is not a layout", ErrInvalid, id.Layout)
 	case !part.MatchString(id.Pool):
-		return fmt.Errorf("%w: %q is no name of a pool", ErrInvalid, id.Pool)
+		return fmt.Errorf("%w: %q is not a pool name", ErrInvalid, id.Pool)
 	case !part.MatchString(id.Name):
-		return fmt.Errorf("%w: %q is no name of a volume", ErrInvalid, id.Name)
+		return fmt.Errorf("%w: %q is not a volume name", ErrInvalid, id.Name)
 	case len(id.String()) > MaxLength:
-		return fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, MaxLength)
+		return fmt.Errorf("%w: longer than %d bytes", ErrInvalid, MaxLength)
 	}
 	return nil
 }
 
-// Parse reads an ID. What it accepts is exactly what String writes.
+// Parse parses an ID. It accepts exactly the texts that String returns.
 func Parse(text string) (ID, error) {
 	if len(text) > MaxLength {
-		return ID{}, fmt.Errorf("%w: it is longer than %d bytes", ErrInvalid, MaxLength)
+		return ID{}, fmt.Errorf("%w: longer than %d bytes", ErrInvalid, MaxLength)
 	}
 	parts := strings.Split(text, ".")
 	if len(parts) != 4 || parts[0] != version {
-		return ID{}, fmt.Errorf("%w: %q; it looks like v1.dir.pool.name", ErrInvalid, text)
+		return ID{}, fmt.Errorf("%w: %q; the form is v1.dir.pool.name", ErrInvalid, text)
 	}
 	id := ID{Pool: parts[2], Name: parts[3]}
-	for layout, word := range layouts {
-		if word == parts[1] {
+	for layout, name := range layouts {
+		if name == parts[1] {
 			id.Layout = layout
 		}
 	}
@@ -86,31 +85,31 @@ func Parse(text string) (ID, error) {
 	return id, nil
 }
 
-// Snapshot is a snapshot of a volume of blocks. Its text is v1.snapshot.<pool>.<name>.
+// Snapshot identifies a snapshot of a block volume. Its text is v1.snapshot.<pool>.<name>.
 type Snapshot struct {
 	Pool string
 	Name string // safe as one component of a path
 }
 
-// snapshotWord stands in a snapshot's ID where a volume's has its layout.
-const snapshotWord = "snapshot"
+// snapshotPart takes the place of the layout in a snapshot's ID.
+const snapshotPart = "snapshot"
 
-// String writes the ID.
+// String returns the text of the ID.
 func (s Snapshot) String() string {
-	return strings.Join([]string{version, snapshotWord, s.Pool, s.Name}, ".")
+	return strings.Join([]string{version, snapshotPart, s.Pool, s.Name}, ".")
 }
 
-// ParseSnapshot reads a snapshot's ID. What it accepts is exactly what String writes.
+// ParseSnapshot parses a snapshot's ID. It accepts exactly the texts that String returns.
 func ParseSnapshot(text string) (Snapshot, error) {
 	parts := strings.Split(text, ".")
-	if len(text) > MaxLength || len(parts) != 4 || parts[0] != version || parts[1] != snapshotWord || !part.MatchString(parts[2]) || !part.MatchString(parts[3]) {
-		return Snapshot{}, fmt.Errorf("%w, and not of a snapshot: %q; it looks like v1.snapshot.pool.name", ErrInvalid, text)
+	if len(text) > MaxLength || len(parts) != 4 || parts[0] != version || parts[1] != snapshotPart || !part.MatchString(parts[2]) || !part.MatchString(parts[3]) {
+		return Snapshot{}, fmt.Errorf("%w: not a snapshot: %q; the form is v1.snapshot.pool.name", ErrInvalid, text)
 	}
 	return Snapshot{parts[2], parts[3]}, nil
 }
 
-// Name gives a volume's name for the name of a request: the same one where that
-// is safe, else a digest of it. Different requests get different names.
+// Name returns the name of the volume for a request's name: the same name if that is safe,
+// otherwise a digest of it. Different requests get different names.
 func Name(request string) string {
 	if part.MatchString(request) && !strings.HasPrefix(request, digestPrefix) {
 		return request
@@ -119,5 +118,5 @@ func Name(request string) string {
 	return digestPrefix + hex.EncodeToString(sum[:20])
 }
 
-// digestPrefix marks names that are digests; no other name may begin with it.
+// digestPrefix marks names that are digests; Name never returns another name that begins with it.
 const digestPrefix = "x-"

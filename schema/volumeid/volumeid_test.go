@@ -19,8 +19,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestHostile holds that nothing that could leave a folder is an ID
-// (CVE-2026-3864, CVE-2026-3865 and their follow-ups).
+// TestHostile checks that no text from which a path outside the pool could be built is an
+// ID (CVE-2026-3864, CVE-2026-3865 and their follow-ups).
 func TestHostile(t *testing.T) {
 	for _, text := range []string{
 		"", ".", "..", "v1", "v1.dir.p", "v1.dir.p.", "v1.dir..n", "v1.dir.p..", "v1.dir.p.n.x", "v2.dir.p.n", "v1.file.p.n", "v1..p.n",
@@ -28,7 +28,7 @@ func TestHostile(t *testing.T) {
 		" v1.dir.p.a", "v1.dir.p.a\n", "v1.dir.p.é", "v1.dir.p." + strings.Repeat("a", 64), "fast#pvc-1#../../", strings.Repeat("v1.", 1000),
 	} {
 		if id, err := Parse(text); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%q is read as %+v, %v", text, id, err)
+			t.Errorf("%q is parsed as %+v, %v", text, id, err)
 		}
 	}
 }
@@ -41,8 +41,8 @@ func TestName(t *testing.T) {
 	for _, request := range []string{"pvc-1", "PVC-1", "../x", "a/b", "a.b", "é", "", strings.Repeat("a", 200), Name("../x"), "x-1"} {
 		name := Name(request)
 		id := ID{"p", schema.Subdirectory, name}
-		if other, taken := seen[name]; taken || id.Check() != nil {
-			t.Errorf("%q becomes %q, as %q does; %v", request, name, other, id.Check())
+		if other, used := seen[name]; used || id.Check() != nil {
+			t.Errorf("%q becomes %q, as does %q; %v", request, name, other, id.Check())
 		}
 		seen[name] = request
 	}
@@ -57,7 +57,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if id.String() != text {
-			t.Errorf("%q is read as %s", text, id)
+			t.Errorf("%q is parsed as %s", text, id)
 		}
 		for _, component := range []string{id.Pool, id.Name} {
 			if !filepath.IsLocal(component) || component != filepath.Base(component) || component == "." {

@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// words tells what a node takes.
-func (n *Node) words() string {
+// describe describes the values that a node accepts.
+func (n *Node) describe() string {
 	switch {
 	case n.Allowed != "":
 		return n.Allowed
@@ -24,16 +24,16 @@ func (n *Node) words() string {
 	case n.Kind == Int && n.Min != nil:
 		return fmt.Sprintf("a whole number, at least %d", *n.Min)
 	case n.Kind == List:
-		return "a list of " + n.Elem.words()
-	case n.Kind == Struct && n.requiredWords() != "":
-		return "a mapping with " + n.requiredWords()
+		return "a list of " + n.Elem.describe()
+	case n.Kind == Struct && n.requiredNames() != "":
+		return "a mapping with " + n.requiredNames()
 	}
 	return map[Kind]string{
 		Any: "anything", String: "a string", Int: "a whole number", Bool: "true or false", Struct: "a mapping",
 	}[n.Kind]
 }
 
-func (n *Node) requiredWords() string {
+func (n *Node) requiredNames() string {
 	var names []string
 	for _, f := range n.Fields {
 		if f.Required {
@@ -43,7 +43,7 @@ func (n *Node) requiredWords() string {
 	return strings.Join(names, ", ")
 }
 
-// list joins words: a, b or c.
+// list joins words as in "a, b or c".
 func list(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -51,12 +51,12 @@ func list(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-// both joins words: a, b and c.
+// both joins words as in "a, b and c".
 func both(words []string) string {
 	return strings.Replace(list(words), " or ", " and ", 1)
 }
 
-// quote shows a value of the input, in short.
+// quote quotes a value of the input, shortened.
 func quote(s string) string {
 	const most = 80
 	if utf8.RuneCountInString(s) > most {
@@ -65,8 +65,8 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// kindOf tells what a YAML node is by its tag. Timestamps are strings, as for
-// Kubernetes; null is none of the kinds.
+// kindOf returns the kind of a YAML node by its tag. Timestamps are strings, as in
+// Kubernetes. null has no kind.
 func kindOf(n *yaml.Node) Kind {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -85,33 +85,37 @@ func kindOf(n *yaml.Node) Kind {
 	return ""
 }
 
-// wrongKind reports a value of another kind, in the words that help: most such
-// values only lack or have too many quotes.
+// wrongKind reports a value of another kind. Most of them only lack quotes, or have quotes
+// that they should not, and the message says so.
 func (c *checker) wrongKind(n *Node, at *yaml.Node, found Kind) {
 	scalar := at.Kind == yaml.ScalarNode
 	switch tag := at.ShortTag(); {
 	case scalar && tag == "!!null":
-		c.say(at, "kind", "the value is empty", n.words())
+		c.report(at, "kind", "the value is empty", n.describe())
 	case scalar && strings.HasPrefix(at.Tag, "!") && !strings.HasPrefix(at.Tag, "!!"):
-		c.say(at, "kind", fmt.Sprintf("the tag %s means nothing here", at.Tag), n.words())
-	case scalar && n.Kind == String && !n.offers(at.Value) && tag != "!!binary" && found != "":
-		c.say(at, "value", at.Value+" is not allowed", n.words())
+		c.report(at, "kind", fmt.Sprintf("the tag %s is not supported", at.Tag), n.describe())
+	case scalar && n.Kind == String && !n.acceptsQuoted(at.Value) && tag != "!!binary" && found != "":
+		c.report(at, "value", at.Value+" is not allowed", n.describe())
 	case scalar && n.Kind == String && (found == Int || found == Bool || tag == "!!float"):
-		c.say(at, "kind", fmt.Sprintf("%s without quotes is not a string", at.Value), fmt.Sprintf("%q, in quotes", at.Value))
+		parsed := "a number"
+		if found == Bool {
+			parsed = "a boolean"
+		}
+		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as %s", at.Value, parsed), fmt.Sprintf("quote it: %q", at.Value))
 	case n.Kind == Int && found == String:
-		c.say(at, "kind", fmt.Sprintf("%s is not a number", quote(at.Value)), n.words()+", without quotes")
+		c.report(at, "kind", fmt.Sprintf("%s is not a number", quote(at.Value)), n.describe()+", unquoted")
 	case n.Kind == Bool && found == String:
-		c.say(at, "kind", fmt.Sprintf("%s is neither true nor false", quote(at.Value)), "true or false, without quotes")
+		c.report(at, "kind", fmt.Sprintf("%s is neither true nor false", quote(at.Value)), "true or false, unquoted")
 	case scalar:
-		c.say(at, "kind", fmt.Sprintf("%s is not %s", quote(at.Value), article(n.Kind)), n.words())
+		c.report(at, "kind", fmt.Sprintf("%s is not %s", quote(at.Value), article(n.Kind)), n.describe())
 	default:
-		c.say(at, "kind", fmt.Sprintf("this is %s, not %s", article(found), article(n.Kind)), n.words())
+		c.report(at, "kind", fmt.Sprintf("this is %s, not %s", article(found), article(n.Kind)), n.describe())
 	}
 }
 
-// offers reports whether the value would do if only it were a string.
-func (n *Node) offers(value string) bool {
-	return (n.Enum == nil || slices.Contains(n.Enum, value)) && n.takes(value)
+// acceptsQuoted reports whether the value would be accepted as a string.
+func (n *Node) acceptsQuoted(value string) bool {
+	return (n.Enum == nil || slices.Contains(n.Enum, value)) && n.accepts(value)
 }
 
 func article(k Kind) string {
@@ -126,9 +130,9 @@ func article(k Kind) string {
 	return "a " + string(k)
 }
 
-// isSwitch reports whether YAML 1.1, and so Kubernetes, reads a bare word as a
-// boolean, while YAML 1.2 reads it as text.
-func isSwitch(s string) bool {
+// isYAML11Boolean reports whether YAML 1.1, which Kubernetes reads, parses an unquoted
+// word as a boolean, while YAML 1.2 parses it as a string.
+func isYAML11Boolean(s string) bool {
 	switch s {
 	case "y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF":
 		return true
@@ -136,7 +140,7 @@ func isSwitch(s string) bool {
 	return false
 }
 
-// nearest gives the word that s was probably meant to be, "" when none is near.
+// nearest returns the word that s is probably a misspelling of, "" if there is none.
 func nearest(s string, words []string) string {
 	best, least := "", 1+len(s)/4
 	for _, w := range words {
@@ -150,7 +154,7 @@ func nearest(s string, words []string) string {
 	return best
 }
 
-// distance counts the edits from a to b (Levenshtein), or more than limit.
+// distance counts the edits from a to b (Levenshtein). A result above limit is a lower bound.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
