@@ -1,5 +1,5 @@
-// Command atoll-reconciler makes a cluster have the pools that custom resources, or the
-// documents of a folder, ask for.
+// Command atoll-reconciler makes a cluster match the pools in its custom resources or, in folder
+// mode, in the documents of a directory.
 package main
 
 import (
@@ -34,7 +34,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 )
 
-// name is that of the program in leases, events and field managers.
+// name is the name of the program in leases and events.
 const name = "atoll-reconciler"
 
 type flags struct {
@@ -43,7 +43,7 @@ type flags struct {
 	source                             string
 	interval                           time.Duration
 	workers                            int
-	attentive, deadline                time.Duration
+	bricksInterval, rolloutDeadline    time.Duration
 	render                             render.Options
 
 	client  client.Options
@@ -56,25 +56,25 @@ type flags struct {
 func main() {
 	f := &flags{}
 	cmd := &cobra.Command{
-		Use: name, Short: "Make a cluster have the storage pools that are asked for", Args: cobra.NoArgs,
+		Use: name, Short: "Reconcile the storage pools of a cluster", Args: cobra.NoArgs,
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
 	}
 	s := cmd.Flags()
 	s.StringVar(&f.metrics, "metrics-addr", ":8080", "address of /metrics and /debug/pprof")
 	s.StringVar(&f.health, "health-addr", ":9440", "address of /healthz and /readyz")
-	s.StringVar(&f.events, "events-addr", "", "address of Flux's notification-controller, which gets events too")
-	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"), "namespace of the lease of the leader")
-	s.StringVar(&f.source, "source", "", "folder with documents to follow, instead of custom resources")
-	s.DurationVar(&f.interval, "source-interval", time.Minute, "how often the folder, and the cluster, are looked at though nothing was seen to change")
-	s.BoolVar(&f.kadalu, "kadalu", false, "follow KadaluStorage resources as well")
-	s.IntVar(&f.workers, "concurrent", 8, "pools that are worked on at the same time")
-	s.DurationVar(&f.attentive, "bricks-interval", pools.DefaultBricksInterval, "how often bricks are asked how they are; twice as often while one is away or is healed")
-	s.DurationVar(&f.deadline, "roll-deadline", pools.DefaultRolloutDeadline, "after how long a restart of bricks that has to wait is told of as stuck")
-	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, but for GlusterFS; default is that of this version")
-	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of glusterfsd and the self-heal daemon")
+	s.StringVar(&f.events, "events-addr", "", "address of Flux's notification-controller, to send events to")
+	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"), "namespace of the leader election lease")
+	s.StringVar(&f.source, "source", "", "directory of pool documents to reconcile instead of custom resources")
+	s.DurationVar(&f.interval, "source-interval", time.Minute, "how often the directory is reconciled without a change")
+	s.BoolVar(&f.kadalu, "kadalu", false, "reconcile KadaluStorage resources, too")
+	s.IntVar(&f.workers, "concurrent", 8, "number of pools reconciled concurrently")
+	s.DurationVar(&f.bricksInterval, "bricks-interval", pools.DefaultBricksInterval, "how often bricks are polled; twice as often while one is offline or being healed")
+	s.DurationVar(&f.rolloutDeadline, "roll-deadline", pools.DefaultRolloutDeadline, "how long a restart of bricks may wait before it is reported as stuck")
+	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, except the GlusterFS containers; default is the image of this version")
+	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of the GlusterFS containers, glusterfsd and self-heal")
 	f.client.BindFlags(s)
-	for flag, value := range map[string]string{"kube-api-qps": "500", "kube-api-burst": "1000"} { // the server has its own limits
+	for flag, value := range map[string]string{"kube-api-qps": "500", "kube-api-burst": "1000"} { // the API server has its own limits
 		s.Lookup(flag).DefValue = value
 		_ = s.Set(flag, value)
 	}
@@ -118,7 +118,7 @@ func (f *flags) run(ctx context.Context) error {
 		LeaderElectionID:              name,
 	})
 	if err != nil {
-		return fmt.Errorf("connecting to the cluster: %w", err)
+		return fmt.Errorf("connect to the cluster: %w", err)
 	}
 	probes.SetupChecks(m, log)
 	if err := errors.Join(pools.IndexVolumes(ctx, m), f.setUp(m)); err != nil {
@@ -127,7 +127,7 @@ func (f *flags) run(ctx context.Context) error {
 	return m.Start(ctx)
 }
 
-// setUp adds the reconcilers of all kinds that are followed.
+// setUp adds a reconciler for each kind, or one for the directory in folder mode.
 func (f *flags) setUp(m manager.Manager) error {
 	a, err := apply.New(m.GetConfig())
 	if err != nil {
@@ -140,24 +140,24 @@ func (f *flags) setUp(m manager.Manager) error {
 		}
 		return m.Add(&source.Folder{
 			Dir: f.source, Interval: f.interval, Workers: f.workers, Log: m.GetLogger().WithName("source"), Writer: writer,
-			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, BricksInterval: f.attentive, RolloutDeadline: f.deadline},
+			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline},
 		})
 	}
 	recorder, err := events.NewRecorder(m.GetLogger(), f.events, name, events.WithManager(m))
 	if err != nil {
-		return fmt.Errorf("making events: %w", err)
+		return fmt.Errorf("create event recorder: %w", err)
 	}
 	kinds := []func() v1alpha1.Object{func() v1alpha1.Object { return &v1alpha1.StoragePool{} }}
 	if f.kadalu {
 		kinds = append(kinds, func() v1alpha1.Object { return &v1alpha1.KadaluStorage{} })
 	}
-	measured := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
+	recorders := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
 	for _, kind := range kinds {
 		r := &pools.Reconciler{
-			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: measured, New: kind, BricksInterval: f.attentive, RolloutDeadline: f.deadline,
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: recorders, New: kind, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
 		}
 		if err := r.SetupWithManager(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
-			return fmt.Errorf("following %T: %w", kind(), err)
+			return fmt.Errorf("set up reconciler of %T: %w", kind(), err)
 		}
 	}
 	return nil

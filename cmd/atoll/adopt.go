@@ -13,30 +13,30 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// newAdopt makes volumes of data that is on a pool already.
-func newAdopt(folder *string) *cobra.Command {
+// newAdopt creates volumes from existing data.
+func newAdopt(catalogDir *string) *cobra.Command {
 	var size, reclaim string
 	cmd := &cobra.Command{
-		Use: "adopt POOL VOLUME", Short: "Make a volume of data that is on a pool already", Args: cobra.ExactArgs(2),
-		Long: `adopt gives a volume its record, and changes nothing else. In a pool with the layout
-Subdirectory the data is in the volume's folder, where the Kadalu operator has it
-already; with the layout Single it is the whole pool. The ID that it prints is the
-volumeHandle of a PersistentVolume written by hand.`,
+		Use: "adopt POOL VOLUME", Short: "Create a volume from data that is already on a pool", Args: cobra.ExactArgs(2),
+		Long: `adopt writes a volume's record and changes nothing else. In a pool with the layout
+Subdirectory, the data is the volume's directory, at the path that the Kadalu operator
+uses; with the layout Single, it is the whole pool. Use the printed ID as the
+volumeHandle of a PersistentVolume that you write by hand.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := backend.Adoption{Name: args[1], Reclaim: schema.Reclaim(reclaim)}
 			switch a.Reclaim {
 			case schema.ReclaimArchive, schema.ReclaimDelete, schema.ReclaimRetain:
 			default:
-				return fmt.Errorf("--reclaim %q is not Delete, Archive or Retain", reclaim)
+				return fmt.Errorf("invalid --reclaim %q; allowed are Delete, Archive, Retain", reclaim)
 			}
 			if size != "" {
 				q, err := resource.ParseQuantity(size)
 				if err != nil || q.Value() <= 0 {
-					return fmt.Errorf("--size %q is not a size such as 10Gi", size)
+					return fmt.Errorf("invalid --size %q; use a positive quantity such as 10Gi", size)
 				}
 				a.Size = q.Value()
 			}
-			return withPool(cmd, *folder, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
+			return withPool(cmd, *catalogDir, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
 				adopt := backend.Subdirectory{Root: root}.Adopt
 				if l == schema.Single {
 					adopt = backend.Single{Root: root}.Adopt
@@ -50,7 +50,7 @@ volumeHandle of a PersistentVolume written by hand.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&size, "size", "", "how large the volume is to be, such as 10Gi (default: what the Kadalu operator has noted)")
-	cmd.Flags().StringVar(&reclaim, "reclaim", string(schema.ReclaimArchive), "Delete, Archive or Retain: what becomes of the data when the volume is deleted")
+	cmd.Flags().StringVar(&size, "size", "", "size of the volume, such as 10Gi (default: the size recorded by the Kadalu operator)")
+	cmd.Flags().StringVar(&reclaim, "reclaim", string(schema.ReclaimArchive), "Delete, Archive or Retain: what happens to the data when the volume is deleted")
 	return cmd
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// applyFlags are those of apply.
+// applyFlags are the flags of apply.
 type applyFlags struct {
 	cluster        clusterFlags
 	output, dryRun string
@@ -35,21 +35,22 @@ func newApply() *cobra.Command {
 	f := &applyFlags{}
 	cmd := &cobra.Command{
 		Use:   "apply [PATH...]",
-		Short: "Make a cluster have what pool documents ask for",
-		Long: `apply renders documents and applies what differs from the cluster. The API server is
-asked to try everything of a pool first: when it refuses something, nothing of that pool
-is applied. What a pool was applied with before and has no more is taken away, but for
-what serves or has a brick's data, and classes that volumes use: those are kept, and told
-of. Pools that are not among the documents stay as they are.`,
+		Short: "Apply the objects of pool documents to a cluster",
+		Long: `apply renders documents and applies the objects that differ from those in the cluster.
+It first asks the API server for a dry run of all objects of a pool. If one is rejected,
+nothing of that pool is applied. Objects that were applied before and are no longer
+rendered are deleted, except those that serve a brick or have its data, and StorageClasses
+that volumes use: they are kept and listed. Pools that are not among the documents stay
+unchanged.`,
 		Example: "  atoll apply --dry-run pools/\n  atoll apply --wait pools/fast.yaml",
 	}
 	f.render = renderFlags(cmd)
 	f.cluster.add(cmd)
-	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: have the API server try everything, and keep nothing")
+	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: ask the API server for a dry run, and apply nothing")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
-	cmd.Flags().BoolVar(&f.prune, "prune", false, "remove pools that were applied before and are not among the documents, if they say deletionPolicy: Delete and nothing is on them")
-	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all that was applied is as it should be, such as bricks that are ready")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long a pool may take, waiting included")
+	cmd.Flags().BoolVar(&f.prune, "prune", false, "remove pools that apply created and that are not among the documents, if they have deletionPolicy: Delete and are empty")
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all applied objects are ready")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time limit for each pool, waiting included")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
 	cmd.RunE = f.run
 	return cmd
@@ -57,7 +58,7 @@ of. Pools that are not among the documents stay as they are.`,
 
 func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 	if f.dryRun != "" && f.dryRun != "server" {
-		return fmt.Errorf("--dry-run=%s: only server is known", f.dryRun)
+		return fmt.Errorf("invalid --dry-run %q; allowed is server", f.dryRun)
 	}
 	result, err := load(cmd, paths)
 	if err != nil {
@@ -67,28 +68,28 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 	if err != nil {
 		return err
 	}
-	config.QPS, config.Burst = 50, 100 // a pool of many bricks is many small requests
+	config.QPS, config.Burst = 50, 100 // a pool with many bricks causes many small requests
 	a, err := apply.New(config)
 	if err != nil {
 		return err
 	}
-	all, trouble := []apply.Result{}, []error{}
+	all, errs := []apply.Result{}, []error{}
 	documents := documentsOf(result)
 	for _, p := range documents {
 		r, err := f.applyPool(cmd.Context(), cmd.ErrOrStderr(), a, p)
 		all = append(all, r)
-		if err != nil { // other pools go on
-			trouble = append(trouble, err)
+		if err != nil { // continue with the other pools
+			errs = append(errs, err)
 		}
 	}
 	if f.prune {
-		gone, err := f.prunePools(cmd.Context(), cmd.ErrOrStderr(), a, config, documents)
-		all, trouble = append(all, gone...), append(trouble, err)
+		pruned, err := f.prunePools(cmd.Context(), cmd.ErrOrStderr(), a, config, documents)
+		all, errs = append(all, pruned...), append(errs, err)
 	}
-	return errors.Join(f.print(cmd, all), errors.Join(trouble...))
+	return errors.Join(f.print(cmd, all), errors.Join(errs...))
 }
 
-// applyPool applies one pool.
+// applyPool applies one pool, or plans it with --dry-run.
 func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -119,7 +120,7 @@ func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply
 	}))
 }
 
-// prunePools removes pools that are not among the documents any more.
+// prunePools removes the pools that are no longer among the documents.
 func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config, among []*schema.Pool) (all []apply.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -147,7 +148,7 @@ func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *appl
 			}
 		}
 		if reason != "" || f.dryRun != "" {
-			fmt.Fprintf(messages, "pool %s is not among the documents, and stays: %s\n", p.Metadata.Name, cmp.Or(reason, "--dry-run"))
+			fmt.Fprintf(messages, "pool %s is not among the documents, but stays: %s\n", p.Metadata.Name, cmp.Or(reason, "--dry-run"))
 			continue
 		}
 		r, err := a.Remove(ctx, p.Metadata.Namespace, p.Metadata.Name)
@@ -159,10 +160,10 @@ func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *appl
 	return all, nil
 }
 
-// errPruneAll says that --prune would remove all pools.
+// errPruneAll rejects --prune without documents.
 var errPruneAll = errors.New("--prune without a document would remove all pools; name at least one")
 
-// commandSource is the source of pools that were applied by the command line.
+// commandSource is the source in the inventories of pools applied by this command.
 const commandSource = "command"
 
 func inPool(name string, err error) error {
@@ -199,26 +200,26 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 	return nil
 }
 
-// maxShown is the longest value that is printed in a table.
+// maxShown is the length of the longest value that the table shows.
 const maxShown = 40
 
-// differences writes what would change: values, where they are short.
+// differences lists changed fields, with their values if these are short.
 func differences(fields []plan.Difference) string {
 	var all []string
 	for _, d := range fields {
-		is, becomes := fmt.Sprint(cmp.Or(d.Is, any("nothing"))), fmt.Sprint(cmp.Or(d.Becomes, any("nothing")))
-		if max(len(is), len(becomes)) > maxShown || strings.ContainsAny(is+becomes, "\n\t") {
+		before, after := fmt.Sprint(cmp.Or(d.Is, any("nothing"))), fmt.Sprint(cmp.Or(d.Becomes, any("nothing")))
+		if max(len(before), len(after)) > maxShown || strings.ContainsAny(before+after, "\n\t") {
 			all = append(all, d.Path)
 			continue
 		}
-		all = append(all, fmt.Sprintf("%s: %s -> %s", d.Path, is, becomes))
+		all = append(all, fmt.Sprintf("%s: %s -> %s", d.Path, before, after))
 	}
 	return strings.Join(all, "; ")
 }
 
-func plural(n int, what string) string {
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }

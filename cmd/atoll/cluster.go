@@ -8,12 +8,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// clusterFlags tell how to reach a cluster, as kubectl's do.
+// clusterFlags select a cluster, as those of kubectl do.
 type clusterFlags struct{ kubeconfig, context string }
 
 func (f *clusterFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "file that tells how to reach the cluster; default as for kubectl")
-	cmd.Flags().StringVar(&f.context, "context", "", "context of that file; default is its current one")
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster; default as for kubectl")
+	cmd.Flags().StringVar(&f.context, "context", "", "context in the kubeconfig; default is the current context")
 }
 
 func (f *clusterFlags) config() (*rest.Config, error) {
@@ -21,7 +21,7 @@ func (f *clusterFlags) config() (*rest.Config, error) {
 	rules.ExplicitPath = f.kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("finding the cluster: %w", err)
+		return nil, fmt.Errorf("load kubeconfig: %w", err)
 	}
 	return config, nil
 }

@@ -10,11 +10,11 @@ import (
 func newConvert() *cobra.Command {
 	return &cobra.Command{
 		Use:   "convert [PATH...]",
-		Short: "Turn KadaluStorage documents and old StorageClasses into ours",
+		Short: "Convert KadaluStorage documents and their StorageClasses to Atoll's",
 		Long: `convert prints every pool as a StoragePool document, and every StorageClass of
-the provisioners kadalu and gluster.org/glusterblock as one of csi.atoll.storage.
-What an old document says that ours cannot carry is named in warnings on standard
-error.`,
+the provisioners kadalu and gluster.org/glusterblock as a StorageClass of
+csi.atoll.storage. Fields that have no equivalent are listed in warnings on
+standard error.`,
 		Example: "  atoll convert storage-config.yaml > pools/storage-pool-1.yaml",
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			result, err := load(cmd, paths)
@@ -36,10 +36,10 @@ error.`,
 				}
 				out, err := yaml.Marshal(document)
 				if err != nil {
-					return fmt.Errorf("writing what was converted: %w", err)
+					return fmt.Errorf("write converted document: %w", err)
 				}
 				if _, err := cmd.OutOrStdout().Write(out); err != nil {
-					return fmt.Errorf("writing what was converted: %w", err)
+					return fmt.Errorf("write converted document: %w", err)
 				}
 			}
 			return nil

@@ -2,12 +2,12 @@ package main
 
 import "errors"
 
-// The exit codes of every command, the one place that knows them.
+// The exit codes of all commands. They are defined only here.
 const (
-	exitOK        = 0 // done, nothing found
-	exitFindings  = 1 // the documents have errors; they were printed
-	exitDangerous = 2 // plan: the change would be dangerous; it was printed
-	exitFailed    = 3 // the command could not do its work: usage, files, output
+	exitOK        = 0 // success, no findings
+	exitFindings  = 1 // the documents have errors, which were printed
+	exitDangerous = 2 // plan: the change is dangerous, and was printed
+	exitFailed    = 3 // the command failed: usage, files, output
 )
 
 var (
@@ -15,7 +15,7 @@ var (
 	errDangerous = errors.New("the change is dangerous")
 )
 
-// isSilent reports whether the error's text is already on the output.
+// isSilent reports whether the details of an error have already been printed.
 func isSilent(err error) bool {
 	return errors.Is(err, errFindings) || errors.Is(err, errDangerous)
 }

@@ -14,7 +14,7 @@ func newExplain() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "explain [PATH...]",
-		Short: "Tell in words what a pool becomes: sets, tolerance, usable capacity",
+		Short: "Describe what a pool becomes: sets, fault tolerance, usable capacity",
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			result, err := load(cmd, paths)
 			if err != nil {
@@ -38,7 +38,7 @@ func newExplain() *cobra.Command {
 	return cmd
 }
 
-// printValue writes v as JSON or YAML, or lets text write it in words.
+// printValue prints v as JSON or YAML, or calls text to print it as text.
 func printValue(cmd *cobra.Command, format string, v any, text func()) error {
 	switch format {
 	case "text":

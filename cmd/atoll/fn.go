@@ -12,9 +12,9 @@ func newFn() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fn",
 		Short: "Run as a KRM function: pools in, objects out",
-		Long: `fn reads a ResourceList on standard input, replaces the pools in it by the objects
-that they become, and writes the list to standard output. List it under transformers
-of a kustomization, so that overlays patch the pool before it is rendered.`,
+		Long: `fn reads a ResourceList from standard input, replaces the pools in it by their rendered
+objects, and writes the list to standard output. List it under transformers of a
+kustomization, so that overlays patch the pool before it is rendered.`,
 		Args: cobra.NoArgs,
 	}
 	options := renderFlags(cmd)

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// gitTimeout is how long git may take for one question.
+// gitTimeout bounds all git commands of one checkout.
 const gitTimeout = time.Minute
 
-// checkout writes a git revision of the repository that path is in to a temporary
-// folder, all of it, because a kustomization refers to what is beside it. It
-// returns the place of the path there, "" when the revision has no such path.
-func checkout(ctx context.Context, revision, path string) (place string, remove func(), err error) {
+// checkout writes a git revision of the repository of path to a temporary directory.
+// It writes the whole tree, because a kustomization refers to its neighbours. It
+// returns the location of path there, "" when the revision does not have it.
+func checkout(ctx context.Context, revision, path string) (location string, remove func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
 	dir, base := path, "."
@@ -31,30 +31,30 @@ func checkout(ctx context.Context, revision, path string) (place string, remove 
 	}
 	commit, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
 	if err != nil {
-		return "", nil, fmt.Errorf("finding revision %q: %w; fetch it first (CI checkouts are often shallow)", revision, err)
+		return "", nil, fmt.Errorf("find revision %q: %w; fetch it first (CI checkouts are often shallow)", revision, err)
 	}
-	where, err := git(ctx, dir, "rev-parse", "--show-cdup", "--show-prefix")
+	paths, err := git(ctx, dir, "rev-parse", "--show-cdup", "--show-prefix")
 	if err != nil {
-		return "", nil, fmt.Errorf("finding the top of the repository of %s: %w", path, err)
+		return "", nil, fmt.Errorf("find the repository of %s: %w", path, err)
 	}
-	up, prefix, _ := strings.Cut(where, "\n") // such as ../ and pools/
-	folder, err := os.MkdirTemp("", "atoll-plan-")
+	up, prefix, _ := strings.Cut(paths, "\n") // such as ../ and pools/
+	target, err := os.MkdirTemp("", "atoll-plan-")
 	if err != nil {
 		return "", nil, err
 	}
-	remove = func() { os.RemoveAll(folder) }
-	if err := archive(ctx, filepath.Join(dir, up), commit, folder); err != nil {
+	remove = func() { os.RemoveAll(target) }
+	if err := extract(ctx, filepath.Join(dir, up), commit, target); err != nil {
 		remove()
-		return "", nil, fmt.Errorf("reading revision %q: %w", revision, err)
+		return "", nil, fmt.Errorf("read revision %q: %w", revision, err)
 	}
-	place = filepath.Join(folder, prefix, base)
-	if _, err := os.Lstat(place); err != nil {
-		place = ""
+	location = filepath.Join(target, prefix, base)
+	if _, err := os.Lstat(location); err != nil {
+		location = ""
 	}
-	return place, remove, nil
+	return location, remove, nil
 }
 
-// git answers one question, without the line's end.
+// git returns the output of a git command, without the final newline.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
 	var exit *exec.ExitError
@@ -64,8 +64,8 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), err
 }
 
-// archive unpacks a commit while git writes it.
-func archive(ctx context.Context, dir, commit, folder string) error {
+// extract unpacks the tree of a commit while git writes it.
+func extract(ctx context.Context, dir, commit, target string) error {
 	cmd := exec.CommandContext(ctx, "git", "-C", dir, "archive", "--format=tar", commit)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -74,14 +74,14 @@ func archive(ctx context.Context, dir, commit, folder string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	err = unpack(out, folder)
-	_, rest := io.Copy(io.Discard, out) // git must not wait for a reader
+	err = unpack(out, target)
+	_, rest := io.Copy(io.Discard, out) // drain, so that git does not block
 	return errors.Join(err, rest, cmd.Wait())
 }
 
-// unpack writes the archive's folders and files below folder, never outside.
-func unpack(r io.Reader, folder string) error {
-	root, err := os.OpenRoot(folder)
+// unpack writes the entries of a tar archive below target, and never outside of it.
+func unpack(r io.Reader, target string) error {
+	root, err := os.OpenRoot(target)
 	if err != nil {
 		return err
 	}

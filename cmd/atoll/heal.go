@@ -19,27 +19,27 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// healFlags are those of all commands below heal.
+// healFlags are the flags of the commands below heal.
 type healFlags struct{ catalog, keys, output string }
 
 func newHeal() *cobra.Command {
 	f := &healFlags{}
 	cmd := &cobra.Command{
 		Use:   "heal",
-		Short: "Tell how the bricks of a pool are, and have them healed",
-		Long: `heal asks the agents of a pool's bricks, where they can be reached: in a cluster, such
-as from the pod of the CSI controller. It needs the pool's catalog entry, and the
-agents' keys for what it has them do. Agents have everything healed by themselves;
-start and full are for who cannot wait.`,
+		Short: "Show the health of a pool's bricks, start heals, resolve split-brains",
+		Long: `heal talks to the agents of a pool's bricks. Run it where they are reachable: inside the
+cluster, for example in the pod of the CSI controller. It needs the pool's catalog entry
+and, for everything but status, the keys of the agents. Agents heal by themselves; start
+and full only make them start now.`,
 	}
-	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
-	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that agents know us by")
+	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "directory with a subdirectory for each pool")
+	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate to the agents")
 	status := &cobra.Command{
-		Use: "status [POOL]", Short: "List the bricks of a pool, or of all: online, what is to be healed, free space", Args: cobra.MaximumNArgs(1),
+		Use: "status [POOL]", Short: "List the bricks of a pool, or of all pools: online, pending heals, free space", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args) },
 	}
 	status.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
-	ask := func(use, short string, full bool) *cobra.Command {
+	start := func(use, short string, full bool) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.MaximumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,13 +48,13 @@ start and full are for who cannot wait.`,
 		}
 	}
 	cmd.AddCommand(status,
-		ask("start [POOL]", "Heal what the bricks know to be missing elsewhere", false),
-		ask("full [POOL]", "Compare everything: for a brick that is new and empty", true))
+		start("start [POOL]", "Heal the entries in the heal indices of the bricks", false),
+		start("full [POOL]", "Compare and heal all files: for a new, empty brick", true))
 	cmd.AddCommand(f.splitBrainCommands()...)
 	return cmd
 }
 
-// brickLine is what status tells of a brick.
+// brickLine is the status of one brick.
 type brickLine struct {
 	Pool   string        `json:"pool"`
 	Index  int           `json:"index"`
@@ -64,17 +64,17 @@ type brickLine struct {
 	Error  string        `json:"trouble,omitempty"`
 }
 
-// agentTimeout is how long one agent may take.
+// agentTimeout bounds the requests to the agents of a pool.
 const agentTimeout = 10 * time.Second
 
-// eachBrick asks the agents of all bricks at once.
+// eachBrick calls do for the agents of all bricks concurrently. It returns the errors by brick.
 func (f *healFlags) eachBrick(ctx context.Context, pool string, do func(ctx context.Context, p catalog.Pool, index int, at string) error) (catalog.Pool, []error, error) {
 	p, err := catalog.Folder{Dir: f.catalog}.Pool(pool)
 	if err != nil {
 		return p, nil, err
 	}
 	if p.Type == schema.External {
-		return p, nil, fmt.Errorf("pool %s is External: ask the cluster that serves it, with 'gluster volume heal'", pool)
+		return p, nil, fmt.Errorf("pool %s is External; run 'gluster volume heal' on the cluster that serves it", pool)
 	}
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
@@ -82,7 +82,7 @@ func (f *healFlags) eachBrick(ctx context.Context, pool string, do func(ctx cont
 	var wait sync.WaitGroup
 	for i, b := range p.Bricks {
 		if b.Agent == 0 {
-			errs[i] = errors.New("it has no agent: render and apply the pool anew")
+			errs[i] = errors.New("the brick has no agent in the catalog; render and apply the pool again")
 			continue
 		}
 		wait.Go(func() { errs[i] = do(ctx, p, i, net.JoinHostPort(b.Host, strconv.Itoa(b.Agent))) })
@@ -91,20 +91,20 @@ func (f *healFlags) eachBrick(ctx context.Context, pool string, do func(ctx cont
 	return p, errs, nil
 }
 
-// eachPool does something for the pool that is named, or for all that have bricks here.
-// What is wrong with one does not keep it from the others.
+// eachPool calls do for the pool in the arguments, or for all pools with bricks in the cluster.
+// It continues after an error.
 func (f *healFlags) eachPool(args []string, do func(pool string) error) error {
 	if len(args) > 0 {
 		return do(args[0])
 	}
-	folder := catalog.Folder{Dir: f.catalog}
-	names, err := folder.Names()
+	pools := catalog.Folder{Dir: f.catalog}
+	names, err := pools.Names()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range names {
-		p, err := folder.Pool(name)
+		p, err := pools.Pool(name)
 		if err == nil && p.Type == schema.External {
 			continue
 		}
@@ -120,23 +120,23 @@ func (f *healFlags) eachPool(args []string, do func(pool string) error) error {
 
 func (f *healFlags) status(cmd *cobra.Command, args []string) error {
 	var lines []brickLine
-	trouble := f.eachPool(args, func(pool string) error {
+	failed := f.eachPool(args, func(pool string) error {
 		more, err := f.lines(cmd.Context(), pool)
 		lines = append(lines, more...)
 		return err
 	})
 	if f.output != "table" {
-		return errors.Join(printValue(cmd, f.output, lines, func() {}), trouble)
+		return errors.Join(printValue(cmd, f.output, lines, func() {}), failed)
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "POOL\tBRICK\tNODE\tONLINE\tTO HEAL\tFREE\tREMARKS")
 	for _, l := range lines {
 		fmt.Fprintf(w, "%s\t%s\n", l.Pool, l.row())
 	}
-	return errors.Join(w.Flush(), trouble)
+	return errors.Join(w.Flush(), failed)
 }
 
-// lines asks the bricks of one pool.
+// lines queries the agents of one pool.
 func (f *healFlags) lines(ctx context.Context, pool string) ([]brickLine, error) {
 	var client agent.Client
 	var mu sync.Mutex
@@ -173,14 +173,14 @@ func (l brickLine) row() string {
 		remarks = append(remarks, "new, being filled")
 	}
 	if s.SplitBrain > 0 {
-		remarks = append(remarks, fmt.Sprintf("%d files nobody can read: atoll heal split-brain", s.SplitBrain))
+		remarks = append(remarks, fmt.Sprintf("%d files in split-brain: atoll heal split-brain", s.SplitBrain))
 	}
 	if !s.Enforced {
 		remarks = append(remarks, "sizes are advisory")
 	}
 	for host, reached := range s.Peers {
 		if !reached {
-			remarks = append(remarks, "does not reach "+host)
+			remarks = append(remarks, "cannot reach "+host)
 		}
 	}
 	slices.Sort(remarks)
@@ -203,6 +203,6 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "pool %s: %d bricks heal; atoll heal status %s tells how far they are\n", p.Pool, len(p.Bricks), pool)
+	fmt.Fprintf(cmd.OutOrStdout(), "pool %s: heal started on %d bricks; atoll heal status %s shows the progress\n", p.Pool, len(p.Bricks), pool)
 	return nil
 }

@@ -22,7 +22,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is main without the process: it returns the exit code.
+// run is main for tests: it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -43,10 +43,10 @@ func newRoot() *cobra.Command {
 		Use:   "atoll",
 		Short: "GlusterFS storage pools as code",
 		Long: `atoll checks storage pool documents, renders them into Kubernetes objects,
-and tells what a change to them would do.
+and shows what a change to them would do.
 
-A PATH is a file (YAML, JSON or CUE), a folder, a folder with a kustomization,
-or - for standard input.`,
+A PATH is a file (YAML, JSON or CUE), a directory, a directory with a
+kustomization, or - for standard input.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -54,14 +54,14 @@ or - for standard input.`,
 	return root
 }
 
-// load reads the paths and, when they hold errors, prints them and returns
-// errFindings, so that no command works on a document that vet refuses.
+// load reads the documents of the paths. When they have errors, it prints them and returns
+// errFindings, so that no command uses a document that vet rejects.
 func load(cmd *cobra.Command, paths []string) (*loader.Result, error) {
 	return loadFrom(cmd, paths, func(file string) string { return file })
 }
 
-// loadFrom is load for files that a person knows by other names.
-func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string) (*loader.Result, error) {
+// loadFrom is load for files that diagnostics show under another name.
+func loadFrom(cmd *cobra.Command, paths []string, displayName func(file string) string) (*loader.Result, error) {
 	if len(paths) == 0 {
 		paths = []string{"."}
 	}
@@ -71,7 +71,7 @@ func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string
 	}
 	summary := report.Summarize(len(result.Documents), result.Diagnostics)
 	for _, d := range result.Diagnostics {
-		d.Position.File = known(d.Position.File)
+		d.Position.File = displayName(d.Position.File)
 		fmt.Fprintln(cmd.ErrOrStderr(), d)
 	}
 	if summary.Errors > 0 {
@@ -80,7 +80,7 @@ func loadFrom(cmd *cobra.Command, paths []string, known func(file string) string
 	return result, nil
 }
 
-// documentsOf gives the documents' pools, in order.
+// documentsOf returns the pools of the documents, in order.
 func documentsOf(r *loader.Result) []*schema.Pool {
 	list := make([]*schema.Pool, 0, len(r.Documents))
 	for _, d := range r.Documents {

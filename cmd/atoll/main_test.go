@@ -11,14 +11,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var update = flag.Bool("update", false, "write what the commands print into the scripts")
+var update = flag.Bool("update", false, "update the scripts with the output of the commands")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"atoll": main})
 }
 
-// TestScripts runs testdata/script, which tells what each command does and how
-// it exits.
+// TestScripts runs testdata/script, which describes what each command prints and how it exits.
 func TestScripts(t *testing.T) {
 	examples, err := os.Getwd()
 	if err != nil {
@@ -37,7 +36,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits CODE COMMAND...: runs a command that must exit with this code.
+// exits implements the script command 'exits CODE COMMAND...': the command must exit with CODE.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND...")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -15,17 +16,17 @@ func newPlan() *cobra.Command {
 	var from, to, output string
 	cmd := &cobra.Command{
 		Use:   "plan OLD NEW | plan --from REVISION [--to REVISION] [PATH]",
-		Short: "Tell what a change to the pools would do, and whether it is dangerous",
-		Long: `plan compares two files or folders of pools, or two git revisions of one path
-(without --to: a revision with the files as they are). It exits with 2 when a
-change is dangerous: a brick removed, moved or reordered, a type changed, fields
-of a StorageClass that cannot change.`,
+		Short: "Show what a change to the pools would do, and whether it is dangerous",
+		Long: `plan compares two files or directories of pools, or two git revisions of one path
+(without --to: a revision with the working tree). It exits with 2 when a change is
+dangerous: a brick removed, moved or reordered, a changed type, changed immutable
+fields of a StorageClass.`,
 		Example: "  atoll plan old/ new/\n  atoll plan --from origin/main pools/",
 		Args:    cobra.MaximumNArgs(2),
 	}
 	options := renderFlags(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "git revision to compare from")
-	cmd.Flags().StringVar(&to, "to", "", "git revision to compare to (default: the files as they are)")
+	cmd.Flags().StringVar(&to, "to", "", "git revision to compare to (default: the working tree)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text|json|yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		before, after, err := loadBoth(cmd, args, from, to)
@@ -47,11 +48,11 @@ of a StorageClass that cannot change.`,
 	return cmd
 }
 
-// loadBoth loads what the arguments name: two paths, or two revisions of one.
+// loadBoth loads the two sides to compare: two paths, or two revisions of one path.
 func loadBoth(cmd *cobra.Command, args []string, from, to string) (before, after []*schema.Pool, err error) {
 	if from == "" {
 		if to != "" || len(args) != 2 {
-			return nil, nil, fmt.Errorf("name an old and a new path, or a revision with --from")
+			return nil, nil, errors.New("nothing to compare; name an old and a new path, or a revision with --from")
 		}
 		if before, err = loadPath(cmd, args[0]); err != nil {
 			return nil, nil, err
@@ -61,7 +62,7 @@ func loadBoth(cmd *cobra.Command, args []string, from, to string) (before, after
 	}
 	path := "."
 	if len(args) == 2 {
-		return nil, nil, fmt.Errorf("--from compares one path; %q is one too many", args[1])
+		return nil, nil, fmt.Errorf("unexpected path %q; --from compares two revisions of one path", args[1])
 	}
 	if len(args) == 1 {
 		path = args[0]
@@ -85,18 +86,18 @@ func loadPath(cmd *cobra.Command, path string) ([]*schema.Pool, error) {
 	return documentsOf(r), nil
 }
 
-// loadRevision loads path as it was in a git revision.
+// loadRevision loads path from a git revision.
 func loadRevision(cmd *cobra.Command, revision, path string) ([]*schema.Pool, error) {
-	folder, remove, err := checkout(cmd.Context(), revision, path)
+	location, remove, err := checkout(cmd.Context(), revision, path)
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
-	if folder == "" {
-		return nil, nil // the path did not exist then
+	if location == "" {
+		return nil, nil // the path does not exist in that revision
 	}
-	r, err := loadFrom(cmd, []string{folder}, func(file string) string {
-		return revision + ":" + filepath.Join(path, strings.TrimPrefix(strings.TrimPrefix(file, folder), "/"))
+	r, err := loadFrom(cmd, []string{location}, func(file string) string {
+		return revision + ":" + filepath.Join(path, strings.TrimPrefix(strings.TrimPrefix(file, location), "/"))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", path, revision, err)

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// progressDelay is how long a command may take before it says how far it is.
+// progressDelay is how long a command runs before it shows its progress.
 const progressDelay = 2 * time.Second
 
-// progress tells a person how far a long command is: a bar on a terminal, a line
-// now and then elsewhere, nothing for commands that are quick.
+// progress shows the progress of a long command: a bar on a terminal, else a line
+// from time to time. Short commands show nothing.
 type progress struct {
 	out      io.Writer
 	terminal bool
@@ -23,9 +23,9 @@ type progress struct {
 	shown    bool
 }
 
-func newProgress(out io.Writer, what string, total int) *progress {
-	p := &progress{out: out, verb: what, total: total, next: time.Now().Add(progressDelay)}
-	if f, is := out.(*os.File); is {
+func newProgress(out io.Writer, verb string, total int) *progress {
+	p := &progress{out: out, verb: verb, total: total, next: time.Now().Add(progressDelay)}
+	if f, ok := out.(*os.File); ok {
 		if info, err := f.Stat(); err == nil {
 			p.terminal = info.Mode()&os.ModeCharDevice != 0
 		}
@@ -33,7 +33,7 @@ func newProgress(out io.Writer, what string, total int) *progress {
 	return p
 }
 
-// step counts one more done.
+// step counts one finished pool.
 func (p *progress) step() {
 	p.done++
 	now := time.Now()
@@ -52,7 +52,7 @@ func (p *progress) step() {
 	fmt.Fprintf(p.out, "\r%s [%s%s] %d/%d", p.verb, strings.Repeat("#", full), strings.Repeat(" ", width-full), p.done, p.total)
 }
 
-// end leaves the bar's line.
+// end finishes the line of the bar.
 func (p *progress) end() {
 	if p.shown && p.terminal {
 		fmt.Fprintln(p.out)

@@ -12,18 +12,18 @@ func TestProgress(t *testing.T) {
 	p := newProgress(&out, "rendered", 3)
 	p.step()
 	if out.Len() > 0 {
-		t.Errorf("a quick command says %q", out.String())
+		t.Errorf("a short command printed %q", out.String())
 	}
 	p.next = time.Time{}
 	p.step()
 	if got := out.String(); got != "atoll: rendered 2 of 3 pools\n" {
-		t.Errorf("a line is %q", got)
+		t.Errorf("printed line %q", got)
 	}
 	out.Reset()
 	p.terminal, p.next = true, time.Time{}
 	p.step()
 	p.end()
 	if got := out.String(); !strings.HasPrefix(got, "\rrendered [####") || !strings.HasSuffix(got, "3/3\n") {
-		t.Errorf("a bar is %q", got)
+		t.Errorf("printed bar %q", got)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,29 +18,29 @@ import (
 // renderFlags are the flags of every command that renders.
 func renderFlags(cmd *cobra.Command) *render.Options {
 	o := &render.Options{}
-	cmd.Flags().StringVarP(&o.Namespace, "namespace", "n", schema.DefaultNamespace, "namespace of documents that name none")
+	cmd.Flags().StringVarP(&o.Namespace, "namespace", "n", schema.DefaultNamespace, "namespace of documents without a namespace")
 	cmd.Flags().StringVar(&o.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
-	cmd.Flags().StringVar(&o.Images.Brick, "image-brick", "", "image of prepare and agent")
-	cmd.Flags().StringVar(&o.Images.Gluster, "image-gluster", "", "image of glusterfsd and self-heal")
+	cmd.Flags().StringVar(&o.Images.Brick, "image-brick", "", "image of the containers prepare and agent")
+	cmd.Flags().StringVar(&o.Images.Gluster, "image-gluster", "", "image of the containers glusterfsd and self-heal")
 	return o
 }
 
 func newRender() *cobra.Command {
-	var folder string
+	var dir string
 	var split bool
 	cmd := &cobra.Command{
 		Use:   "render [PATH...]",
-		Short: "Turn pool documents into Kubernetes objects",
-		Long: `render prints the objects of every pool, the same bytes on every run and machine.
-With --output-dir it writes one file a pool, with --split one file an object.`,
+		Short: "Render pool documents into Kubernetes objects",
+		Long: `render prints the objects of every pool, with the same bytes on every run and machine.
+With --output-dir it writes a file per pool, with --split a file per object.`,
 		Example: "  atoll render pools/ | kubectl apply -f -\n  atoll render --output-dir rendered --split pools/",
 	}
 	options := renderFlags(cmd)
-	cmd.Flags().StringVarP(&folder, "output-dir", "d", "", "write files into this folder")
-	cmd.Flags().BoolVar(&split, "split", false, "one file an object (needs --output-dir)")
+	cmd.Flags().StringVarP(&dir, "output-dir", "d", "", "write files into this directory")
+	cmd.Flags().BoolVar(&split, "split", false, "write a file per object (needs --output-dir)")
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		if split && folder == "" {
-			return fmt.Errorf("--split writes files: name a folder with --output-dir")
+		if split && dir == "" {
+			return errors.New("--split writes files; name a directory with --output-dir")
 		}
 		result, err := load(cmd, paths)
 		if err != nil {
@@ -49,15 +50,15 @@ With --output-dir it writes one file a pool, with --split one file an object.`,
 		if err != nil {
 			return err
 		}
-		if folder != "" {
-			return writeFiles(folder, files)
+		if dir != "" {
+			return writeFiles(dir, files)
 		}
 		for i, f := range files {
 			if i > 0 {
 				fmt.Fprintln(cmd.OutOrStdout(), "---")
 			}
 			if _, err := cmd.OutOrStdout().Write(f.content); err != nil {
-				return fmt.Errorf("writing the objects: %w", err)
+				return fmt.Errorf("write objects: %w", err)
 			}
 		}
 		return nil
@@ -65,13 +66,13 @@ With --output-dir it writes one file a pool, with --split one file an object.`,
 	return cmd
 }
 
-// file is one file to write; name has no folder in it.
+// file is a file to write. Its name has no directory.
 type file struct {
 	name    string
 	content []byte
 }
 
-// renderFiles renders every pool, and the classes that were converted.
+// renderFiles renders every pool and the converted StorageClasses.
 func renderFiles(messages io.Writer, r *loader.Result, o render.Options, split bool) ([]file, error) {
 	var files []file
 	add := func(name string, objects ...render.Object) error {
@@ -79,8 +80,8 @@ func renderFiles(messages io.Writer, r *loader.Result, o render.Options, split b
 		files = append(files, file{name, content})
 		return err
 	}
-	said := newProgress(messages, "rendered", len(r.Documents))
-	defer said.end()
+	progress := newProgress(messages, "rendered", len(r.Documents))
+	defer progress.end()
 	for _, p := range documentsOf(r) {
 		objects, err := render.Render(p, o)
 		if err != nil {
@@ -96,7 +97,7 @@ func renderFiles(messages io.Writer, r *loader.Result, o render.Options, split b
 		if err != nil {
 			return nil, err
 		}
-		said.step()
+		progress.step()
 	}
 	for _, c := range r.Classes {
 		if c.Converted == nil {
@@ -115,24 +116,23 @@ func fileName(namespace string, o render.Object) string {
 	return namespace + "-" + kind + "-" + o.GetName() + ".yaml"
 }
 
-// writeFiles writes into folder and never outside of it; a file is replaced
-// whole or not at all.
-func writeFiles(folder string, files []file) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("making the output folder: %w", err)
+// writeFiles writes files below dir, and never outside of it. Each file is replaced atomically.
+func writeFiles(dir string, files []file) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("create output directory: %w", err)
 	}
-	root, err := os.OpenRoot(folder)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return fmt.Errorf("opening the output folder: %w", err)
+		return fmt.Errorf("open output directory: %w", err)
 	}
 	defer root.Close()
 	for _, f := range files {
 		pending := "." + f.name + ".new"
 		if err := root.WriteFile(pending, f.content, 0o644); err != nil {
-			return fmt.Errorf("writing %s: %w", filepath.Join(folder, f.name), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(dir, f.name), err)
 		}
 		if err := root.Rename(pending, f.name); err != nil {
-			return fmt.Errorf("writing %s: %w", filepath.Join(folder, f.name), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(dir, f.name), err)
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ func newSchema() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the definition of a pool document: CUE, JSON schema for editors, or custom resource definition",
+		Short: "Print the schema of a pool document: CUE, JSON schema for editors, or custom resource definition",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text := []byte(schema.PoolCUE)

@@ -18,14 +18,14 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/status"
 )
 
-// statusFlags are those of get and status.
+// statusFlags are the flags of get and status.
 type statusFlags struct {
 	cluster           clusterFlags
 	namespace, output string
 	watch             bool
 }
 
-// watchInterval is how often --watch looks, and lookLimit how long one look may take.
+// watchInterval is how often --watch lists the pools, and listTimeout bounds each list.
 const (
 	watchInterval = 2 * time.Second
 	listTimeout   = 30 * time.Second
@@ -33,9 +33,9 @@ const (
 
 func (f *statusFlags) add(cmd *cobra.Command) *cobra.Command {
 	f.cluster.add(cmd)
-	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the pools; default is all")
+	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the pools; default is all namespaces")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
-	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "look again and again, and print what has changed")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "keep watching, and print the pools after each change")
 	return cmd
 }
 
@@ -53,7 +53,7 @@ func newGet() *cobra.Command {
 func newStatus() *cobra.Command {
 	f := &statusFlags{}
 	return f.add(&cobra.Command{
-		Use: "status POOL", Short: "Tell how a pool and its bricks are, and why", Args: cobra.ExactArgs(1),
+		Use: "status POOL", Short: "Show the health of a pool and its bricks, with reasons", Args: cobra.ExactArgs(1),
 		Example: "  atoll status fast\n  atoll status fast --watch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, args[0], printDetails)
@@ -61,9 +61,9 @@ func newStatus() *cobra.Command {
 	})
 }
 
-var errNoPool = errors.New("there is no such pool in the cluster; 'atoll get' lists those that are")
+var errNoPool = errors.New("not found in the cluster; 'atoll get' lists all pools")
 
-// run prints pools, once or whenever that is another text.
+// run prints pools once, or with --watch after each change.
 func (f *statusFlags) run(cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool)) error {
 	config, err := f.cluster.config()
 	if err != nil {
@@ -114,16 +114,16 @@ func (f *statusFlags) list(ctx context.Context, c client.Reader, name string) ([
 	return all, nil
 }
 
-// painter colours a word by whether it is good news; on what is no terminal it does not.
+// painter colours a word green if it is good, else red. It adds no colour outside of a terminal.
 type painter func(good bool, text string) string
 
 func painterFor(w io.Writer) painter {
-	f, is := w.(*os.File)
-	if is {
+	f, terminal := w.(*os.File)
+	if terminal {
 		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		is = err == nil
+		terminal = err == nil
 	}
-	if !is || os.Getenv("NO_COLOR") != "" {
+	if !terminal || os.Getenv("NO_COLOR") != "" {
 		return func(_ bool, text string) string { return text }
 	}
 	return func(good bool, text string) string {
@@ -134,9 +134,9 @@ func painterFor(w io.Writer) painter {
 
 func printPools(w io.Writer, paint painter, all []status.Pool) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAMESPACE\tNAME\tTYPE\tBRICKS\tTO HEAL\tVOLUMES\tFREE\tPROMISED\tREADY\tSTATUS")
+	fmt.Fprintln(t, "NAMESPACE\tNAME\tTYPE\tBRICKS\tTO HEAL\tVOLUMES\tFREE\tPROVISIONED\tREADY\tSTATUS")
 	for _, p := range all {
-		ready, reason := "Unknown", "no reconciler has seen it yet"
+		ready, reason := "Unknown", "not reconciled yet"
 		for _, c := range p.Status.Conditions {
 			if c.Type == "Ready" {
 				ready, reason = string(c.Status), c.Reason
@@ -145,7 +145,7 @@ func printPools(w io.Writer, paint painter, all []status.Pool) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
 			p.Status.Volumes, freeSpace(p), provisioned(p), paint(ready == "True", ready), reason)
 	}
-	_ = t.Flush() // as with every other print
+	_ = t.Flush() // errors of the output are ignored, as in all prints
 }
 
 func backlog(n int64) string {
@@ -155,7 +155,7 @@ func backlog(n int64) string {
 	return fmt.Sprint(n)
 }
 
-// freeSpace is what of a pool is free.
+// freeSpace shows the free space of a pool, "?" when unknown.
 func freeSpace(p status.Pool) string {
 	if p.Status.SizeBytes == 0 {
 		return "?"
@@ -163,7 +163,7 @@ func freeSpace(p status.Pool) string {
 	return fmt.Sprintf("%s of %s", size(p.Status.FreeBytes), size(p.Status.SizeBytes))
 }
 
-// provisioned is what all volumes of a pool may have together.
+// provisioned shows the sum of the sizes of a pool's volumes, "?" when unknown.
 func provisioned(p status.Pool) string {
 	if p.Status.PromisedBytes == nil {
 		return "?"
@@ -171,7 +171,7 @@ func provisioned(p status.Pool) string {
 	return size(*p.Status.PromisedBytes)
 }
 
-// size writes bytes as people read them.
+// size formats bytes with a binary unit.
 func size(bytes int64) string {
 	value, units := float64(bytes), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	i := 0
@@ -185,7 +185,7 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 	for _, p := range all {
 		s := p.Status
 		fmt.Fprintf(w, "%s %s/%s  %s  revision %s\n", p.Kind, p.Namespace, p.Name, p.Type, s.LastAppliedRevision)
-		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s promised\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, freeSpace(p), provisioned(p))
+		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s provisioned\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, freeSpace(p), provisioned(p))
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, c := range s.Conditions {
 			good := (c.Status == "True") != (c.Type == "Stalled" || c.Type == "Reconciling")
@@ -197,7 +197,7 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 			for _, b := range s.Bricks {
 				remarks := b.Message
 				if b.Outdated {
-					remarks = strings.TrimPrefix(remarks+"; to be restarted for a change", "; ")
+					remarks = strings.TrimPrefix(remarks+"; outdated, to be restarted", "; ")
 				}
 				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", b.Index, b.Node, b.Place, b.Address, paint(b.Online, string(b.Phase)), b.Backlog, remarks)
 			}

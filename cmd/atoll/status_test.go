@@ -10,15 +10,15 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/status"
 )
 
-// TestPrintStatus: what is told of a pool, in colours where there is a terminal. The
-// cluster is in tests/apiserver.
+// TestPrintStatus checks the tables, with and without colours. tests/apiserver runs the commands
+// against a cluster.
 func TestPrintStatus(t *testing.T) {
-	promised := int64(5 << 30)
+	provisioned := int64(5 << 30)
 	all := []status.Pool{
 		{Kind: "Document", Namespace: "a", Name: "unseen", Status: v1alpha1.PoolStatus{Backlog: -1}},
 		{Kind: "StoragePool", Namespace: "a", Name: "fast", Type: "Replica3", Status: v1alpha1.PoolStatus{
-			BricksOnline: "1/2", SizeBytes: 3 << 40, FreeBytes: 3 << 29, PromisedBytes: &promised, Volumes: 7,
-			Conditions: []metav1.Condition{{Type: "Ready", Status: "False", Reason: "BricksAway", Message: "brick 1\nis away"}, {Type: "Stalled", Status: "True"}},
+			BricksOnline: "1/2", SizeBytes: 3 << 40, FreeBytes: 3 << 29, PromisedBytes: &provisioned, Volumes: 7,
+			Conditions: []metav1.Condition{{Type: "Ready", Status: "False", Reason: "BricksAway", Message: "brick 1\nis offline"}, {Type: "Stalled", Status: "True"}},
 			Bricks:     []v1alpha1.BrickStatus{{Place: "n:/a", Phase: "Online", Online: true, Outdated: true}, {Index: 1, Place: "n:/b", Phase: "Offline", Message: "no answer"}},
 		}},
 	}
@@ -31,17 +31,17 @@ func TestPrintStatus(t *testing.T) {
 	var list, details strings.Builder
 	printPools(&list, paint, all)
 	printDetails(&details, paint, all[1:])
-	for _, want := range []string{"unseen", "-Unknown", "no reconciler has seen it yet", "1.5 GiB of 3 TiB", "5 GiB", "-False", "BricksAway", "?"} {
+	for _, want := range []string{"unseen", "-Unknown", "not reconciled yet", "1.5 GiB of 3 TiB", "5 GiB", "-False", "BricksAway", "?"} {
 		if !strings.Contains(list.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, list.String())
 		}
 	}
-	for _, want := range []string{"brick 1 is away", "-True", "+Online", "-Offline", "to be restarted for a change", "no answer", "7 volumes", "free, 5 GiB promised"} {
+	for _, want := range []string{"brick 1 is offline", "-True", "+Online", "-Offline", "outdated, to be restarted", "no answer", "7 volumes", "free, 5 GiB provisioned"} {
 		if !strings.Contains(details.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, details.String())
 		}
 	}
 	if got := painterFor(&list)(true, "x"); got != "x" {
-		t.Errorf("what is no terminal gets %q", got)
+		t.Errorf("outside of a terminal, the text is %q", got)
 	}
 }

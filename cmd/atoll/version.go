@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build tells which program this is.
+// build identifies the build of the program.
 type build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit"`

@@ -16,9 +16,9 @@ func newVet() *cobra.Command {
 	var strict bool
 	cmd := &cobra.Command{
 		Use:   "vet [PATH...]",
-		Short: "Check pool documents and report everything that is wrong",
+		Short: "Check pool documents and report all errors",
 		Long: `vet reads all documents and reports all errors at once, each with file, line and
-column. It exits with 1 when there is an error (with --strict, also for a warning).`,
+column. It exits with 1 if there are errors (with --strict, also for warnings).`,
 		Example: "  atoll vet pools/\n  kustomize build overlays/prod | atoll vet -\n  atoll vet --output github .",
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			if !slices.Contains(report.Formats, output) {

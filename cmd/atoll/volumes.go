@@ -22,20 +22,19 @@ import (
 )
 
 func newVolumes() *cobra.Command {
-	var folder string
+	var catalogDir string
 	cmd := &cobra.Command{
 		Use:   "volumes",
-		Short: "List the volumes of a pool, keep, restore or purge deleted ones, adopt data",
-		Long: `volumes mounts a pool, where its bricks can be reached, and works on the volumes in
-it. It needs root, and the pool's catalog entry: a folder with
-a folder for each pool, as the driver has it.`,
+		Short: "List the volumes of a pool; archive, restore or purge deleted volumes; adopt data",
+		Long: `volumes mounts a pool and works on the volumes in it. It needs root, reachable bricks
+and the driver's catalog: a directory with a subdirectory for each pool.`,
 	}
-	cmd.PersistentFlags().StringVar(&folder, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
+	cmd.PersistentFlags().StringVar(&catalogDir, "catalog", "/etc/atoll/catalog", "directory with a subdirectory for each pool")
 	var output string
 	list := &cobra.Command{
-		Use: "list POOL", Short: "List the volumes of a pool, and what its archive keeps", Args: cobra.ExactArgs(1),
+		Use: "list POOL", Short: "List the volumes, snapshots and archived volumes of a pool", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return listPool(cmd, folder, args[0], output)
+			return listPool(cmd, catalogDir, args[0], output)
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
@@ -43,7 +42,7 @@ a folder for each pool, as the driver has it.`,
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return withEachLayout(cmd, folder, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
+				return withEachLayout(cmd, catalogDir, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
 					done, err := work(ctx, layout, root, args[1])
 					if err == nil {
 						fmt.Fprintln(cmd.OutOrStdout(), done)
@@ -53,50 +52,48 @@ a folder for each pool, as the driver has it.`,
 			},
 		}
 	}
-	cmd.AddCommand(list, newAdopt(&folder),
-		do("archive POOL VOLUME", "Keep a volume's data when its claim is deleted", archiveVolume),
-		do("restore POOL PLACE", "Bring a deleted volume back from the archive", restoreVolume),
-		do("purge POOL PLACE", "Remove a deleted volume's data from the archive for ever", purgeVolume))
+	cmd.AddCommand(list, newAdopt(&catalogDir),
+		do("archive POOL VOLUME", "Archive a volume's data when its claim is deleted", archiveVolume),
+		do("restore POOL PLACE", "Restore a deleted volume from the archive", restoreVolume),
+		do("purge POOL PLACE", "Permanently delete a volume from the archive", purgeVolume))
 	return cmd
 }
 
-// commandTimeout is how long one command may work on a pool.
+// commandTimeout bounds the work of one command on a pool.
 const commandTimeout = time.Hour
 
-// withEachLayout does work with the layouts that a pool serves, one after the other, until one of them
-// has the volume.
-func withEachLayout(cmd *cobra.Command, folder, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
-	p, err := catalog.Folder{Dir: folder}.Pool(name)
+// withEachLayout calls work for one layout of a pool after the other, until one has the volume.
+func withEachLayout(cmd *cobra.Command, catalogDir, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
+	p, err := catalog.Folder{Dir: catalogDir}.Pool(name)
 	if err != nil {
 		return err
 	}
-	err = fmt.Errorf("pool %s serves %v; this is for %s and %s", name, p.Layouts, schema.Subdirectory, schema.Block)
+	err = fmt.Errorf("pool %s has volumes of layout %v; this command needs %s or %s", name, p.Layouts, schema.Subdirectory, schema.Block)
 	for _, layout := range p.Layouts {
 		if layout == schema.Single {
 			continue
 		}
-		if err = withPool(cmd, folder, name, []schema.Layout{layout}, work); !errors.Is(err, backend.ErrNotFound) {
+		if err = withPool(cmd, catalogDir, name, []schema.Layout{layout}, work); !errors.Is(err, backend.ErrNotFound) {
 			return err
 		}
 	}
 	return err
 }
 
-// withPool mounts a pool with the first of these layouts that it serves, for as long as
-// work takes.
-func withPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
+// withPool mounts a pool, with the first of these layouts that it has, while work runs.
+func withPool(cmd *cobra.Command, catalogDir, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("mounting a pool needs root")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 	defer cancel()
-	p, err := catalog.Folder{Dir: folder}.Pool(name)
+	p, err := catalog.Folder{Dir: catalogDir}.Pool(name)
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(layouts, func(l schema.Layout) bool { return slices.Contains(p.Layouts, l) })
 	if i < 0 {
-		return fmt.Errorf("pool %s serves %v; this is for %v", name, p.Layouts, layouts)
+		return fmt.Errorf("pool %s has volumes of layout %v; this command needs one of %v", name, p.Layouts, layouts)
 	}
 	dir, err := os.MkdirTemp("", "atoll-volumes-")
 	if err != nil {
@@ -122,7 +119,7 @@ func withPool(cmd *cobra.Command, folder, name string, layouts []schema.Layout, 
 	return work(ctx, layouts[i], root)
 }
 
-// volumeList is what list prints.
+// volumeList is the output of list.
 type volumeList struct {
 	Volumes   []volumeLine       `json:"volumes"`
 	Snapshots []snapshotLine     `json:"snapshots"`
@@ -132,10 +129,10 @@ type volumeList struct {
 // snapshotLine is a snapshot of a block volume.
 type snapshotLine struct {
 	Name    string    `json:"name"`
-	Request string    `json:"request"` // as its VolumeSnapshotContent has it
+	Request string    `json:"request"` // the name in the CSI request, from its VolumeSnapshotContent
 	Volume  string    `json:"volume"`
 	Size    int64     `json:"sizeBytes"`
-	Used    int64     `json:"usedBytes"` // what its content took when it was made
+	Used    int64     `json:"usedBytes"` // allocated when the snapshot was created
 	Created time.Time `json:"created"`
 }
 
@@ -145,11 +142,11 @@ type volumeLine struct {
 	Size    int64          `json:"sizeBytes"`
 	Reclaim schema.Reclaim `json:"reclaim"`
 	Created time.Time      `json:"created"`
-	// Source is what its first content is a copy of: snapshot/NAME or volume/NAME.
+	// Source is the snapshot/NAME or volume/NAME that the volume was copied from.
 	Source string `json:"source,omitempty"`
-	// Of block volumes: the node that has it, since when, and how often it was attached; its
-	// file system, and whether that was made.
-	// Nodes are of one that several may have: those that took it and have not given it back.
+	// For block volumes: the node that it is attached to, since when, and how often it was attached;
+	// its file system, and whether it has been formatted. Nodes lists the nodes that a shared volume
+	// is attached to.
 	Node       string    `json:"node,omitempty"`
 	Shared     bool      `json:"shared,omitempty"`
 	Nodes      []string  `json:"nodes,omitempty"`
@@ -159,9 +156,9 @@ type volumeLine struct {
 	Formatted  bool      `json:"formatted,omitempty"`
 }
 
-// listPool lists the volumes of all layouts that a pool serves.
-func listPool(cmd *cobra.Command, folder, name, output string) error {
-	p, err := catalog.Folder{Dir: folder}.Pool(name)
+// listPool lists the volumes of all layouts of a pool.
+func listPool(cmd *cobra.Command, catalogDir, name, output string) error {
+	p, err := catalog.Folder{Dir: catalogDir}.Pool(name)
 	if err != nil {
 		return err
 	}
@@ -175,7 +172,7 @@ func listPool(cmd *cobra.Command, folder, name, output string) error {
 		} else if layout == schema.Single {
 			continue
 		}
-		if err := withPool(cmd, folder, name, []schema.Layout{layout}, work); err != nil {
+		if err := withPool(cmd, catalogDir, name, []schema.Layout{layout}, work); err != nil {
 			return err
 		}
 	}
@@ -249,7 +246,7 @@ func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	return w.Flush()
 }
 
-// archives is a layout whose deleted volumes can be kept.
+// archives is a layout with an archive of deleted volumes.
 type archives interface {
 	SetReclaim(ctx context.Context, name string, after schema.Reclaim) (backend.Volume, error)
 	Restore(place string) (backend.Volume, error)
@@ -264,12 +261,12 @@ func archivesOf(layout schema.Layout, root *safepath.Dir) archives {
 
 func archiveVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error) {
 	v, err := archivesOf(layout, root).SetReclaim(ctx, name, schema.ReclaimArchive)
-	return fmt.Sprintf("volume %s is archived when its claim is deleted", v.Name), err
+	return fmt.Sprintf("volume %s will be archived when its claim is deleted", v.Name), err
 }
 
 func restoreVolume(_ context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
 	v, err := archivesOf(layout, root).Restore(place)
-	return fmt.Sprintf("volume %s is back, with %d bytes; restart the controller so that it counts it", v.Name, v.Size), err
+	return fmt.Sprintf("restored volume %s with %d bytes; restart the CSI controller to account for it", v.Name, v.Size), err
 }
 
 func purgeVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
@@ -277,5 +274,5 @@ func purgeVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, 
 		return "", err
 	}
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
-	return fmt.Sprintf("%s is removed", place), backend.Sweep(ctx, root, layout, log)
+	return fmt.Sprintf("purged %s", place), backend.Sweep(ctx, root, layout, log)
 }

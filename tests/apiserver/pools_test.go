@@ -287,8 +287,8 @@ func TestApplyPrune(t *testing.T) {
 		t.Errorf("without being told to: %v", changes)
 	}
 	changes, said, err := c.run("--prune")
-	if err != nil || kinds(changes[apply.Deleted]) != "ConfigMap StorageClass" || !strings.Contains(said, "pool stays is not among the documents, and stays: its deletionPolicy is Orphan") ||
-		!strings.Contains(said, "pool asked is not among the documents, and stays: brick 0 (n0:/asked) may have files") {
+	if err != nil || kinds(changes[apply.Deleted]) != "ConfigMap StorageClass" || !strings.Contains(said, "pool stays is not among the documents, but stays: its deletionPolicy is Orphan") ||
+		!strings.Contains(said, "pool asked is not among the documents, but stays: brick 0 (n0:/asked) may have files") {
 		t.Errorf("%v %v\n%s", changes, err, said)
 	}
 	if err := os.Remove(filepath.Join(c.dir, "here.yaml")); err != nil {

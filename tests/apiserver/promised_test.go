@@ -59,7 +59,7 @@ func TestPromised(t *testing.T) {
 		p := s.get(storagePools, "fast").Status.PromisedBytes
 		return p != nil && *p == want
 	})
-	if out := s.told("status", "fast"); !strings.Contains(out, "free, 8 GiB promised") {
+	if out := s.told("status", "fast"); !strings.Contains(out, "free, 8 GiB provisioned") {
 		t.Error(out)
 	}
 	var listed []struct{ Status struct{ PromisedBytes int64 } }

@@ -93,7 +93,7 @@ func TestHealCommand(t *testing.T) {
 		t.Errorf("with a wrong key: %v\n%s", err, out)
 	}
 	time.Sleep(4 * time.Second) // until the daemon is connected to it, which it tries each three seconds
-	if out, err := run("keys", "full", "p"); err != nil || !strings.Contains(out, "3 bricks heal") {
+	if out, err := run("keys", "full", "p"); err != nil || !strings.Contains(out, "heal started on 3 bricks") {
 		t.Errorf("full: %v\n%s", err, out)
 	}
 	c.Eventually(60*time.Second, "the new disk has all files", func() bool {
@@ -105,7 +105,7 @@ func TestHealCommand(t *testing.T) {
 		}
 		return c.PendingHeals() == 0
 	})
-	if out, err := run("keys", "start"); err != nil || !strings.Contains(out, "pool p: 3 bricks heal") {
+	if out, err := run("keys", "start"); err != nil || !strings.Contains(out, "pool p: heal started on 3 bricks") {
 		t.Errorf("start, of all pools: %v\n%s", err, out)
 	}
 	if out, err := run("keys", "status"); err != nil || !strings.Contains(out, "POOL  BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {

@@ -63,7 +63,7 @@ func TestSplitBrain(t *testing.T) {
 	}
 	c.Eventually(90*time.Second, "bricks know by themselves that files cannot be read", func() bool {
 		out, err := run("keys", "status", "p")
-		return err == nil && strings.Count(out, "3 files nobody can read") == 2
+		return err == nil && strings.Count(out, "3 files in split-brain") == 2
 	})
 	after := c.Mount("after", volfile.Client)
 	if text, err := os.ReadFile(filepath.Join(after, "a")); err == nil {

@@ -19,12 +19,12 @@ import (
 	"github.com/atoll-storage/atoll/internal/agent"
 )
 
-// maxSplitBrains is how many entries of a brick are looked at.
+// maxSplitBrains limits the pending entries that are read from a brick.
 const maxSplitBrains = 1000
 
 func (f *healFlags) splitBrainCommands() []*cobra.Command {
 	list := &cobra.Command{
-		Use: "split-brain POOL", Short: "List files about which bricks hold each other to be wrong", Args: cobra.ExactArgs(1),
+		Use: "split-brain POOL", Short: "List the files on which bricks blame each other", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.listSplitBrains(cmd, args[0]) },
 	}
 	list.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
@@ -32,26 +32,27 @@ func (f *healFlags) splitBrainCommands() []*cobra.Command {
 	var all bool
 	resolve := &cobra.Command{
 		Use:   "resolve POOL [PATH|ID]...",
-		Short: "Say which brick is right about files that nobody can read",
-		Long: `resolve has one brick be right about a file, and heals the others from it: what they had
-of it is lost. Which one, --keep says: the one that was modified last, the bigger one, or
-the brick of an index, as 'atoll heal split-brain' lists them. To have it decided by itself
-in future, set cluster.favorite-child-policy in the options of the pool's document.`,
+		Short: "Choose the brick whose copy of files in split-brain is kept",
+		Long: `resolve chooses one brick as the source of a file and heals the other bricks from it:
+their copies of the file are lost. --keep selects the source: the copy that was modified
+last, the bigger copy, or the brick with an index that 'atoll heal split-brain' lists. To
+resolve future split-brains automatically, set cluster.favorite-child-policy in the options
+of the pool's document.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 1) {
-				return errors.New("name files, or --all")
+				return errors.New("name files, or use --all")
 			}
 			return f.resolve(cmd, args[0], args[1:], agent.Policy(keep))
 		},
 	}
 	resolve.Flags().StringVar(&keep, "keep", "", "latest|bigger|brick=INDEX")
-	resolve.Flags().BoolVar(&all, "all", false, "all files that 'atoll heal split-brain' lists")
-	_ = resolve.MarkFlagRequired("keep") // the flag exists
+	resolve.Flags().BoolVar(&all, "all", false, "resolve all files that 'atoll heal split-brain' lists")
+	_ = resolve.MarkFlagRequired("keep") // fails only for an unknown flag
 	return []*cobra.Command{list, resolve}
 }
 
-// splitBrains asks all bricks, and compares those of each set.
+// splitBrains queries all bricks and compares the bricks of each set.
 func (f *healFlags) splitBrains(ctx context.Context, pool string, keys agent.Keys) ([]agent.Split, catalog.Pool, error) {
 	var client agent.Client
 	var mu sync.Mutex
@@ -77,10 +78,10 @@ func (f *healFlags) splitBrains(ctx context.Context, pool string, keys agent.Key
 	return all, p, nil
 }
 
-// clientName is the name of a brick in its pool's graphs.
+// clientName is the name of the protocol/client xlator of a brick in the graphs of its pool.
 func clientName(p catalog.Pool, index int) string { return p.Pool + "-client-" + strconv.Itoa(index) }
 
-// byBrick says of which bricks errors are.
+// byBrick joins errors, each with the index of its brick.
 func byBrick(errs []error) error {
 	var all []error
 	for i, err := range errs {
@@ -104,7 +105,7 @@ func (f *healFlags) listSplitBrains(cmd *cobra.Command, pool string) error {
 		return printValue(cmd, f.output, all, func() {})
 	}
 	if len(all) == 0 {
-		fmt.Fprintf(cmd.OutOrStdout(), "the bricks of pool %s agree about who is right\n", pool)
+		fmt.Fprintf(cmd.OutOrStdout(), "pool %s has no files in split-brain\n", pool)
 		return nil
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -120,8 +121,8 @@ func (f *healFlags) listSplitBrains(cmd *cobra.Command, pool string) error {
 	return w.Flush()
 }
 
-// resolve has the bricks that are wrong hold nothing against the one that is right, and
-// all of them healed. All choices are made before anything is changed.
+// resolve clears the pending counters that other bricks have against the source of each file, and
+// starts a heal. It chooses the sources of all files before it changes anything.
 func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, policy agent.Policy) error {
 	keys, err := agent.ReadKeys(f.keys)
 	if err != nil {
@@ -131,19 +132,19 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 	if err != nil {
 		return err
 	}
-	chosen, err := chooseSources(all, names, policy)
+	sources, err := chooseSources(all, names, policy)
 	if err != nil {
 		return err
 	}
 	var client agent.Client
 	_, errs, err := f.eachBrick(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		own := clientName(p, i)
-		for id, right := range chosen {
+		name := clientName(p, i)
+		for id, source := range sources {
 			s := all[slices.IndexFunc(all, func(s agent.Split) bool { return s.ID == id })]
-			if len(s.Copies[own].Blames[right]) == 0 {
+			if len(s.Copies[name].Blames[source]) == 0 {
 				continue
 			}
-			q := agent.ClearPendingRequest{ID: id, Brick: right, Counters: s.Counters}
+			q := agent.ClearPendingRequest{ID: id, Brick: source, Counters: s.Counters}
 			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q, keys); err != nil {
 				return err
 			}
@@ -153,13 +154,13 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d files of pool %s have a brick that is right\n", len(chosen), p.Pool)
+	fmt.Fprintf(cmd.OutOrStdout(), "chose the source of %d files of pool %s\n", len(sources), p.Pool)
 	return f.heal(cmd, pool, false)
 }
 
-// chooseSources gives the brick that is right for each file, by ID.
+// chooseSources returns the brick to heal from for each file, by file ID.
 func chooseSources(all []agent.Split, names []string, policy agent.Policy) (map[string]string, error) {
-	chosen := map[string]string{}
+	sources := map[string]string{}
 	for _, s := range all {
 		if len(names) > 0 && !slices.Contains(names, s.Path) && !slices.Contains(names, s.ID) {
 			continue
@@ -168,12 +169,12 @@ func chooseSources(all []agent.Split, names []string, policy agent.Policy) (map[
 		if err != nil {
 			return nil, err
 		}
-		chosen[s.ID] = brick
+		sources[s.ID] = brick
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(s agent.Split) bool { return s.Path == name || s.ID == name }) {
-			return nil, fmt.Errorf("bricks agree about %s, or it is not there; 'atoll heal split-brain' lists what they do not agree about", name)
+			return nil, fmt.Errorf("%s is not in split-brain, or does not exist; 'atoll heal split-brain' lists the files in split-brain", name)
 		}
 	}
-	return chosen, nil
+	return sources, nil
 }
