@@ -11,7 +11,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// storageClasses adds the pool's own classes and the extra ones.
+// storageClasses adds the classes that every pool has, and those of the document.
 func (b *builder) storageClasses() error {
 	s := &b.pool.Spec
 	for _, name := range schema.BuiltinClasses(b.pool) {
@@ -30,7 +30,7 @@ func (b *builder) storageClasses() error {
 	return nil
 }
 
-// Class is a class that was converted from one of a former provisioner.
+// Class returns the object of a class converted from another provisioner's.
 func Class(c *schema.ConvertedClass) Object {
 	policy := corev1.PersistentVolumeReclaimPolicy(cmp.Or(c.ReclaimPolicy, string(corev1.PersistentVolumeReclaimDelete)))
 	mode := storagev1.VolumeBindingMode(cmp.Or(c.VolumeBindingMode, string(storagev1.VolumeBindingImmediate)))
@@ -42,12 +42,12 @@ func Class(c *schema.ConvertedClass) Object {
 	}
 }
 
-// class adds one class. Nothing in it tells how to reach the pool: the driver
-// finds that in the catalog.
+// class adds one class. It does not say how to reach the pool: the driver reads that from
+// the catalog.
 func (b *builder) class(c schema.StorageClass) {
 	s := &b.pool.Spec
 	layout := cmp.Or(c.Layout, s.Layouts()[0])
-	after := cmp.Or(c.Reclaim, reclaim(s))
+	reclaim := cmp.Or(c.Reclaim, reclaim(s))
 	parameters := map[string]string{schema.ParameterPool: b.name, schema.ParameterLayout: string(layout)}
 	if layout == schema.Block {
 		parameters["csi.storage.k8s.io/fstype"] = "xfs"
@@ -56,7 +56,7 @@ func (b *builder) class(c schema.StorageClass) {
 		parameters[name] = value
 	}
 	policy := corev1.PersistentVolumeReclaimDelete
-	switch after {
+	switch reclaim {
 	case schema.ReclaimRetain:
 		policy = corev1.PersistentVolumeReclaimRetain
 	case schema.ReclaimArchive:

@@ -26,7 +26,7 @@ func keyBrick(suffix string) string {
 	return "brick-" + suffix + ".vol"
 }
 
-// configMaps adds the volfiles of the bricks and the catalog's entry, which has
+// configMaps adds a ConfigMap with the volfiles of the bricks, and the catalog entry with
 // the volfiles of the clients.
 func (b *builder) configMaps() error {
 	if b.native() {
@@ -52,7 +52,7 @@ func (b *builder) configMap(name string, data map[string]string, labels ...strin
 		size += len(key) + len(text)
 	}
 	if size > maxConfigMap {
-		return fmt.Errorf("ConfigMap %s would have %d bytes, Kubernetes takes %d; split the pool", name, size, maxConfigMap)
+		return fmt.Errorf("ConfigMap %s would have %d bytes, above the limit of %d; split the pool", name, size, maxConfigMap)
 	}
 	b.add(&corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
@@ -61,7 +61,7 @@ func (b *builder) configMap(name string, data map[string]string, labels ...strin
 	return nil
 }
 
-// brickVolfiles prints what runs in brick pods.
+// brickVolfiles returns the volfiles of the processes in brick pods.
 func (b *builder) brickVolfiles() (map[string]string, error) {
 	data := map[string]string{}
 	put := func(key string, x *volfile.Xlator, err error) error {
@@ -96,7 +96,7 @@ func (b *builder) brickVolfiles() (map[string]string, error) {
 	return data, nil
 }
 
-// catalog writes the entry and the graphs that the driver mounts.
+// catalog returns the catalog entry and the volfiles of the clients.
 func (b *builder) catalog() (map[string]string, error) {
 	s := &b.pool.Spec
 	e := catalog.Entry{

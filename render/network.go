@@ -11,8 +11,8 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// service gives the bricks their names. A brick that is not ready keeps its name:
-// otherwise bricks that wait for each other would never find each other.
+// service adds the headless Service that gives bricks their DNS names. It publishes bricks
+// that are not ready: otherwise bricks that wait for each other could not connect.
 func (b *builder) service() error {
 	if !b.native() {
 		return nil
@@ -29,9 +29,10 @@ func (b *builder) service() error {
 	return nil
 }
 
-// disruptionBudgets keep evictions from taking a set's quorum: one brick of a
-// set at a time, and none where the pool would stop. minAvailable counts pods
-// that are there; maxUnavailable would count one that is being replaced as none.
+// disruptionBudgets adds PodDisruptionBudgets, so that evictions never break the quorum of a
+// set: they may evict one brick of a set at a time, and none if the pool would stop.
+// minAvailable counts available pods; maxUnavailable would not count a pod that is being
+// replaced (docs/decisions/0003).
 func (b *builder) disruptionBudgets() error {
 	s := &b.pool.Spec
 	if !b.native() {
@@ -43,8 +44,8 @@ func (b *builder) disruptionBudgets() error {
 		selector := metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelSet: strconv.Itoa(set)}}
 		switch {
 		case s.Type == schema.Replica2 && s.Tiebreaker != nil:
-			// The thin arbiter has a voice in every set, and a pod may have one
-			// budget only: all pods of the pool share one.
+			// The thin arbiter votes in every set, and a pod may have only one budget, so
+			// all pods of the pool share one.
 			all := len(s.Bricks)
 			if s.Tiebreaker.Node != "" {
 				all++
@@ -52,7 +53,7 @@ func (b *builder) disruptionBudgets() error {
 			b.budget(b.serviceName(), all-1, metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name}})
 			return nil
 		case s.Type == schema.Replica2:
-			// A pair without tiebreaker writes as long as its first brick is up.
+			// A pair without tiebreaker is writable while its first brick is online.
 			selector.MatchLabels[LabelBrick] = strconv.Itoa(set * size)
 			b.budget(b.workload("set-"+strconv.Itoa(set)), 1, selector)
 		case s.Type == schema.Replica1:
@@ -66,7 +67,7 @@ func (b *builder) disruptionBudgets() error {
 
 func (b *builder) budget(name string, least int, selector metav1.LabelSelector) {
 	available := intstr.FromInt32(int32(least))
-	unhealthy := policyv1.AlwaysAllow // a brick that does not serve holds no quorum
+	unhealthy := policyv1.AlwaysAllow // a brick that does not serve does not count for the quorum
 	b.add(&policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: b.meta(name),

@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// rebalance adds what keeps the files of a pool of several sets spread over them: one
-// pod, and never two, which is ready when all files are where the document wants them.
+// rebalance adds the Deployment that keeps the files of a pool distributed over its sets. It
+// has one pod, never two, which is ready when all files are where the document places them.
 func (b *builder) rebalance() error {
 	if _, several := b.bricksMap[keyRebalance]; !several {
 		return nil
 	}
-	replicas, history, progress := int32(1), int32(3), int32(24*60*60) // moving files takes its time
+	replicas, history, progress := int32(1), int32(3), int32(24*60*60) // a rebalance may take hours
 	pods := map[string]string{LabelRebalance: b.name}
 	labels := b.labels(LabelRebalance, b.name)
 	delete(labels, LabelPool)
@@ -36,7 +36,7 @@ func (b *builder) rebalance() error {
 func (b *builder) rebalancePod() corev1.PodSpec {
 	grace, no, optional := int64(60), false, true
 	return corev1.PodSpec{
-		TerminationGracePeriodSeconds: &grace, // the file that is being moved is finished
+		TerminationGracePeriodSeconds: &grace, // to finish the current file
 		AutomountServiceAccountToken:  &no, EnableServiceLinks: &no,
 		Tolerations: b.tolerations(brick{}),
 		Volumes: []corev1.Volume{
@@ -53,13 +53,13 @@ func (b *builder) rebalancePod() corev1.PodSpec {
 	}
 }
 
-// rebalancer starts the process that moves files in its own container: that process ends
-// when it is done, and only who has started it can tell whether all went well.
+// rebalancer returns the container that starts the rebalance process as its child: that
+// process exits when done, and only its parent learns whether it succeeded.
 func (b *builder) rebalancer() corev1.Container {
 	no := false
 	security := confined()
 	security.AllowPrivilegeEscalation = &no
-	answers := func(path string) corev1.ProbeHandler {
+	get := func(path string) corev1.ProbeHandler {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("rebalance")}}
 	}
 	return corev1.Container{
@@ -72,8 +72,8 @@ func (b *builder) rebalancer() corev1.Container {
 		Ports: []corev1.ContainerPort{{Name: "rebalance", ContainerPort: RebalancePort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: append(daemonMounts(), corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 			corev1.VolumeMount{Name: volumeKeys, MountPath: keysPath, ReadOnly: true}),
-		Resources: fixed("20m", "64Mi"), SecurityContext: security,
-		ReadinessProbe: &corev1.Probe{ProbeHandler: answers("/readyz"), PeriodSeconds: 10, TimeoutSeconds: 6, FailureThreshold: 1},
-		LivenessProbe:  &corev1.Probe{ProbeHandler: answers("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+		Resources: requests("20m", "64Mi"), SecurityContext: security,
+		ReadinessProbe: &corev1.Probe{ProbeHandler: get("/readyz"), PeriodSeconds: 10, TimeoutSeconds: 6, FailureThreshold: 1},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
 	}
 }

@@ -1,10 +1,10 @@
-// Package render turns a pool into the Kubernetes objects that serve it. It is
-// pure: the same pool and options give the same objects, byte for byte, on every
-// machine.
+// Package render turns a pool into the Kubernetes objects that serve it. It is pure: the
+// same pool and options yield the same objects, byte for byte, on every machine.
 package render
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -24,10 +24,9 @@ type Object interface {
 	runtime.Object
 }
 
-// Options are what the objects need to know of the cluster. Empty fields have
-// defaults.
+// Options describe the cluster. Empty fields have defaults.
 type Options struct {
-	Namespace     string // of pools that name none; default schema.DefaultNamespace
+	Namespace     string // for pools that name none; default schema.DefaultNamespace
 	ClusterDomain string // default cluster.local
 	Images        Images
 }
@@ -38,64 +37,64 @@ type Images struct {
 	Gluster string // glusterfsd and self-heal; default DefaultGlusterImage
 }
 
-// Default images, without a registry: a kustomization or the flags name it.
+// Default images, without a registry: a kustomization or flags add it.
 const (
 	DefaultBrickImage   = "atoll-brick:v0"
 	DefaultGlusterImage = "atoll-gluster:10.3"
 )
 
-// AgentPort is the TCP port of the agent beside every brick, and AgentKeys the Secret, in
-// the pool's namespace, with the keys by which it knows the driver.
+// AgentPort is the TCP port of the agent beside every brick. AgentKeys is the Secret, in the
+// pool's namespace, with the keys that authenticate the driver to the agent.
 const (
 	AgentPort = 24010
 	AgentKeys = "atoll-agent-keys"
 )
 
-// VolfilesPort is the TCP port on which a brick pod's daemons, and nobody else, get their
-// volfiles; VolfilesHealthPort tells that they do.
+// VolfilesPort is the TCP port of the volfile server, which only the daemons of the brick
+// pod can reach. VolfilesHealthPort serves its health.
 const (
 	VolfilesPort       = 24011
 	VolfilesHealthPort = 24012
 )
 
-// BrickName is the name of the StatefulSet of a brick, by its index, or ta for the
-// tiebreaker. Its pod has the same name with -0.
+// BrickName returns the name of the StatefulSet of a brick, by its index, or ta for the
+// tiebreaker. Its pod has the same name with -0 appended.
 func BrickName(pool, index string) string { return "atoll-" + pool + "-" + index }
 
-// RebalanceName is the name of the Deployment that moves the files of a pool.
+// RebalanceName returns the name of the Deployment that rebalances the files of a pool.
 func RebalanceName(pool string) string { return "atoll-" + pool + "-rebalance" }
 
-// RebalancePort is the TCP port on which the pod that moves files tells how far it is.
+// RebalancePort is the TCP port on which the rebalance pod serves its progress.
 const RebalancePort = 24013
 
-// BrickPort is the TCP port of every brick; each has an address of its own.
+// BrickPort is the TCP port of every brick: each brick has its own address.
 const BrickPort = 24007
 
-// maxConfigMap is the most that Kubernetes takes as data of a ConfigMap, in bytes.
+// maxConfigMap is the limit of Kubernetes for the data of a ConfigMap, in bytes.
 const maxConfigMap = 1 << 20
 
-// Render returns the objects of a pool in the order in which they are applied:
-// ConfigMaps, Service, PodDisruptionBudgets, StatefulSets, a Deployment for pools of
-// several sets, StorageClasses. The pool must be one that loader.Load found valid.
+// Render returns the objects of a pool in the order in which to apply them: ConfigMaps,
+// Service, PodDisruptionBudgets, StatefulSets, a Deployment for pools of several sets,
+// StorageClasses. The pool must be valid, as checked by loader.Load.
 func Render(p *schema.Pool, o Options) ([]Object, error) {
 	b, err := newBuilder(p, o)
 	if err != nil {
-		return nil, fmt.Errorf("rendering pool %s: %w", p.Metadata.Name, err)
+		return nil, fmt.Errorf("render pool %s: %w", p.Metadata.Name, err)
 	}
 	for _, step := range []func() error{b.configMaps, b.service, b.disruptionBudgets, b.workloads, b.rebalance, b.storageClasses} {
 		if err := step(); err != nil {
-			return nil, fmt.Errorf("rendering pool %s: %w", p.Metadata.Name, err)
+			return nil, fmt.Errorf("render pool %s: %w", p.Metadata.Name, err)
 		}
 	}
 	return b.objects, nil
 }
 
-// namespaceID is the name space of volume IDs: the UUIDv5 of the API group as a
-// DNS name (RFC 4122, 4.3).
+// namespaceID is the UUID namespace of volume IDs: the UUIDv5 of the API group as a DNS
+// name (RFC 4122, 4.3).
 var namespaceID = uuid.NewSHA1(uuid.NameSpaceDNS, []byte("atoll.storage"))
 
-// VolumeID is the pool's volume ID: the one in the document, or the UUIDv5 of
-// namespace/name, so that every machine derives the same.
+// VolumeID returns the pool's volume ID: that of the document or, by default, the UUIDv5 of
+// namespace/name, which every machine derives alike.
 func VolumeID(p *schema.Pool, defaultNamespace string) string {
 	if p.Spec.VolumeID != "" {
 		return p.Spec.VolumeID
@@ -123,7 +122,7 @@ func newBuilder(p *schema.Pool, o Options) (*builder, error) {
 		namespace: p.NamespaceOr(o.Namespace),
 	}
 	if b.name == "" {
-		return nil, fmt.Errorf("the pool has no name")
+		return nil, errors.New("metadata.name is missing")
 	}
 	if b.native() {
 		b.volume = b.volumeOf()
@@ -133,8 +132,8 @@ func newBuilder(p *schema.Pool, o Options) (*builder, error) {
 
 func (b *builder) native() bool { return b.pool.Spec.Type != schema.External }
 
-// volumeOf gives the pool to the volfile builders: every brick under its full
-// name, which does not depend on a resolver's search list.
+// volumeOf describes the pool for the volfile builders. Bricks have fully qualified names,
+// which do not depend on a resolver's search list.
 func (b *builder) volumeOf() volfile.Pool {
 	s := &b.pool.Spec
 	v := volfile.Pool{Name: b.name, VolumeID: VolumeID(b.pool, b.namespace), Type: s.Type, Options: s.Options}
@@ -158,22 +157,22 @@ func (b *builder) volumeOf() volfile.Pool {
 	return v
 }
 
-// tiebreakerSuffix stands where a brick's index would.
+// tiebreakerSuffix takes the place of a brick's index.
 const tiebreakerSuffix = "ta"
 
-// service is the name of the headless Service and the stem of all other names.
+// serviceName is the name of the headless Service and the beginning of all other names.
 func (b *builder) serviceName() string { return "atoll-" + b.name }
 
-// workload is the name of a brick's StatefulSet.
+// workload returns the name of a brick's StatefulSet.
 func (b *builder) workload(suffix string) string { return BrickName(b.name, suffix) }
 
-// host is the full DNS name of a brick's pod.
+// host returns the fully qualified DNS name of a brick's pod.
 func (b *builder) host(suffix string) string {
 	return b.workload(suffix) + "-0." + b.serviceName() + "." + b.namespace + ".svc." + b.options.ClusterDomain
 }
 
-// mountpoint is where a brick's place is mounted in its pod, and directory the
-// brick's folder in it, as it was for the Kadalu operator.
+// mountpoint is where a brick's volume is mounted in its pod; directory is the brick's
+// directory there. Both are as in Kadalu, so that its bricks can be adopted.
 func (b *builder) mountpoint() string { return "/bricks/" + b.name + "/data" }
 func (b *builder) directory() string  { return b.mountpoint() + "/brick" }
 
@@ -182,10 +181,9 @@ const (
 	LabelPool  = catalog.LabelPool
 	LabelBrick = "atoll.storage/brick" // index, or ta for the tiebreaker
 	LabelSet   = "atoll.storage/set"
-	// LabelNamespace is on objects without a namespace: that of the pool.
+	// LabelNamespace is on cluster-scoped objects: the namespace of the pool.
 	LabelNamespace = "atoll.storage/namespace"
-	// LabelRebalance is on the pod that moves a pool's files. It has no LabelPool: that
-	// pod is no brick.
+	// LabelRebalance is on the rebalance pod. That pod is not a brick, so it has no LabelPool.
 	LabelRebalance = "atoll.storage/rebalance"
 )
 
@@ -206,15 +204,14 @@ func (b *builder) meta(name string, labels ...string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: b.labels(labels...)}
 }
 
-// keep has tools that apply rendered objects leave those in the cluster that bricks and
-// volumes depend on, though they are rendered no more: Flux and Argo CD would delete them
-// when a document goes from git.
+// keep are annotations for objects on which bricks and volumes depend. Without them Flux and
+// Argo CD would delete these objects when the document is removed from git.
 var keep = map[string]string{
 	"kustomize.toolkit.fluxcd.io/prune": "disabled",
 	"argocd.argoproj.io/sync-options":   "Prune=false",
 }
 
-// kept is meta for such objects.
+// kept is meta with the annotations of keep.
 func (b *builder) kept(name string, labels ...string) metav1.ObjectMeta {
 	m := b.meta(name, labels...)
 	m.Annotations = maps.Clone(keep)

@@ -23,7 +23,7 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-var update = flag.Bool("update", false, "write what Render gives into testdata/golden")
+var update = flag.Bool("update", false, "write the rendered objects into testdata/golden")
 
 // load reads the pools of one path.
 func load(t *testing.T, path string) []*schema.Pool {
@@ -51,15 +51,15 @@ func objects(t *testing.T, p *schema.Pool) []render.Object {
 	return all
 }
 
-// TestGolden holds every byte of what the examples and the former documents become.
+// TestGolden compares the objects of the examples and of Kadalu's documents with golden files.
 func TestGolden(t *testing.T) {
 	files, _ := filepath.Glob("../examples/pools/*.yaml")
-	former, _ := filepath.Glob("../schema/testdata/kadalu/*.yaml")
-	if len(files) != 11 || len(former) == 0 {
-		t.Fatalf("%d examples, %d former documents", len(files), len(former))
+	kadalu, _ := filepath.Glob("../schema/testdata/kadalu/*.yaml")
+	if len(files) != 11 || len(kadalu) == 0 {
+		t.Fatalf("%d examples, %d Kadalu documents", len(files), len(kadalu))
 	}
 	overlays, _ := filepath.Glob("../examples/overlays/*")
-	for _, file := range slices.Concat(files, former, overlays) {
+	for _, file := range slices.Concat(files, kadalu, overlays) {
 		for _, p := range load(t, file) {
 			got, err := render.YAML(objects(t, p))
 			if err != nil {
@@ -67,7 +67,7 @@ func TestGolden(t *testing.T) {
 			}
 			again, err := render.YAML(objects(t, p))
 			if err != nil || !bytes.Equal(got, again) {
-				t.Errorf("%s: rendered again it differs (%v)", file, err)
+				t.Errorf("%s: a second rendering differs (%v)", file, err)
 			}
 			golden := filepath.Join("testdata/golden", strings.TrimSuffix(filepath.Base(file), ".yaml")+".yaml")
 			if *update {
@@ -78,14 +78,14 @@ func TestGolden(t *testing.T) {
 			}
 			want, err := os.ReadFile(golden)
 			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s differs from %s (%v): run go test ./render -update and read the difference", file, golden, err)
+				t.Errorf("%s differs from %s (%v): run go test ./render -update and review the difference", file, golden, err)
 			}
 		}
 	}
 }
 
-// TestQuorumSurvivesEvictions evicts pods as long as the budgets of each example
-// allow it, one by one and worst first, and holds that every set keeps its quorum.
+// TestQuorumSurvivesEvictions evicts pods of each example one by one, as long as the budgets
+// allow it, and checks that every set keeps its quorum.
 func TestQuorumSurvivesEvictions(t *testing.T) {
 	for _, p := range load(t, "../examples/pools") {
 		if p.Spec.Type == schema.External {
@@ -101,33 +101,33 @@ func TestQuorumSurvivesEvictions(t *testing.T) {
 				budgets = append(budgets, o)
 			}
 		}
-		gone := evictAll(t, pods, budgets)
+		evicted := evictAll(t, pods, budgets)
 		size := p.Spec.SetSize()
 		for set := range len(p.Spec.Bricks) / size {
 			lost := 0
 			for i := set * size; i < (set+1)*size; i++ {
-				if gone[i] {
+				if evicted[i] {
 					lost++
 				}
 			}
-			if lost > tolerated(&p.Spec, gone, set*size) {
-				t.Errorf("pool %s: evictions take %d bricks of set %d", p.Metadata.Name, lost, set)
+			if lost > tolerated(&p.Spec, evicted, set*size) {
+				t.Errorf("pool %s: %d bricks of set %d are evicted", p.Metadata.Name, lost, set)
 			}
 		}
 	}
 }
 
-// tolerated is how many bricks of a set may be away while it serves writes.
-func tolerated(s *schema.Spec, gone map[int]bool, first int) int {
+// tolerated returns how many bricks of a set may be offline while it is writable.
+func tolerated(s *schema.Spec, evicted map[int]bool, first int) int {
 	switch s.Type {
 	case schema.Replica2:
 		if s.Tiebreaker != nil {
-			if gone[len(s.Bricks)] {
+			if evicted[len(s.Bricks)] {
 				return 0
 			}
 			return 1
 		}
-		if gone[first] {
+		if evicted[first] {
 			return 0
 		}
 		return 1
@@ -139,13 +139,13 @@ func tolerated(s *schema.Spec, gone map[int]bool, first int) int {
 	return 0
 }
 
-// evictAll evicts what the budgets let go; pods are in the order of the bricks,
-// the tiebreaker last.
+// evictAll evicts the pods that the budgets allow. Pods are in the order of the bricks, the
+// tiebreaker last.
 func evictAll(t *testing.T, pods []map[string]string, budgets []*policyv1.PodDisruptionBudget) map[int]bool {
 	t.Helper()
-	gone := map[int]bool{}
+	evicted := map[int]bool{}
 	for i, pod := range pods {
-		var holding []*policyv1.PodDisruptionBudget
+		matching := 0
 		allowed := true
 		for _, b := range budgets {
 			s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
@@ -155,35 +155,35 @@ func evictAll(t *testing.T, pods []map[string]string, budgets []*policyv1.PodDis
 			if !s.Matches(labels.Set(pod)) {
 				continue
 			}
-			holding = append(holding, b)
+			matching++
 			healthy := 0
 			for j, other := range pods {
-				if s.Matches(labels.Set(other)) && !gone[j] {
+				if s.Matches(labels.Set(other)) && !evicted[j] {
 					healthy++
 				}
 			}
 			allowed = allowed && healthy > b.Spec.MinAvailable.IntValue()
 		}
-		if len(holding) > 1 {
-			t.Errorf("pod %v has %d budgets; the eviction API refuses more than one", pod, len(holding))
+		if matching > 1 {
+			t.Errorf("pod %v has %d budgets; the eviction API rejects more than one", pod, matching)
 		}
 		if allowed {
-			gone[i] = true
+			evicted[i] = true
 		}
 	}
-	return gone
+	return evicted
 }
 
-// TestObjectsFit holds what an API server would: names, labels and selectors.
-func TestObjectsFit(t *testing.T) {
+// TestObjectsValid checks names, labels and selectors as an API server would.
+func TestObjectsValid(t *testing.T) {
 	seen := map[string]string{}
 	for _, p := range load(t, "../examples/pools") {
 		services := map[string]bool{}
 		for _, o := range objects(t, p) {
 			gvk := o.GetObjectKind().GroupVersionKind()
 			key := gvk.Kind + " " + o.GetNamespace() + "/" + o.GetName()
-			if other, taken := seen[key]; taken || gvk.Version == "" {
-				t.Errorf("%s of pool %s: also of %s, or without version", key, p.Metadata.Name, other)
+			if other, found := seen[key]; found || gvk.Version == "" {
+				t.Errorf("%s of pool %s: also in pool %s, or without version", key, p.Metadata.Name, other)
 			}
 			seen[key] = p.Metadata.Name
 			switch o := o.(type) {
@@ -195,9 +195,9 @@ func TestObjectsFit(t *testing.T) {
 				}
 				s, err := metav1.LabelSelectorAsSelector(o.Spec.Selector)
 				if err != nil || !s.Matches(labels.Set(o.Spec.Template.Labels)) {
-					t.Errorf("%s does not select its own pods: %v", key, err)
+					t.Errorf("%s does not select its pods: %v", key, err)
 				}
-				mountsExist(t, key, o.Spec.Template.Spec)
+				checkContainers(t, key, o.Spec.Template.Spec)
 			case *storagev1.StorageClass:
 				if o.Parameters[schema.ParameterPool] != p.Metadata.Name || o.Provisioner != schema.DriverName {
 					t.Errorf("%s: %v", key, o.Parameters)
@@ -207,7 +207,9 @@ func TestObjectsFit(t *testing.T) {
 	}
 }
 
-func mountsExist(t *testing.T, key string, pod corev1.PodSpec) {
+// checkContainers checks that mounted volumes exist, and that containers have a security
+// context and requests.
+func checkContainers(t *testing.T, key string, pod corev1.PodSpec) {
 	t.Helper()
 	volumes := map[string]bool{}
 	for _, v := range pod.Volumes {
@@ -225,13 +227,13 @@ func mountsExist(t *testing.T, key string, pod corev1.PodSpec) {
 	}
 }
 
-// TestCatalogDecodes reads back what the driver will read.
+// TestCatalogDecodes decodes the catalog entries as the driver does.
 func TestCatalogDecodes(t *testing.T) {
 	for _, p := range load(t, "../examples/pools") {
 		found := false
 		for _, o := range objects(t, p) {
-			c, is := o.(*corev1.ConfigMap)
-			if !is || c.Labels[catalog.Label] != catalog.LabelValue {
+			c, ok := o.(*corev1.ConfigMap)
+			if !ok || c.Labels[catalog.Label] != catalog.LabelValue {
 				continue
 			}
 			found = true
@@ -244,8 +246,8 @@ func TestCatalogDecodes(t *testing.T) {
 					t.Errorf("%s: brick %d is not in %s", c.Name, i, catalog.KeyFiles)
 				}
 			}
-			if _, blocks := c.Data[catalog.KeyBlocks]; blocks != p.Spec.Serves(schema.Block) {
-				t.Errorf("%s: block graph %t", c.Name, blocks)
+			if _, found := c.Data[catalog.KeyBlocks]; found != p.Spec.Serves(schema.Block) {
+				t.Errorf("%s: has a graph for block volumes: %t", c.Name, found)
 			}
 		}
 		if !found {

@@ -11,11 +11,11 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// brick is one StatefulSet to make: a data brick, or the tiebreaker.
+// brick is a brick with its own StatefulSet: a data brick or the tiebreaker.
 type brick struct {
 	schema.Brick
 	suffix string // index or tiebreakerSuffix
-	set    string // index of its set; "" for the tiebreaker, which serves all
+	set    string // index of its set; "" for the tiebreaker, which serves all sets
 }
 
 func (b *builder) workloads() error {
@@ -30,37 +30,37 @@ func (b *builder) workloads() error {
 	if t := s.Tiebreaker; t != nil && t.Node != "" {
 		bricks = append(bricks, brick{schema.Brick{Node: t.Node, Path: t.Path}, tiebreakerSuffix, ""})
 	}
-	for _, one := range bricks {
-		if err := b.statefulSet(one); err != nil {
-			return fmt.Errorf("brick %s: %w", one.suffix, err)
+	for _, br := range bricks {
+		if err := b.statefulSet(br); err != nil {
+			return fmt.Errorf("brick %s: %w", br.suffix, err)
 		}
 	}
 	return nil
 }
 
-// statefulSet adds the StatefulSet of one brick. Its update strategy is OnDelete:
-// an applied change never restarts all bricks at once.
-func (b *builder) statefulSet(one brick) error {
-	labels := []string{LabelBrick, one.suffix}
-	if one.set != "" {
-		labels = append(labels, LabelSet, one.set)
+// statefulSet adds the StatefulSet of one brick. Its update strategy is OnDelete, so that a
+// change never restarts all bricks at once.
+func (b *builder) statefulSet(br brick) error {
+	labels := []string{LabelBrick, br.suffix}
+	if br.set != "" {
+		labels = append(labels, LabelSet, br.set)
 	}
-	spec, err := b.pod(one)
+	spec, err := b.pod(br)
 	if err != nil {
 		return err
 	}
 	replicas, history := int32(1), int32(3)
 	b.add(&appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
-		ObjectMeta: b.kept(b.workload(one.suffix), labels...),
+		ObjectMeta: b.kept(b.workload(br.suffix), labels...),
 		Spec: appsv1.StatefulSetSpec{
 			ServiceName: b.serviceName(), Replicas: &replicas, RevisionHistoryLimit: &history,
 			PodManagementPolicy: appsv1.ParallelPodManagement,
 			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
-			Selector:            &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: one.suffix}},
+			Selector:            &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: br.suffix}},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels: b.labels(labels...), // a changed volfile is served to the pod that runs
+					Labels: b.labels(labels...), // no digest of volfiles: running daemons load a changed volfile
 				},
 				Spec: spec,
 			},
@@ -69,17 +69,18 @@ func (b *builder) statefulSet(one brick) error {
 	return nil
 }
 
-// defaultPriority: what all volumes of a pool depend on goes last.
+// defaultPriority makes brick pods, on which all volumes of a pool depend, the last to be
+// evicted.
 const defaultPriority = "system-node-critical"
 
-func (b *builder) pod(one brick) (corev1.PodSpec, error) {
+func (b *builder) pod(br brick) (corev1.PodSpec, error) {
 	s := &b.pool.Spec
 	grace, no := int64(60), false
 	pod := corev1.PodSpec{
 		PriorityClassName: defaultPriority, TerminationGracePeriodSeconds: &grace,
 		AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
-		Tolerations: b.tolerations(one), Volumes: volumes(b, one),
-		InitContainers: []corev1.Container{b.prepare(one), b.volfiles(one)},
+		Tolerations: b.tolerations(br), Volumes: volumes(b, br),
+		InitContainers: []corev1.Container{b.prepare(br), b.volfiles(br)},
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
@@ -87,29 +88,28 @@ func (b *builder) pod(one brick) (corev1.PodSpec, error) {
 	if s.PriorityClassName != "" {
 		pod.PriorityClassName = s.PriorityClassName
 	}
-	b.place(&pod, one)
-	server, err := b.glusterfsd(one)
+	b.place(&pod, br)
+	server, err := b.glusterfsd(br)
 	if err != nil {
 		return pod, err
 	}
 	pod.Containers = append(pod.Containers, server)
-	if one.suffix == tiebreakerSuffix {
+	if br.suffix == tiebreakerSuffix {
 		return pod, nil
 	}
-	if b.heals(one) {
+	if b.heals(br) {
 		pod.Containers = append(pod.Containers, b.selfHeal())
 	}
-	pod.InitContainers = append(pod.InitContainers, b.agent(one), b.join(one))
+	pod.InitContainers = append(pod.InitContainers, b.agent(br), b.join(br))
 	return pod, nil
 }
 
-// place binds a brick to its node, or spreads the bricks of a set whose claims
-// can move.
-func (b *builder) place(pod *corev1.PodSpec, one brick) {
-	if one.Node != "" {
+// place binds a brick to its node. Bricks on claims, which can move, are spread over nodes.
+func (b *builder) place(pod *corev1.PodSpec, br brick) {
+	if br.Node != "" {
 		pod.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{one.Node}}},
+				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{br.Node}}},
 			}}},
 		}}
 		return
@@ -117,7 +117,7 @@ func (b *builder) place(pod *corev1.PodSpec, one brick) {
 	if b.pool.Spec.SetSize() == 1 {
 		return
 	}
-	set := &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelSet: one.set}}
+	set := &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelSet: br.set}}
 	apart := corev1.PodAffinityTerm{LabelSelector: set, TopologyKey: corev1.LabelHostname}
 	anti := &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{apart}}
 	if b.pool.Spec.AllowSameNode {
@@ -129,11 +129,11 @@ func (b *builder) place(pod *corev1.PodSpec, one brick) {
 	}}
 }
 
-// tolerations: a brick that is bound to a node gains nothing by being evicted
-// from it.
-func (b *builder) tolerations(one brick) []corev1.Toleration {
+// tolerations returns the tolerations of a brick's pod. A brick bound to a node tolerates
+// that it is not ready: it could not run on another.
+func (b *builder) tolerations(br brick) []corev1.Toleration {
 	var all []corev1.Toleration
-	if one.Node != "" {
+	if br.Node != "" {
 		for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
 			all = append(all, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
 		}

@@ -8,8 +8,7 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// YAML writes objects as one stream of documents, without status and without
-// fields that say nothing.
+// YAML encodes objects as one stream of documents, without status and null fields.
 func YAML(objects []Object) ([]byte, error) {
 	var out bytes.Buffer
 	for i, o := range objects {
@@ -17,9 +16,9 @@ func YAML(objects []Object) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err := yaml.Marshal(fields) // version 2, which kubectl and kustomize print with
+		text, err := yaml.Marshal(fields) // the version that kubectl and kustomize use for output
 		if err != nil {
-			return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
+			return nil, fmt.Errorf("encode %s: %w", o.GetName(), err)
 		}
 		if i > 0 {
 			out.WriteString("---\n")
@@ -29,24 +28,24 @@ func YAML(objects []Object) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Fields gives an object as it is sent to an API server: plain maps, lists and
-// values, without status.
+// Fields returns an object as it is sent to an API server, as maps, lists and scalars,
+// without status.
 func Fields(o Object) (map[string]any, error) {
 	text, err := json.Marshal(o)
 	if err != nil {
-		return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
+		return nil, fmt.Errorf("encode %s: %w", o.GetName(), err)
 	}
 	var fields map[string]any
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber() // as they are written, not as floating point
+	d.UseNumber() // keeps the spelling of numbers
 	if err := d.Decode(&fields); err != nil {
-		return nil, fmt.Errorf("writing %s: %w", o.GetName(), err)
+		return nil, fmt.Errorf("encode %s: %w", o.GetName(), err)
 	}
 	delete(fields, "status")
 	return withoutNull(fields).(map[string]any), nil
 }
 
-// withoutNull drops fields without a value, which old clients write for times.
+// withoutNull drops null fields, which some API types write for empty times.
 func withoutNull(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -1,4 +1,5 @@
-// Package explain tells in words what a pool becomes.
+// Package explain describes a pool to people before it is applied: its sets, the failures it
+// survives, usable capacity and classes.
 package explain
 
 import (
@@ -9,39 +10,39 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Explanation is what a person wants to know of a pool before it is applied.
+// Explanation describes a pool.
 type Explanation struct {
 	Pool      string   `json:"pool"`
 	Namespace string   `json:"namespace"`
 	Type      string   `json:"type"`
 	Sets      []Set    `json:"sets,omitempty"`
 	Tie       string   `json:"tiebreaker,omitempty"`
-	Tolerates string   `json:"tolerates"`          // what may be lost without losing service
+	Tolerates string   `json:"tolerates"`          // failures that do not interrupt service
 	Usable    *Share   `json:"usable,omitempty"`   // of the bricks' raw capacity; nil for External
-	Layouts   []string `json:"layouts"`            // what volumes are
-	Classes   []string `json:"storageClasses"`     // names for claims
-	Notes     []string `json:"notes,omitempty"`    // what deserves a second look
-	Reclaim   string   `json:"reclaim"`            // what becomes of data
-	External  string   `json:"external,omitempty"` // where the volume is
+	Layouts   []string `json:"layouts"`            // descriptions of the layouts
+	Classes   []string `json:"storageClasses"`     // names of StorageClasses
+	Notes     []string `json:"notes,omitempty"`    // consequences that are easy to miss
+	Reclaim   string   `json:"reclaim"`            // what happens to data of deleted claims
+	External  string   `json:"external,omitempty"` // volume and hosts
 }
 
-// Set is one group of bricks that hold the same files.
+// Set is one group of bricks that store the same files.
 type Set struct {
 	Bricks []string `json:"bricks"` // index and place, such as "0 kube1:/srv/a"
 }
 
-// Share is a fraction: Data of Raw bricks hold data.
+// Share is a fraction: Raw bricks store Data bricks' worth of data.
 type Share struct {
 	Data int `json:"data"`
 	Raw  int `json:"raw"`
 }
 
-// Explain reads a valid pool.
+// Explain describes a valid pool.
 func Explain(p *schema.Pool) Explanation {
 	s := &p.Spec
 	e := Explanation{
 		Pool: p.Metadata.Name, Namespace: p.NamespaceOr(""), Type: kind(s),
-		Classes: schema.BuiltinClasses(p), Reclaim: after(s), Tolerates: tolerates(s), Notes: notes(s),
+		Classes: schema.BuiltinClasses(p), Reclaim: reclaim(s), Tolerates: tolerates(s), Notes: notes(s),
 	}
 	for _, c := range s.StorageClasses {
 		e.Classes = append(e.Classes, c.Name)
@@ -49,7 +50,7 @@ func Explain(p *schema.Pool) Explanation {
 	for _, l := range []schema.Layout{schema.Subdirectory, schema.Block, schema.Single} {
 		if s.Serves(l) {
 			e.Layouts = append(e.Layouts, map[schema.Layout]string{
-				schema.Subdirectory: "many volumes, each a folder (Subdirectory)",
+				schema.Subdirectory: "many volumes, each a directory (Subdirectory)",
 				schema.Block:        "many volumes, each a file behind a loop device, one writer at a time (Block)",
 				schema.Single:       "the whole pool is one volume (Single)",
 			}[l])
@@ -75,7 +76,7 @@ func Explain(p *schema.Pool) Explanation {
 	return e
 }
 
-// Place names where a brick is: node:device, node:path or claim name.
+// Place returns where a brick is: node:device, node:path or "claim" and its name.
 func Place(b schema.Brick) string {
 	if b.PVC != "" {
 		return "claim " + b.PVC
@@ -85,7 +86,7 @@ func Place(b schema.Brick) string {
 
 func role(s *schema.Spec, index int) string {
 	if s.Type == schema.Arbiter && index%3 == 2 {
-		return " (names only)"
+		return " (metadata only)"
 	}
 	return ""
 }
@@ -100,38 +101,38 @@ func kind(s *schema.Spec) string {
 	return string(s.Type)
 }
 
-func after(s *schema.Spec) string {
+func reclaim(s *schema.Spec) string {
 	switch s.Reclaim {
 	case schema.ReclaimArchive:
-		return "a deleted volume's data is kept aside until a person purges it (Archive)"
+		return "deleting a claim archives its data until an administrator purges it (Archive)"
 	case schema.ReclaimRetain:
-		return "a deleted claim leaves its volume as it is (Retain)"
+		return "deleting a claim keeps its volume (Retain)"
 	}
-	return "a deleted claim takes its data with it (Delete)"
+	return "deleting a claim deletes its data (Delete)"
 }
 
 func tolerates(s *schema.Spec) string {
 	switch s.Type {
 	case schema.Replica1:
-		return "no loss: a brick that is away takes its files with it until it is back"
+		return "no brick offline: its files are unavailable until it is back"
 	case schema.Replica2:
 		if s.Tiebreaker != nil {
-			return "any one brick of each set, or the tiebreaker"
+			return "any one brick of each set offline, or the tiebreaker"
 		}
-		return "the second brick of each set; without the first one the set stops writing"
+		return "the second brick of each set offline; without the first one the set is read-only"
 	case schema.Replica3, schema.Arbiter:
-		return "any one brick of each set"
+		return "any one brick of each set offline"
 	case schema.Disperse:
 		if s.Disperse != nil && s.Disperse.Redundancy > 1 {
-			return fmt.Sprintf("any %d bricks of each set", s.Disperse.Redundancy)
+			return fmt.Sprintf("any %d bricks of each set offline", s.Disperse.Redundancy)
 		}
-		return "any one brick of each set"
+		return "any one brick of each set offline"
 	}
-	return "what the cluster that serves it tolerates"
+	return "depends on the cluster that serves it"
 }
 
-// usable is the share of the bricks that holds data. An arbiter's third brick is
-// small and not counted.
+// usable returns the share of raw capacity that stores data. The third brick of an Arbiter
+// set is small and not counted.
 func usable(s *schema.Spec) *Share {
 	sets := len(s.Sets())
 	switch s.Type {
@@ -150,13 +151,13 @@ func usable(s *schema.Spec) *Share {
 func notes(s *schema.Spec) []string {
 	var all []string
 	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data&(s.Disperse.Data-1) != 0 {
-		all = append(all, fmt.Sprintf("%d data bricks are no power of two: small writes cost a read first", s.Disperse.Data))
+		all = append(all, fmt.Sprintf("%d data bricks are not a power of two: small writes need a read first", s.Disperse.Data))
 	}
 	if s.AllowSameNode {
-		all = append(all, "bricks of one set may share a node, and then go together")
+		all = append(all, "bricks of one set may share a node: losing the node loses them together")
 	}
 	if n := len(s.Sets()); n > 1 {
-		all = append(all, fmt.Sprintf("files are distributed over %d sets: one file is never larger than what one set has free", n))
+		all = append(all, fmt.Sprintf("files are distributed over %d sets: a file must fit into the free space of one set", n))
 	}
 	leaving := 0
 	for _, b := range s.Bricks {

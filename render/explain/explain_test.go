@@ -11,7 +11,7 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-var update = flag.Bool("update", false, "write what Explain says into testdata")
+var update = flag.Bool("update", false, "write the explanations into testdata")
 
 func TestExamples(t *testing.T) {
 	r, err := loader.Load(context.Background(), loader.Options{}, "../../examples/pools")
@@ -29,6 +29,6 @@ func TestExamples(t *testing.T) {
 	}
 	want, err := os.ReadFile("testdata/examples.txt")
 	if err != nil || b.String() != string(want) {
-		t.Errorf("Explain says:\n%s\nwant:\n%s", b.String(), want)
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// String tells it to a person.
+// String formats the explanation for a terminal.
 func (e Explanation) String() string {
 	var b strings.Builder
 	line := func(name, text string) { fmt.Fprintf(&b, "  %-10s %s\n", name, text) }

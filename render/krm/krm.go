@@ -1,10 +1,10 @@
 // Package krm is the renderer as a KRM function: a kustomization lists it under
-// transformers, after its patches, and the pools in the build are replaced by
-// the objects that they become.
+// transformers, which run after its patches. The function replaces the pools of the build
+// by the objects rendered from them.
 //
-// The protocol is kustomize's "Functions Specification": a ResourceList comes in
-// on standard input and goes out on standard output, with the items transformed
-// and with results for what is wrong.
+// The protocol is kustomize's "Functions Specification": the function reads a ResourceList
+// from standard input and writes it to standard output, with the items transformed and with
+// a result for each diagnostic.
 package krm
 
 import (
@@ -25,12 +25,12 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-// ErrRefused says that pools of the list have errors; the results name them.
+// ErrRefused is returned if pools of the list have errors; the results describe them.
 var ErrRefused = errors.New("the pools have errors")
 
-// Process reads a ResourceList, renders the pools in it and writes the list.
-// A pool with errors leaves the items untouched: the list then carries results
-// of severity error, and the returned error is ErrRefused.
+// Process reads a ResourceList, renders the pools in it and writes the list. If a pool has
+// errors, the items are unchanged, the list has results of severity error, and Process
+// returns ErrRefused.
 func Process(ctx context.Context, in io.Reader, out io.Writer, o render.Options) error {
 	processor := framework.ResourceListProcessorFunc(func(list *framework.ResourceList) error {
 		return transform(ctx, list, o)
@@ -42,7 +42,7 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	var documents strings.Builder
 	var rest []*yaml.RNode
 	for _, item := range list.Items {
-		if !isOurs(item) {
+		if !isInput(item) {
 			rest = append(rest, item)
 			continue
 		}
@@ -75,14 +75,16 @@ func transform(ctx context.Context, list *framework.ResourceList, o render.Optio
 	return nil
 }
 
-func isOurs(item *yaml.RNode) bool {
+// isInput reports whether the function replaces an item: a pool, or a StorageClass that
+// converts.
+func isInput(item *yaml.RNode) bool {
 	version, kind := item.GetApiVersion(), item.GetKind()
 	return version == schema.APIVersion && kind == schema.Kind ||
 		version == schema.KadaluAPIVersion && kind == schema.KadaluKind ||
 		kind == "StorageClass" && convert.Converts(field(item, "provisioner"))
 }
 
-// field gives a text at the top of an item, "" without one.
+// field returns a top-level string field of an item, "" if it has none.
 func field(item *yaml.RNode, name string) string {
 	text, err := item.GetString(name)
 	if err != nil {
@@ -91,8 +93,8 @@ func field(item *yaml.RNode, name string) string {
 	return text
 }
 
-// withoutBookkeeping gives the document without the annotations that kustomize
-// adds while it builds.
+// withoutBookkeeping returns the document without the annotations that kustomize adds during
+// a build.
 func withoutBookkeeping(item *yaml.RNode) (string, error) {
 	c := item.Copy()
 	annotations := c.GetAnnotations()
@@ -102,7 +104,7 @@ func withoutBookkeeping(item *yaml.RNode) (string, error) {
 		}
 	}
 	if err := c.SetAnnotations(annotations); err != nil {
-		return "", fmt.Errorf("reading pool %s: %w", item.GetName(), err)
+		return "", fmt.Errorf("read pool %s: %w", item.GetName(), err)
 	}
 	return c.String()
 }
@@ -140,7 +142,7 @@ func renderAll(loaded *loader.Result, o render.Options) ([]*yaml.RNode, error) {
 	}
 	nodes, err := (&kio.ByteReader{Reader: bytes.NewReader(text), OmitReaderAnnotations: true}).Read()
 	if err != nil {
-		return nil, fmt.Errorf("reading what was rendered: %w", err)
+		return nil, fmt.Errorf("read rendered objects: %w", err)
 	}
 	return nodes, nil
 }

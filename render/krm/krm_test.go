@@ -12,12 +12,12 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// TestKustomizeRunsIt builds a kustomization in which the program is a
-// transformer: patches reach the pool before it is rendered.
-func TestKustomizeRunsIt(t *testing.T) {
+// TestKustomizeTransformer builds a kustomization with the program as a transformer, and
+// checks that patches apply before rendering.
+func TestKustomizeTransformer(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "atoll"), "../../cmd/atoll").CombinedOutput(); err != nil {
-		t.Fatalf("building atoll: %v\n%s", err, out)
+		t.Fatalf("build atoll: %v\n%s", err, out)
 	}
 	for name, text := range map[string]string{
 		"kustomization.yaml": "resources: [pool.yaml, other.yaml]\ntransformers: [atoll.yaml]\n" +
@@ -49,6 +49,6 @@ func TestKustomizeRunsIt(t *testing.T) {
 		}
 	}
 	if strings.Contains(string(text), "kind: StoragePool") {
-		t.Error("the pool itself is still there")
+		t.Error("the output still contains the StoragePool")
 	}
 }

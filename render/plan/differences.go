@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// Difference is where two trees differ, and what they have there; nil is nothing.
+// Difference is a path at which two trees differ, and both values; nil means no value.
 type Difference struct {
 	Path    string `json:"path"`
 	Is      any    `json:"is,omitempty"`
 	Becomes any    `json:"becomes,omitempty"`
 }
 
-// Differences lists where two trees differ, by path.
+// Differences lists the differences of two trees, sorted by path.
 func Differences(path string, a, b any) []Difference {
 	if reflect.DeepEqual(a, b) {
 		return nil
@@ -41,7 +41,7 @@ func Differences(path string, a, b any) []Difference {
 	return all
 }
 
-// paths are those of differences.
+// paths returns the paths of differences.
 func paths(all []Difference) []string {
 	var list []string
 	for _, d := range all {

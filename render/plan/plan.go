@@ -1,5 +1,5 @@
-// Package plan tells what a change to pool documents would do to a cluster, and
-// which parts of it put data at risk.
+// Package plan describes what a change of pool documents would do to a cluster, and which
+// parts of it put data at risk.
 package plan
 
 import (
@@ -21,9 +21,9 @@ const (
 	Removed Verb = "removed"
 )
 
-// Plan is what lies between two states of the documents.
+// Plan is the difference between two states of the documents.
 type Plan struct {
-	Pools []Pool `json:"pools"` // only those that change, by name
+	Pools []Pool `json:"pools"` // only those that change, sorted by name
 }
 
 // Pool is what happens to one pool.
@@ -44,20 +44,19 @@ type Object struct {
 	Fields    []string `json:"fields,omitempty"` // that change, sorted
 }
 
-// Danger is a change that puts data at risk or that the cluster will refuse.
+// Danger is a change that puts data at risk or that the cluster rejects.
 type Danger struct {
 	Code    string `json:"code"` // stable and short, such as brick-moved
 	Message string `json:"message"`
-	Instead string `json:"instead"` // what to do
+	Instead string `json:"instead"` // what to do instead
 }
 
-// Dangerous reports whether any change is.
+// Dangerous reports whether any change is dangerous.
 func (p *Plan) Dangerous() bool {
 	return slices.ContainsFunc(p.Pools, func(c Pool) bool { return len(c.Dangers) > 0 })
 }
 
-// Compare renders both states and tells what lies between them. Pools are the
-// same when their names are.
+// Compare renders both states and returns their differences. Pools are matched by name.
 func Compare(before, after []*schema.Pool, o render.Options) (*Plan, error) {
 	was, is := byName(before), byName(after)
 	names := slices.Collect(maps.Keys(was))
@@ -89,7 +88,7 @@ func byName(pools []*schema.Pool) map[string]*schema.Pool {
 	return m
 }
 
-// compare looks at one pool; one of the two may be nil.
+// compare compares one pool; was or is may be nil.
 func compare(was, is *schema.Pool, o render.Options) (*Pool, error) {
 	c := &Pool{Verb: Changed}
 	switch {
@@ -97,7 +96,7 @@ func compare(was, is *schema.Pool, o render.Options) (*Pool, error) {
 		c.Verb = Added
 	case is == nil:
 		c.Verb = Removed
-		c.danger("pool-removed", "the pool's bricks stop and its volumes cannot be used; the data stays on its disks",
+		c.danger("pool-removed", "the pool's bricks stop and its volumes become unusable; the data stays on its disks",
 			"remove it when no volume is left, or keep the document with suspend: true")
 	default:
 		c.dangers(was, is, o)
@@ -139,8 +138,7 @@ func objects(p *schema.Pool, o render.Options) ([]object, error) {
 	return all, nil
 }
 
-// objects lists what happens to each object, in the order of rendering, removed
-// ones last.
+// objects lists what happens to each object, in the order of rendering, removed objects last.
 func (c *Pool) objects(was, is []object) {
 	key := func(o object) [3]string { return [3]string{o.kind, o.namespace, o.name} }
 	old := map[[3]string]object{}
@@ -165,14 +163,14 @@ func (c *Pool) objects(was, is []object) {
 		if !kept[key(o)] {
 			c.Objects = append(c.Objects, Object{Kind: o.kind, Namespace: o.namespace, Name: o.name, Verb: Removed})
 			if o.kind == "StorageClass" && c.Verb != Removed {
-				c.Notes = append(c.Notes, fmt.Sprintf("StorageClass %s goes: claims that name it wait; volumes that exist stay", o.name))
+				c.Notes = append(c.Notes, fmt.Sprintf("StorageClass %s is removed: new claims that name it stay pending; existing volumes are kept", o.name))
 			}
 		}
 	}
 	c.restarts()
 }
 
-// restarts notes which bricks run on with what they had until their pods go.
+// restarts adds a note if brick pods need a restart: their StatefulSets do not restart them.
 func (c *Pool) restarts() {
 	n := 0
 	for _, o := range c.Objects {
@@ -181,7 +179,7 @@ func (c *Pool) restarts() {
 		}
 	}
 	if n > 0 {
-		c.Notes = append(c.Notes, fmt.Sprintf("%d brick pods take the change when they are deleted: one at a time, the next when the first has healed", n))
+		c.Notes = append(c.Notes, fmt.Sprintf("%d brick pods need a restart to apply the change: delete one at a time, and wait for its heal before the next", n))
 	}
 }
 

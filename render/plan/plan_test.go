@@ -19,7 +19,7 @@ func triple() *schema.Pool {
 	}
 }
 
-// copies is a pool of one set of n copies.
+// copies returns a pool of one set with n copies.
 func copies(n int) func() *schema.Pool {
 	return func() *schema.Pool {
 		p := triple()
@@ -44,7 +44,7 @@ func TestDangers(t *testing.T) {
 		change func(before, after *schema.Pool)
 		want   []string // codes of the dangers
 	}{
-		{"nothing", triple, func(_, _ *schema.Pool) {}, nil},
+		{"no change", triple, func(_, _ *schema.Pool) {}, nil},
 		{"option", triple, func(_, p *schema.Pool) { p.Spec.Options = map[string]string{"network.ping-timeout": "5"} }, nil},
 		{"set added", triple, func(_, p *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) }, nil},
 		{"set removed", triple, func(p, _ *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) }, []string{"brick-removed", "brick-removed", "brick-removed"}},
@@ -62,9 +62,9 @@ func TestDangers(t *testing.T) {
 			p.Spec.Bricks = append(drained, p.Spec.Bricks...)
 		}, []string{"brick-removed", "brick-removed", "brick-removed", "brick-reordered", "brick-reordered", "brick-reordered"}},
 		{"brick moved", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Node = "d" }, []string{"brick-moved"}},
-		{"brick to a device", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"} }, []string{"brick-moved"}},
+		{"brick moved to a device", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"} }, []string{"brick-moved"}},
 		{"brick renewed", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Generation = 2 }, []string{"brick-renewed"}},
-		{"generation back", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 }, []string{"brick-generation"}},
+		{"generation decreased", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 }, []string{"brick-generation"}},
 		{"whole set moved", triple, func(_, p *schema.Pool) {
 			for i := range p.Spec.Bricks {
 				p.Spec.Bricks[i].Node += "2"
@@ -82,21 +82,21 @@ func TestDangers(t *testing.T) {
 		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Node = "z" }, []string{"brick-moved", "set-lost"}},
 		{"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "brick-reordered"}},
 		{"type", triple, func(_, p *schema.Pool) { p.Spec.Type = schema.Arbiter }, []string{"type-changed"}},
-		{"a copy more", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, nil},
-		{"a third copy", copies(2), func(_, p *schema.Pool) { *p = *copies(3)() }, nil},
-		{"a copy more, and the other made anew", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); p.Spec.Bricks[0].Generation = 2 }, []string{"brick-renewed", "set-lost"}},
-		{"a copy more, in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "set-lost"}},
-		{"a copy more, with several sets", copies(1), func(was, p *schema.Pool) {
+		{"second copy", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, nil},
+		{"third copy", copies(2), func(_, p *schema.Pool) { *p = *copies(3)() }, nil},
+		{"second copy while the first brick is recreated", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); p.Spec.Bricks[0].Generation = 2 }, []string{"brick-renewed", "set-lost"}},
+		{"second copy in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "set-lost"}},
+		{"second copy with several sets", copies(1), func(was, p *schema.Pool) {
 			was.Spec.Bricks = copies(2)().Spec.Bricks
 			*p = *copies(2)()
 			p.Spec.Bricks = append(p.Spec.Bricks, copies(3)().Spec.Bricks[2], schema.Brick{Node: "z", Path: "/p"})
 		}, []string{"type-changed"}},
-		{"a copy more, beside a tiebreaker", copies(2), func(was, p *schema.Pool) {
+		{"third copy with a tiebreaker", copies(2), func(was, p *schema.Pool) {
 			was.Spec.Tiebreaker = &schema.Tiebreaker{Node: "t", Path: "/t"}
 			*p = *copies(3)()
 		}, []string{"type-changed"}},
-		{"two copies more", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
-		{"a copy less", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
+		{"two copies added", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
+		{"copy removed", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
 		{"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" }, []string{"volume-id"}},
 		{"layout", triple, func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} }, []string{"layout-removed"}},
@@ -161,7 +161,7 @@ func TestTiebreaker(t *testing.T) {
 	}
 }
 
-func TestPoolsComeAndGo(t *testing.T) {
+func TestPoolAddedAndRemoved(t *testing.T) {
 	p, err := plan.Compare(nil, []*schema.Pool{triple()}, render.Options{})
 	if err != nil || p.Dangerous() || !strings.Contains(p.String(), "+ StatefulSet atoll-p-2") {
 		t.Errorf("added: %s%v", p, err)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// String tells the plan to a person.
+// String formats the plan for a terminal.
 func (p *Plan) String() string {
 	var b strings.Builder
 	counts, dangers := map[Verb]int{}, 0

@@ -7,15 +7,15 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// maxCopies is the most bricks that have the same data.
+// maxCopies is the maximum number of bricks with the same data.
 const maxCopies = 3
 
-// user is what clients call themselves whose graph has this many copies. It is no secret,
-// and neither is the password, without which GlusterFS looks at no name.
+// user returns the user name of clients whose graph has this many copies. Neither it nor the
+// password is a secret: GlusterFS checks user names only together with a password.
 func user(copies int) string { return "copies-" + strconv.Itoa(copies) }
 
-// copies is how many bricks of a set have the same data, an arbiter counted; 0 where a
-// brick has a part of it, and no brick can be added to a set.
+// copies returns how many bricks of a set have the same data, including an arbiter. It
+// returns 0 for Disperse, where a brick has a part of the data and sets cannot grow.
 func (p Pool) copies() int {
 	if p.Type == schema.Disperse {
 		return 0
@@ -23,7 +23,7 @@ func (p Pool) copies() int {
 	return p.setSize()
 }
 
-// login is how a client names itself: by how many copies it writes.
+// login returns the credentials of a client, which state how many copies it writes.
 func (p Pool) login() []Option {
 	if p.copies() == 0 {
 		return nil
@@ -31,10 +31,10 @@ func (p Pool) login() []Option {
 	return []Option{{"username", user(p.copies())}, {"password", user(p.copies())}}
 }
 
-// admit lets in clients that know of all copies that the pool has, or of more. One that
-// does not write to a copy, and does not note what it lacks, must have gone before that
-// copy can be taken for a good one. With auth.addr, GlusterFS would let in those whose name
-// it does not know.
+// admit returns the options that admit clients whose graph has all copies of the pool, or
+// more. A client with an old graph neither writes to a new copy nor marks it as pending, so
+// it must be disconnected before that copy counts as good. auth.addr is not set, because
+// with it GlusterFS would also admit unknown user names.
 func (p Pool) admit(at Endpoint) []Option {
 	if p.copies() == 0 {
 		return []Option{{"auth.addr." + at.Directory + ".allow", "*"}}

@@ -28,10 +28,10 @@ func Client(p Pool) (*Xlator, error) {
 	return s.top, nil
 }
 
-// BlockClient builds the graph of a mount that holds the files behind block volumes: with
-// strict locks, so that a node that lost its lock cannot write. There is no shard in it:
-// only the first part of a sharded file is written through the open file that has the
-// lock, and nothing keeps a node that lost it from writing to the others.
+// BlockClient builds the graph of a mount for the files behind block volumes. It has strict
+// locks, so that a node that lost its lock cannot write, and no sharding: only the first
+// shard is written through the open file that has the lock, and a node that lost the lock
+// could still write to the others (docs/decisions/0015).
 func BlockClient(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
@@ -44,9 +44,9 @@ func BlockClient(p Pool) (*Xlator, error) {
 	return s.top, nil
 }
 
-// Heal builds the graph of the self-heal daemon, which runs beside every brick
-// and heals what its own host has. Beside a brick without copies it has nothing to do, until
-// the pool gets some. ErrNoHeal for External pools.
+// Heal builds the graph of the self-heal daemon, which runs beside every brick and heals the
+// bricks of its host. For Replica1 it has nothing to heal until a copy is added. Heal returns
+// ErrNoHeal for External pools.
 func Heal(p Pool) (*Xlator, error) {
 	if p.Type == schema.External {
 		return nil, fmt.Errorf("pool %q of type %s: %w", p.Name, p.Type, ErrNoHeal)
@@ -63,7 +63,7 @@ func Heal(p Pool) (*Xlator, error) {
 		s.apply(set, []Option{
 			{"iam-self-heal-daemon", "yes"},
 			{"self-heal-daemon", "enable"},
-			// The daemon does not notice the end of a partition by itself: look often.
+			// Poll often: the daemon does not notice when a network partition ends.
 			{"heal-timeout", "10"},
 		})
 		if p.Type == schema.Disperse {
@@ -73,16 +73,16 @@ func Heal(p Pool) (*Xlator, error) {
 			set.Options = append(set.Options,
 				Option{"data-self-heal", "on"}, Option{"metadata-self-heal", "on"},
 				Option{"entry-self-heal", "on"}, Option{"background-self-heal-count", "0"},
-				// Large files, such as block volumes, are compared in steps of so many
-				// times 128 KiB, each with a lock on all bricks; the default is 8.
+				// In units of 128 KiB. Large files such as block volumes are healed in
+				// windows of this size, each under a lock on all bricks; the default is 8.
 				Option{"data-self-heal-window-size", "64"})
 		}
 	}
 	return s.apply(&Xlator{Name: p.Name, Type: "debug/io-stats", Subvolumes: sets}, nil), nil
 }
 
-// disperseHealTimeout is the least that cluster/disperse 10.3 accepts, in seconds;
-// below it the daemon refuses to start.
+// disperseHealTimeout is the minimum that cluster/disperse 10.3 accepts, in seconds. With
+// less the daemon refuses to start.
 const disperseHealTimeout = 60
 
 func (p Pool) raiseHealTimeout(set *Xlator) {
@@ -93,23 +93,23 @@ func (p Pool) raiseHealTimeout(set *Xlator) {
 	}
 }
 
-// distribute stacks clients, sets and the distribution over the sets.
+// distribute stacks clients, sets and cluster/distribute over the sets.
 func (p Pool) distribute(g graph, ping string, strict bool) stack {
 	s := stack{pool: p.Name, options: p.Options, graph: g, login: p.login()}
 	sets := p.sets(&s, ping, strict)
 	s.top = s.apply(&Xlator{Name: p.Name + "-dht", Type: "cluster/distribute", Subvolumes: sets}, []Option{
 		{"lock-migration", "off"},
 		{"force-migration", "off"},
-		// Without it, listing hides folders for a while after a pool has grown.
+		// Without it, listings miss directories for a while after a pool has grown.
 		{"readdir-optimize", "on"},
 	})
 	if names := p.leaving(sets); len(names) > 0 {
-		s.top.set(Option{"decommissioned-bricks", strings.Join(names, ",")}) // nothing new goes there
+		s.top.set(Option{"decommissioned-bricks", strings.Join(names, ",")}) // they get no new files
 	}
 	return s
 }
 
-// leaving names the sets that are decommissioned.
+// leaving returns the names of the decommissioned sets.
 func (p Pool) leaving(sets []*Xlator) []string {
 	var names []string
 	for _, i := range p.Leaving {
@@ -118,18 +118,17 @@ func (p Pool) leaving(sets []*Xlator) []string {
 	return names
 }
 
-// Commands of a rebalance (GlusterFS 10: gf_defrag_type in xdr/cli1-xdr.x). Moving by
-// force takes files where there is less room than where they are, and files with
-// several names.
+// Commands of a rebalance (GlusterFS 10: gf_defrag_type in xdr/cli1-xdr.x). The force command
+// also moves files to sets with less free space, and files with several hard links.
 const (
 	rebalanceStart = "1"
 	rebalanceForce = "5"
 )
 
-// Rebalance builds the graph of the process that lays folders out over all sets and
-// moves files to where they belong then; off sets that are decommissioned, all of them.
-// The process begins by itself and ends when it is done. ErrOneSet for pools in which
-// nothing can be moved.
+// Rebalance builds the graph of the rebalance process, which fixes the layout of directories
+// over all sets and moves files accordingly. From decommissioned sets it moves all files. The
+// process starts by itself and exits when done. Rebalance returns ErrOneSet for pools of one
+// set.
 func Rebalance(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
@@ -148,7 +147,7 @@ func Rebalance(p Pool) (*Xlator, error) {
 		{"commit-hash", strconv.FormatUint(uint64(p.LayoutID()), 10)},
 		{"use-readdirp", "yes"},
 		{"lookup-unhashed", "yes"},
-		// A set that is away would look like one that has none of the files.
+		// An offline set would look as if it had no files.
 		{"assert-no-child-down", "yes"},
 	} {
 		s.top.set(o)
@@ -157,8 +156,8 @@ func Rebalance(p Pool) (*Xlator, error) {
 	return s.top, nil
 }
 
-// sets builds a client for every brick and puts the set's xlator over each
-// group; a set of one brick is the client itself.
+// sets builds a client for every brick and the set's xlator over the clients of each set. A
+// set of one brick is the client itself.
 func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
 	var sets []*Xlator
 	size := p.setSize()
@@ -183,7 +182,7 @@ func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
 	return sets
 }
 
-// set is the xlator over one set's clients, nil for a set of one.
+// set returns the xlator over the clients of one set, nil for a set of one brick.
 func (p Pool) set(index int, clients []*Xlator, pending []string) *Xlator {
 	switch p.Type {
 	case schema.Replica1:
@@ -212,9 +211,9 @@ func (p Pool) set(index int, clients []*Xlator, pending []string) *Xlator {
 	}
 }
 
-// addTiebreaker gives a pair its thin arbiter as third subvolume. Its name, and
-// the mark on the thin arbiter that is made of name and volume ID, count sets as
-// if each had a third brick, so that they stay when sets are added.
+// addTiebreaker adds the thin arbiter to a pair as third subvolume. The arbiter stores an
+// attribute named after this subvolume and the volume ID. The number in the name counts sets
+// as if each had three bricks, so that names do not change when sets are added.
 func (p Pool) addTiebreaker(s *stack, index int, set *Xlator, ping string, strict bool) {
 	name := fmt.Sprintf("%s-ta-%d", p.Name, 3*index+2)
 	set.Subvolumes = append(set.Subvolumes, s.client(name, *p.Tiebreaker, ping, strict))

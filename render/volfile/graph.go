@@ -1,10 +1,10 @@
 // Package volfile builds GlusterFS graphs as values and prints them in the
 // format that glusterfs and glusterfsd read.
 //
-// A graph is a stack of xlators (translators), named by the one on top. Brick,
-// Tiebreaker, Client, BlockClient and Heal build the graphs of a pool; Print
-// writes one. The stacks follow what glusterd 10 generates, less what only
-// glusterd needs.
+// A graph is a stack of xlators (translators), named after its top xlator. Brick,
+// Tiebreaker, Client, BlockClient, Heal and Rebalance build the graphs of a pool; Print
+// prints a graph. The stacks follow those that glusterd 10 generates, without the parts that
+// only glusterd needs.
 package volfile
 
 import (
@@ -16,7 +16,7 @@ import (
 // Option is one setting of an xlator.
 type Option struct{ Name, Value string }
 
-// Xlator is one layer of a graph and, through Subvolumes, all below it.
+// Xlator is one layer of a graph and, through Subvolumes, all layers below it.
 type Xlator struct {
 	Name, Type string
 	Options    []Option
@@ -24,11 +24,11 @@ type Xlator struct {
 }
 
 // ErrUnprintable is wrapped by every error of Print.
-var ErrUnprintable = errors.New("the graph cannot be written as a volfile")
+var ErrUnprintable = errors.New("print volfile")
 
-// Print writes the graph bottom-up, each xlator once, as the format demands: a
-// volume is defined before it is used. It refuses what GlusterFS would read
-// back as something else.
+// Print prints the graph bottom-up, each xlator once, because the format requires that a
+// volume is defined before it is used. It refuses graphs that GlusterFS would parse as
+// something else.
 func Print(top *Xlator) (string, error) {
 	p := printer{state: map[*Xlator]visit{}, names: map[string]bool{}}
 	if err := p.print(top); err != nil {
@@ -53,7 +53,7 @@ type printer struct {
 
 func (p *printer) print(x *Xlator) error {
 	if x == nil {
-		return errors.New("an xlator is missing")
+		return errors.New("an xlator is nil")
 	}
 	switch p.state[x] {
 	case done:
@@ -77,7 +77,7 @@ func (p *printer) write(x *Xlator) error {
 	}
 	p.names[x.Name] = true
 	if !isWord(x.Name) || !isWord(x.Type) {
-		return fmt.Errorf("xlator %q of type %q: names and types are one word without quotes", x.Name, x.Type)
+		return fmt.Errorf("xlator %q of type %q: names and types must be one word without quotes", x.Name, x.Type)
 	}
 	if p.out.Len() > 0 {
 		p.out.WriteByte('\n')
@@ -89,7 +89,7 @@ func (p *printer) write(x *Xlator) error {
 			return fmt.Errorf("xlator %q, option %q: %w", x.Name, o.Name, err)
 		}
 		if !isWord(o.Name) {
-			return fmt.Errorf("xlator %q: %q is not an option's name", x.Name, o.Name)
+			return fmt.Errorf("xlator %q: %q is not an option name", x.Name, o.Name)
 		}
 		fmt.Fprintf(&p.out, "    option %s %s\n", o.Name, value)
 	}
@@ -104,8 +104,8 @@ func (p *printer) write(x *Xlator) error {
 	return nil
 }
 
-// isWord reports whether the volfile's scanner takes s as one word: printable
-// ASCII, no space, no quote, and no '#', which starts a comment.
+// isWord reports whether the volfile's scanner reads s as one word: printable ASCII without
+// spaces, quotes and '#', which starts a comment.
 func isWord(s string) bool {
 	for _, r := range s {
 		if r <= ' ' || r >= 0x7f || strings.ContainsRune("\"'`#\\", r) {
@@ -115,16 +115,16 @@ func isWord(s string) bool {
 	return s != ""
 }
 
-// quote gives an option's value as the scanner reads it back: a bare word, or
-// a string in double quotes. Inside quotes the scanner knows escapes that differ
-// between versions, so quotes and backslashes are refused, and control characters.
+// quote returns an option's value in the scanner's syntax: a bare word or a string in double
+// quotes. Escapes in strings differ between versions of the scanner, so quote refuses quotes
+// and backslashes, as well as control characters.
 func quote(value string) (string, error) {
 	if isWord(value) {
 		return value, nil
 	}
 	for _, r := range value {
 		if r < ' ' || r == 0x7f || r == '"' || r == '\\' || r == '`' || r == '\uFFFD' {
-			return "", fmt.Errorf("the value %q has a character that a volfile cannot hold", value)
+			return "", fmt.Errorf("the value %q has a character that a volfile cannot represent", value)
 		}
 	}
 	if value == "" {

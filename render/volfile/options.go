@@ -2,7 +2,7 @@ package volfile
 
 import "slices"
 
-// graph is a set of graphs in which an option counts.
+// graph is a set of the graphs that an option affects.
 type graph int
 
 const (
@@ -16,15 +16,15 @@ const (
 	all    = mounts | healGraph | rebalanceGraph
 )
 
-// mapping tells where glusterd 10 writes an option of a volume: the type of the
-// xlator and its name there. An empty option is a switch for the whole xlator.
+// mapping is where glusterd 10 writes a volume option: the type of the xlator and the name of
+// its option. An empty option switches the whole xlator on or off.
 type mapping struct {
 	name, xlator, option string
 	graphs               graph
 }
 
-// optionTable has every option of #Options in pool.cue. Source: the volfiles that
-// glusterd 10.3 writes for them; tests/gluster holds the table to it.
+// optionTable has every option of #Options in pool.cue. Source: the volfiles that glusterd
+// 10.3 writes for them; tests/gluster compares the table with glusterd.
 var optionTable = []mapping{
 	{"cluster.favorite-child-policy", "cluster/replicate", "favorite-child-policy", all},
 	{"cluster.heal-timeout", "cluster/replicate", "heal-timeout", healGraph},
@@ -59,7 +59,7 @@ var optionTable = []mapping{
 	{"storage.reserve", "storage/posix", "reserve", brickGraph},
 }
 
-// OptionNames returns the options that the graphs know, sorted.
+// OptionNames returns the names of the options in the table, sorted.
 func OptionNames() []string {
 	var names []string
 	for _, m := range optionTable {

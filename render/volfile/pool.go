@@ -12,33 +12,33 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Endpoint is where a brick is served.
+// Endpoint is the address of a brick.
 type Endpoint struct {
-	Host      string // name or address that clients dial
+	Host      string // name or address to which clients connect
 	Port      int    // TCP port
-	Directory string // brick folder as the brick process sees it, and the name of the brick's top xlator
+	Directory string // brick directory in the brick's container, and name of the brick's top xlator
 }
 
-// Pool is what the graphs of a native pool are built from.
+// Pool describes a native pool, from which the graphs are built.
 type Pool struct {
 	Name             string
 	VolumeID         string // UUID, stored on every brick
 	Type             schema.Type
 	Bricks           []Endpoint // a multiple of the set size
 	Data, Redundancy int        // Disperse
-	Leaving          []int      // sets that are decommissioned, by index
+	Leaving          []int      // indices of decommissioned sets
 	Tiebreaker       *Endpoint  // Replica2
 	Options          map[string]string
 }
 
 // Errors of the builders.
 var (
-	ErrNoHeal  = errors.New("the pool has nothing to heal")
-	ErrOneSet  = errors.New("the pool has one set")
-	ErrInvalid = errors.New("the pool cannot have this graph")
+	ErrNoHeal  = errors.New("the pool has no bricks to heal")
+	ErrOneSet  = errors.New("the pool has only one set")
+	ErrInvalid = errors.New("build graph")
 )
 
-// setSize is the number of consecutive bricks of one set.
+// setSize returns the number of consecutive bricks of one set.
 func (p Pool) setSize() int {
 	switch p.Type {
 	case schema.Replica1:
@@ -56,11 +56,11 @@ func (p Pool) setSize() int {
 func (p Pool) check() error {
 	size := p.setSize()
 	if size == 0 || len(p.Bricks) == 0 || len(p.Bricks)%size != 0 {
-		return fmt.Errorf("%w: pool %q of type %s has %d bricks, a multiple of %d is needed", ErrInvalid, p.Name, p.Type, len(p.Bricks), size)
+		return fmt.Errorf("%w: pool %q of type %s has %d bricks, not a multiple of %d", ErrInvalid, p.Name, p.Type, len(p.Bricks), size)
 	}
 	for _, set := range p.Leaving {
 		if set < 0 || set >= len(p.Bricks)/size {
-			return fmt.Errorf("%w: pool %q has no set %d that could leave", ErrInvalid, p.Name, set)
+			return fmt.Errorf("%w: pool %q has no set %d to decommission", ErrInvalid, p.Name, set)
 		}
 	}
 	if _, err := uuid.Parse(p.VolumeID); err != nil {
@@ -69,18 +69,18 @@ func (p Pool) check() error {
 	return nil
 }
 
-// nodeID is the same for all bricks of a pool: whoever rebalances takes for its own the
-// bricks whose ID it has, and one process does it for all.
+// nodeID returns the node UUID of all bricks of a pool. A rebalance process handles the bricks
+// that have its node UUID, and one process handles all bricks.
 func (p Pool) nodeID() string {
 	return uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte("node")).String()
 }
 
-// LayoutID tells apart how a pool spreads its files: by how many sets it has and which
-// of them are decommissioned. GlusterFS keeps it on every folder that is laid out so.
+// LayoutID identifies how a pool distributes its files: the number of sets and which of them
+// are decommissioned. GlusterFS stores it on every directory with that layout.
 func (p Pool) LayoutID() uint32 {
 	text := fmt.Sprintf("sets %d of %d, less %v", len(p.Bricks)/p.setSize(), p.setSize(), p.Leaving)
 	id := uuid.NewSHA1(uuid.MustParse(p.VolumeID), []byte(text))
-	return binary.BigEndian.Uint32(id[:4])&^(1<<31) | 1 // 0 is none
+	return binary.BigEndian.Uint32(id[:4])&^(1<<31) | 1 // 0 means none
 }
 
 // Brick builds the graph that glusterfsd serves for the brick at index.
@@ -109,8 +109,8 @@ func Tiebreaker(p Pool) (*Xlator, error) {
 	return p.brick(*p.Tiebreaker, "thin-arbiter"), nil
 }
 
-// brick stacks a brick: storage at the bottom, the network on top. role adds
-// features/<role> right above the storage.
+// brick stacks the xlators of a brick: storage at the bottom, network on top. role adds
+// features/<role> above the storage.
 func (p Pool) brick(at Endpoint, role string) *Xlator {
 	s := stack{pool: p.Name, options: p.Options, graph: brickGraph}
 	s.push("posix", "storage/posix",
@@ -125,7 +125,7 @@ func (p Pool) brick(at Endpoint, role string) *Xlator {
 	s.push("access-control", "features/access-control")
 	var locks []Option
 	if p.Tiebreaker != nil {
-		// Clients hand the thin arbiter's lock to each other on contention.
+		// Clients release the thin arbiter's lock on contention.
 		locks = []Option{{"notify-contention", "yes"}}
 	}
 	s.push("locks", "features/locks", locks...)
@@ -138,8 +138,8 @@ func (p Pool) brick(at Endpoint, role string) *Xlator {
 		{"transport.address-family", "inet"},
 		{"transport.socket.listen-port", strconv.Itoa(at.Port)},
 		{"transport.listen-backlog", "1024"},
-		// A client that was cut off loses its locks after about eight seconds,
-		// so that another can take over; the default takes 41.
+		// A disconnected client loses its locks after about 8 seconds, so that another can
+		// take over; with the defaults after 41.
 		{"transport.socket.keepalive", "1"},
 		{"transport.socket.keepalive-time", "5"},
 		{"transport.socket.keepalive-interval", "1"},
@@ -150,8 +150,8 @@ func (p Pool) brick(at Endpoint, role string) *Xlator {
 	return s.top
 }
 
-// index keeps the list of what needs healing, by the marks that the client's
-// replicate or disperse xlator sets.
+// index returns the options of features/index, which lists the entries with pending heals: it
+// watches the attributes that the client's replicate or disperse xlator sets.
 func (p Pool) index(at Endpoint) []Option {
 	base := Option{"index-base", strings.TrimRight(at.Directory, "/") + "/.glusterfs/indices"}
 	if p.Type == schema.Disperse {

@@ -2,16 +2,16 @@ package volfile
 
 import "strconv"
 
-// stack grows a graph upwards, with the pool's options applied to each layer.
+// stack builds a graph from the bottom up and applies the pool's options to each layer.
 type stack struct {
 	pool    string
 	options map[string]string
 	graph   graph
-	login   []Option // of clients to bricks
+	login   []Option // credentials of clients
 	top     *Xlator
 }
 
-// push puts an xlator named after the pool on top.
+// push adds an xlator named after the pool on top.
 func (s *stack) push(suffix, kind string, options ...Option) {
 	s.pushNamed(s.pool+"-"+suffix, kind, options...)
 }
@@ -24,7 +24,7 @@ func (s *stack) pushNamed(name, kind string, options ...Option) {
 	s.top = s.apply(x, options)
 }
 
-// toggled pushes an xlator that an option switches on or off.
+// toggled pushes an xlator unless an option, or its default, switches it off.
 func (s *stack) toggled(suffix, kind, option string, on bool) {
 	if v, set := s.options[option]; set {
 		on = v == "on"
@@ -34,8 +34,8 @@ func (s *stack) toggled(suffix, kind, option string, on bool) {
 	}
 }
 
-// apply adds defaults and then the pool's options to an xlator; an option of
-// the pool replaces a default of the same name.
+// apply adds defaults and then the pool's options to an xlator. A pool option replaces a
+// default of the same name.
 func (s *stack) apply(x *Xlator, defaults []Option) *Xlator {
 	for _, o := range defaults {
 		x.set(o)
@@ -59,13 +59,13 @@ func (x *Xlator) set(o Option) {
 	x.Options = append(x.Options, o)
 }
 
-// client is the connection to one brick.
+// client returns the xlator that connects to one brick.
 func (s *stack) client(name string, at Endpoint, ping string, strict bool) *Xlator {
 	return s.apply(&Xlator{Name: name, Type: "protocol/client"}, append([]Option{
 		{"transport-type", "tcp"},
 		{"transport.address-family", "inet"},
 		{"remote-host", at.Host},
-		// Without a port the client asks a port mapper, which nobody runs here.
+		// Without a port the client would ask a port mapper, which is not running.
 		{"remote-port", strconv.Itoa(at.Port)},
 		{"remote-subvolume", at.Directory},
 		{"ping-timeout", ping},

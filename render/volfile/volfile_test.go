@@ -42,8 +42,8 @@ func pools() []Pool {
 	}
 }
 
-// TestGolden holds every graph of every type to the letter. Each text starts a
-// real process in tests/gluster.
+// TestGolden compares every graph of every type with a golden file. tests/gluster starts a
+// real process with each of them.
 func TestGolden(t *testing.T) {
 	for _, p := range pools() {
 		last := len(p.Bricks) - 1
@@ -117,7 +117,7 @@ func TestRefused(t *testing.T) {
 		t.Errorf("4 bricks in sets of 3: %v", err)
 	}
 	if _, err := Heal(pool("x", schema.External, 0)); !errors.Is(err, ErrNoHeal) {
-		t.Errorf("heal of somebody else's bricks: %v", err)
+		t.Errorf("heal of an External pool: %v", err)
 	}
 	if _, err := Rebalance(pool("x", schema.Replica3, 3)); !errors.Is(err, ErrOneSet) {
 		t.Errorf("rebalance of one set: %v", err)
@@ -125,11 +125,11 @@ func TestRefused(t *testing.T) {
 	leaving := pool("x", schema.Replica3, 6)
 	leaving.Leaving = []int{2}
 	if _, err := Client(leaving); !errors.Is(err, ErrInvalid) {
-		t.Errorf("a third of two sets leaves: %v", err)
+		t.Errorf("decommissioned set 2 of two sets: %v", err)
 	}
 }
 
-// FuzzPrint holds that what Print accepts reads back as the same graph.
+// FuzzPrint checks that the output of Print parses as the same graph.
 func FuzzPrint(f *testing.F) {
 	f.Add("a", "b/c", "o", "v")
 	f.Add("/bricks/x", "debug/io-stats", "log-level", "a b")
@@ -151,9 +151,9 @@ func FuzzPrint(f *testing.F) {
 	})
 }
 
-// TestGrowthKeepsWhatIsThere adds sets and holds that nothing of the first set
-// changes in any graph: names and marks are stored on bricks.
-func TestGrowthKeepsWhatIsThere(t *testing.T) {
+// TestAddedSetsKeepGraph adds sets and checks that the xlators of the first set do not change
+// in any graph: bricks store attributes with their names.
+func TestAddedSetsKeepGraph(t *testing.T) {
 	for name, p := range map[string]Pool{
 		"replica2":   {Type: schema.Replica2, Bricks: make([]Endpoint, 2)},
 		"tiebreaker": {Type: schema.Replica2, Bricks: make([]Endpoint, 2), Tiebreaker: &Endpoint{Host: "ta", Port: 1, Directory: "/ta"}},
@@ -173,7 +173,7 @@ func TestGrowthKeepsWhatIsThere(t *testing.T) {
 			for block := range strings.SplitSeq(before, "\n\n") {
 				above := strings.Contains(block, "cluster/distribute") || strings.Contains(block, "debug/io-stats")
 				if !above && !strings.Contains(after, strings.TrimSpace(block)) {
-					t.Errorf("%s, %s graph: after sets were added this is not there any more:\n%s", name, graph, block)
+					t.Errorf("%s, %s graph: adding sets removed this:\n%s", name, graph, block)
 				}
 			}
 		}

@@ -16,15 +16,15 @@ import (
 type reader func(value *yaml.Node, path string)
 
 // fieldReader reads the field with this name, in any of its spellings. Fields with
-// legacy set are read, but not recommended to whoever misspelled another.
+// legacy set are read, but the warning about an unknown field does not suggest them.
 type fieldReader struct {
 	name   string
 	read   reader
 	legacy bool
 }
 
-// mapping reads each field of a mapping and warns of unknown ones. shape tells in a
-// diagnostic what the mapping looks like.
+// mapping reads each field of a mapping and warns of unknown fields. shape is an example of
+// the mapping for diagnostics.
 func (k *converter) mapping(n *yaml.Node, path, what, shape string, fields []fieldReader) {
 	n = yamlnode.Resolve(n)
 	if n == nil || n.Kind != yaml.MappingNode {
