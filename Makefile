@@ -3,8 +3,9 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block test-csi \
-  test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down demo bench fuzz clean
+.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block test-quota \
+  test-csi test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down demo bench fuzz \
+  clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +51,9 @@ test-gluster: ## real bricks, mounts, pods and self-heal (root)
 
 test-block: ## fencing, faults, snapshots and databases of block volumes (root)
 	@$(SUITES) block -- $(ARGS)
+
+test-quota: ## XFS project quotas, in virtual machines (amd64)
+	@$(SUITES) quota -- $(ARGS)
 
 test-csi: ## csi-sanity on every type of pool (root)
 	@$(SUITES) csi -- $(ARGS)

@@ -14,7 +14,7 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
-// limiter notes what it is asked for. Real quotas are in tests/uml.
+// limiter notes what it is asked for. Real quotas are in tests/quota.
 type limiter struct {
 	err    error
 	limits map[string]int64

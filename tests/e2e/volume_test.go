@@ -125,7 +125,7 @@ func (e *env) lifecycle(class string) {
 }
 
 // expand grows a volume under its pods. What pods see of it is tested where the kernel has
-// XFS quotas (tests/uml); here sizes are advisory, and df tells the pool's.
+// XFS quotas (tests/quota); here sizes are advisory, and df tells the pool's.
 func (e *env) expand(claim, size string) {
 	e.Helper()
 	e.kubectl("patch", "pvc", claim, "-p", fmt.Sprintf(`{"spec":{"resources":{"requests":{"storage":%q}}}}`, size))

@@ -39,9 +39,10 @@ var suites = []suite{
 	{name: "block", packages: []string{"./tests/block"}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
 	{name: "fast", packages: []string{rest}, after: []string{"vet"}},
 	{
-		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/uml", "./tests/demo"},
+		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/demo"},
 		args: []string{"-timeout=40m"}, after: []string{"vet"},
 	},
+	{name: "quota", packages: []string{"./tests/quota", "./tests/internal/vm"}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
 	{name: "csi", module: "tests/sanity", packages: []string{"./..."}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
 	{name: "images", target: "images", after: []string{"programs"}, root: true},
 	{

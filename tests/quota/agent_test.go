@@ -1,4 +1,4 @@
-package uml
+package quota
 
 import (
 	"context"
@@ -14,13 +14,14 @@ import (
 	agents "github.com/atoll-storage/atoll/brick/agent"
 	"github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/internal/ondisk"
+	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
 // TestLimitsReturn gives an agent a brick as it is after a replacement: folders, records
 // and files are healed onto it, limits are not. It sets them from the records, and what
 // is there already counts.
 func TestLimitsReturn(t *testing.T) {
-	disks, isInside := Run(t, 512*mib)
+	disks, isInside := vm.Run(t, 512*mib)
 	if !isInside {
 		return
 	}

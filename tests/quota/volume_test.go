@@ -1,4 +1,4 @@
-package uml
+package quota
 
 import (
 	"bytes"
@@ -32,6 +32,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
+	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
 var key = bytes.Repeat([]byte("k"), 32)
@@ -120,7 +121,7 @@ func create(ctx context.Context, client csi.ControllerClient, name string, size 
 // TestReplica3Quota makes a volume on three replicas, writes it full, makes it larger
 // and writes it full again, all through the driver, the bricks' agents and a mount.
 func TestReplica3Quota(t *testing.T) {
-	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
+	if disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Replica3, disks, nil, 1)
 		replaced(t, c, lifeOfAVolume(t, c), 1)
 	}
@@ -129,7 +130,7 @@ func TestReplica3Quota(t *testing.T) {
 // TestDisperseQuota does so on two data bricks and one of redundancy, each of which has
 // half of the volume.
 func TestDisperseQuota(t *testing.T) {
-	if disks, isInside := Run(t, 512*mib, 512*mib, 512*mib); isInside {
+	if disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Disperse, disks, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }, 2)
 		replaced(t, c, lifeOfAVolume(t, c), 2)
 	}

@@ -1,4 +1,4 @@
-package uml
+package quota
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/prjquota"
+	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
 const mib = 1 << 20
@@ -90,7 +91,7 @@ func shows(t *testing.T, dir string, bytes int64) {
 
 // TestProjectQuota holds folders of a real XFS to limits.
 func TestProjectQuota(t *testing.T) {
-	disks, isInside := Run(t, 512*mib, 512*mib)
+	disks, isInside := vm.Run(t, 512*mib, 512*mib)
 	if !isInside {
 		return
 	}

@@ -1,4 +1,4 @@
-package uml
+package quota
 
 import (
 	"context"
@@ -16,12 +16,13 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
 // TestExternalQuota has a volume of a real glusterd's held to its size by the daemon on
 // its host, which knows no more than glusterd's files and the records on the bricks.
 func TestExternalQuota(t *testing.T) {
-	disks, isInside := Run(t, 512*mib, 512*mib, 512*mib)
+	disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib)
 	if !isInside {
 		return
 	}
