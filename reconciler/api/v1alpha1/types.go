@@ -1,6 +1,10 @@
 // Package v1alpha1 has the custom resources of pools. It keeps their spec as raw JSON: only
 // package schema interprets it.
+//
+// +kubebuilder:object:generate=true
 package v1alpha1
+
+//go:generate go tool controller-gen object paths=.
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -138,11 +142,15 @@ func (p *Pool) GetConditions() []metav1.Condition { return p.Status.Conditions }
 func (p *Pool) SetConditions(all []metav1.Condition) { p.Status.Conditions = all }
 
 // StoragePool is Atoll's kind of a pool.
+//
+// +kubebuilder:object:root=true
 type StoragePool struct {
 	Pool `json:",inline"`
 }
 
 // KadaluStorage is Kadalu's kind of a pool, with the status of Atoll's.
+//
+// +kubebuilder:object:root=true
 type KadaluStorage struct {
 	Pool `json:",inline"`
 }
@@ -154,18 +162,24 @@ type List struct {
 }
 
 // StoragePoolList is a list of StoragePools.
+//
+// +kubebuilder:object:root=true
 type StoragePoolList struct {
 	List  `json:",inline"`
 	Items []StoragePool `json:"items"`
 }
 
 // KadaluStorageList is a list of KadaluStorages.
+//
+// +kubebuilder:object:root=true
 type KadaluStorageList struct {
 	List  `json:",inline"`
 	Items []KadaluStorage `json:"items"`
 }
 
 // Object is a pool of either kind.
+//
+// +kubebuilder:object:generate=false
 type Object interface {
 	runtime.Object
 	metav1.Object
@@ -177,6 +191,8 @@ type Object interface {
 
 // Base returns the fields of both kinds.
 func (p *Pool) Base() *Pool { return p }
+
+var _ = []Object{&StoragePool{}, &KadaluStorage{}}
 
 // AddToScheme registers both kinds.
 func AddToScheme(s *runtime.Scheme) error {
