@@ -19,11 +19,13 @@ import (
 	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/catalog/follow"
+	"github.com/atoll-storage/atoll/csi/controller"
 	"github.com/atoll-storage/atoll/csi/copies"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/csi/kubelet"
 	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/csi/node"
 	"github.com/atoll-storage/atoll/csi/quota"
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/schema"
@@ -31,7 +33,7 @@ import (
 
 func newController(f *flags) *cobra.Command {
 	var keys string
-	var nodes bool
+	var checkNodes bool
 	cmd := &cobra.Command{
 		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,30 +43,28 @@ func newController(f *flags) *cobra.Command {
 				return err
 			}
 			defer clients.Close()
-			asked := &agents.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }}
-			d := &driver.Driver{
-				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: true,
-				Quota: &quota.Agents{Agents: asked}, Copies: copies.Copier{Agents: asked, Log: log},
-			}
-			if nodes {
+			bricks := &agents.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }}
+			c := &controller.Config{Quota: &quota.Agents{Agents: bricks}, Copies: copies.Copier{Agents: bricks, Log: log}}
+			if checkNodes {
 				client, err := f.cluster()
 				if err != nil {
 					return err
 				}
-				d.Nodes = func(ctx context.Context, name string) (bool, error) { return runsOn(ctx, client, name) }
+				c.HasDriver = func(ctx context.Context, node string) (bool, error) { return hasDriver(ctx, client, node) }
 			}
+			d := driver.New(driver.Config{Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: c})
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
-	cmd.Flags().BoolVar(&nodes, "check-nodes", false, "let volumes go only to nodes on which the driver runs, by their CSINode")
+	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false, "let volumes go only to nodes on which the driver runs, by their CSINode")
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that bricks' agents know the driver by; without any, sizes are advisory")
 	return cmd
 }
 
-// runsOn tells whether the driver runs on a node of the cluster.
-func runsOn(ctx context.Context, client kubernetes.Interface, node string) (bool, error) {
+// hasDriver reports whether the driver runs on a node of the cluster.
+func hasDriver(ctx context.Context, client kubernetes.Interface, node string) (bool, error) {
 	n, err := client.StorageV1().CSINodes().Get(ctx, node, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return false, nil
@@ -76,41 +76,43 @@ func runsOn(ctx context.Context, client kubernetes.Interface, node string) (bool
 }
 
 func newNode(f *flags) *cobra.Command {
-	var root, holder, socket string
-	var tell bool
-	d := &driver.Driver{Version: version(), Node: true}
+	var mounter, socket string
+	var writeEvents bool
+	c := &node.Config{}
 	cmd := &cobra.Command{
 		Use: "node", Short: "Bring volumes to the pods of a node", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d.Log, d.Catalog, d.KubeletRoot = f.log(), f.folder(), filepath.Clean(root)
-			remote, err := mounts.Dial(holder)
+			log := f.log()
+			c.KubeletRoot = filepath.Clean(c.KubeletRoot)
+			remote, err := mounts.Dial(mounter)
 			if err != nil {
 				return err
 			}
 			defer remote.Close()
-			d.Mounts, d.Blocks = remote, remote
-			if tell {
+			c.Devices = remote
+			if writeEvents {
 				client, err := f.cluster()
 				if err != nil {
 					return err
 				}
-				r := events.New(client, d.NodeID, d.Log)
+				r := events.New(client, c.NodeID, log)
 				defer r.Close()
-				d.Events = r
+				c.Events = r
 			}
+			d := driver.New(driver.Config{Version: version(), Catalog: f.folder(), Mounts: remote, Log: log, Node: c})
 			services := []func(context.Context) error{func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) }}
 			if socket != "" {
-				r := &kubelet.Registration{Folder: filepath.Join(root, "plugins_registry"), Socket: socket, Log: d.Log}
+				r := &kubelet.Registration{Folder: filepath.Join(c.KubeletRoot, "plugins_registry"), Socket: socket, Log: log}
 				services = append(services, r.Serve)
 			}
 			return serve(cmd.Context(), f, f.withMetrics(d.Metrics()), services...)
 		},
 	}
-	cmd.Flags().StringVar(&d.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
-	cmd.Flags().StringVar(&root, "kubelet-root", "/var/lib/kubelet", "folder below which all of the kubelet's paths are")
-	cmd.Flags().StringVar(&holder, "mounter", "/csi/mounter.sock", "socket of the mounter")
+	cmd.Flags().StringVar(&c.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
+	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "folder below which all of the kubelet's paths are")
+	cmd.Flags().StringVar(&mounter, "mounter", "/csi/mounter.sock", "socket of the mounter")
 	cmd.Flags().StringVar(&socket, "register", "", "register with the kubelet: the driver's socket as the kubelet sees it")
-	cmd.Flags().BoolVar(&tell, "events", false, "write events of pods whose volume's client has died")
+	cmd.Flags().BoolVar(&writeEvents, "events", false, "write events of pods whose volume's client has died")
 	return cmd
 }
 

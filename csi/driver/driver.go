@@ -1,104 +1,88 @@
-// Package driver is the CSI driver csi.atoll.storage (CSI specification 1.13): the
-// services, and how their requests become work of the backends.
+// Package driver is the CSI driver csi.atoll.storage (CSI specification 1.13): it wires the
+// services of a process together and serves them.
 package driver
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
-	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/copies"
-	"github.com/atoll-storage/atoll/csi/quota"
+	"github.com/atoll-storage/atoll/csi/controller"
+	"github.com/atoll-storage/atoll/csi/node"
+	"github.com/atoll-storage/atoll/csi/pool"
+	"github.com/atoll-storage/atoll/csi/rpc"
 	"github.com/atoll-storage/atoll/internal/socket"
-	"github.com/atoll-storage/atoll/schema"
 )
 
-// Mounter gives the folder where a pool is mounted with the graph of a layout; it
-// has answered just now.
-type Mounter interface {
-	Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error)
-}
-
-// Blocks gives the node its block volumes: the mount holder.
-type Blocks interface {
-	Attach(ctx context.Context, pool, name string) (blockdev.Device, error)
-	Detach(ctx context.Context, pool, name string) error
-	Formatted(ctx context.Context, pool, name, fileSystem string) error
-	Grow(ctx context.Context, pool, name string) (blockdev.Device, error)
-	Lost(ctx context.Context) ([]blockdev.Lost, error)
-}
-
-// Driver is one process of the driver. Zero roles serve Identity alone.
-type Driver struct {
-	Version     string
-	NodeID      string // name of the node; needed for the node service
-	KubeletRoot string // below which all staging and target paths must lie
-	Catalog     catalog.Folder
-	Mounts      Mounter
-	Blocks      Blocks        // nil: this process has none
-	Quota       quota.Limiter // nil is quota.Advisory
-	Copies      copies.Copier // makes snapshots and clones
-	// Nodes tells whether the driver runs on a node; nil takes any for one that it does.
-	Nodes      func(ctx context.Context, name string) (bool, error)
-	Events     Events // nil tells nobody
+// Config is one process of the driver. Without services it serves Identity alone.
+type Config struct {
+	Version    string
+	Catalog    catalog.Folder
+	Mounts     pool.Mounter
 	Log        logr.Logger
-	Controller bool
-	Node       bool
-
-	metricsOnce sync.Once
-	metrics     *metrics
+	Controller *controller.Config // nil: no controller service
+	Node       *node.Config       // nil: no node service
 }
 
-// background runs work beside the services; stop ends it and waits.
-func background(ctx context.Context, work func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		work(ctx)
-	}()
-	return func() {
-		cancel()
-		<-stopped
+// Driver is one process of the driver.
+type Driver struct {
+	log         logr.Logger
+	interceptor *rpc.Interceptor
+	services    []service
+	metrics     prometheus.Gatherers
+}
+
+// service is a gRPC service with work that runs beside its calls until its context ends.
+type service interface {
+	Register(r grpc.ServiceRegistrar)
+	Background() []func(context.Context)
+}
+
+// New returns a driver with the services of a Config.
+func New(c Config) *Driver {
+	pools, locks := pool.Opener{Catalog: c.Catalog, Mounts: c.Mounts}, &rpc.Locks{}
+	d := &Driver{log: c.Log, interceptor: rpc.NewInterceptor(c.Log, locks)}
+	d.metrics = prometheus.Gatherers{d.interceptor.Metrics()}
+	d.services = append(d.services, &identity{version: c.Version, catalog: c.Catalog, log: c.Log})
+	if c.Node != nil {
+		d.services = append(d.services, node.New(pools, locks, c.Log, *c.Node))
 	}
-}
-
-func (d *Driver) limiter() quota.Limiter {
-	if d.Quota == nil {
-		return quota.Advisory{}
+	if c.Controller != nil {
+		s := controller.New(pools, locks, c.Log, *c.Controller)
+		d.services, d.metrics = append(d.services, s), append(d.metrics, s.Metrics())
 	}
-	return d.Quota
+	return d
 }
 
-// Serve answers on a unix socket (unix:///path) until the context ends.
+// Metrics returns the metrics of calls and pools.
+func (d *Driver) Metrics() prometheus.Gatherer { return d.metrics }
+
+// Serve serves on a unix socket (unix:///path) until the context ends.
 func (d *Driver) Serve(ctx context.Context, endpoint string) error {
 	path, isUnix := strings.CutPrefix(endpoint, "unix://")
 	if !isUnix || !filepath.IsAbs(path) {
-		return fmt.Errorf("the endpoint %q is not of the form unix:///path", endpoint)
+		return fmt.Errorf("endpoint %q is not of the form unix:///path", endpoint)
 	}
-	s := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
-	csi.RegisterIdentityServer(s, &identity{d: d})
-	if d.Node {
-		n := &node{d: d}
-		csi.RegisterNodeServer(s, n)
-		defer background(ctx, n.watch)()
+	s := grpc.NewServer(grpc.UnaryInterceptor(d.interceptor.Intercept))
+	background, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for _, one := range d.services {
+		one.Register(s)
+		for _, work := range one.Background() {
+			running.Go(func() { work(background) })
+		}
 	}
-	if d.Controller {
-		c := newController(d)
-		csi.RegisterControllerServer(s, c)
-		defer background(ctx, c.sweeper.run)()
-		defer background(ctx, c.ledgers.warm)()
-		defer background(ctx, c.spread)()
-		defer background(ctx, c.usage)()
-	}
-	d.Log.Info("serving", "endpoint", endpoint, "controller", d.Controller, "node", d.Node)
+	d.log.Info("serving", "endpoint", endpoint, "services", slices.Sorted(maps.Keys(s.GetServiceInfo())))
 	return socket.Serve(ctx, s, path)
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	csicontroller "github.com/atoll-storage/atoll/csi/controller"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
@@ -41,7 +42,7 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	if err != nil {
 		b.Fatal(err)
 	}
-	d := &driver.Driver{Version: "bench", Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true}
+	d := driver.New(driver.Config{Version: "bench", Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: &csicontroller.Config{}})
 	socket := filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -1,6 +1,7 @@
 // Package layout checks the direction of imports: data flows one way through the
-// project, from schema over render to what applies and serves it. It also checks which
-// libraries a part of the project may not link.
+// project, from schema over render to what applies and serves it, and within the CSI
+// driver from pools up to the server. It also checks which libraries a part of the
+// project may not link.
 package layout
 
 import (
@@ -34,6 +35,51 @@ func TestImportDirection(t *testing.T) {
 			if to := partOf(dep); to != "" && !slices.Contains(allowed, to) {
 				t.Errorf("%s imports %s, but %s may import only %s", pkg, dep, part, strings.Join(allowed, ", "))
 			}
+		}
+	}
+}
+
+// csiLayers lists the packages below csi, from the ground up (docs/decisions/0019). A
+// package may import packages of lower layers only.
+var csiLayers = [][]string{
+	{"catalog", "events", "kubelet"},
+	{"agents", "backend", "catalog/follow"},
+	{"blockdev", "copies", "quota", "topology"},
+	{"mounts", "pool"},
+	{"rpc"},
+	{"internal/testbed"}, // for the tests of the packages above
+	{"controller/capacity", "controller/params", "node/mountpoint"},
+	{"controller/background", "node/repair"},
+	{"controller", "node"},
+	{"driver"},
+}
+
+func TestLayersOfTheCSIDriver(t *testing.T) {
+	layer := map[string]int{}
+	for i, names := range csiLayers {
+		for _, name := range names {
+			layer[module+"csi/"+name] = i
+		}
+	}
+	all := dependencies(t)
+	for pkg, deps := range all {
+		if partOf(pkg) != "csi" {
+			continue
+		}
+		own, listed := layer[pkg]
+		if !listed {
+			t.Errorf("%s has no layer; add it to csiLayers", pkg)
+			continue
+		}
+		for _, dep := range deps {
+			if other, listed := layer[dep]; listed && other >= own {
+				t.Errorf("%s imports %s, which is not in a lower layer", pkg, dep)
+			}
+		}
+	}
+	for pkg := range layer {
+		if all[pkg] == nil {
+			t.Errorf("%s is in csiLayers and does not exist", pkg)
 		}
 	}
 }

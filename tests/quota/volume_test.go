@@ -23,6 +23,7 @@ import (
 	brickquota "github.com/atoll-storage/atoll/brick/quota"
 	"github.com/atoll-storage/atoll/csi/agents"
 	"github.com/atoll-storage/atoll/csi/catalog"
+	csicontroller "github.com/atoll-storage/atoll/csi/controller"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/quota"
@@ -88,10 +89,10 @@ func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agen
 		t.Fatal(err)
 	}
 	t.Cleanup(clients.Close)
-	d := &driver.Driver{
-		Catalog: pools, Mounts: clients, Log: logr.Discard(), Controller: true,
-		Quota: &quota.Agents{Agents: &agents.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }}},
-	}
+	d := driver.New(driver.Config{
+		Catalog: pools, Mounts: clients, Log: logr.Discard(),
+		Controller: &csicontroller.Config{Quota: &quota.Agents{Agents: &agents.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }}}},
+	})
 	socket := "unix://" + filepath.Join(dir, "csi.sock")
 	served := make(chan error, 1)
 	ctx, stop := context.WithCancel(ctx)

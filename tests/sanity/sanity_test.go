@@ -18,8 +18,10 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/csi/controller"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/csi/node"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
@@ -42,11 +44,14 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &driver.Driver{
-		Version: "test", NodeID: "node", KubeletRoot: kubelet, Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: true, Node: true,
-		Nodes:  func(_ context.Context, name string) (bool, error) { return name == "node", nil },
-		Blocks: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
-	}
+	d := driver.New(driver.Config{
+		Version: "test", Catalog: folder, Mounts: clients, Log: logr.Discard(),
+		Controller: &controller.Config{HasDriver: func(_ context.Context, name string) (bool, error) { return name == "node", nil }},
+		Node: &node.Config{
+			NodeID: "node", KubeletRoot: kubelet,
+			Devices: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
+		},
+	})
 	endpoint = "unix://" + filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/backend"
+	"github.com/atoll-storage/atoll/csi/node/mountpoint"
+	"github.com/atoll-storage/atoll/csi/rpc"
+	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/volumeid"
+)
+
+// statsLimit is how long a volume may take to answer.
+const statsLimit = 5 * time.Second
+
+// NodeGetVolumeStats returns the space and inodes of a volume, or the size of a raw one: only
+// its user knows what it uses of that.
+func (s *Server) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "volume path", r.GetVolumePath()); err != nil {
+		return nil, err
+	}
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	// Other layouts have no devices, and their directories may hang: statfs has a limit.
+	if id.Layout == schema.Block {
+		if size, ok, err := mountpoint.DeviceSize(s.config.KubeletRoot, r.GetVolumePath()); ok || err != nil {
+			return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: size}}}, err
+		}
+	}
+	st, err := s.statfs(ctx, r.GetVolumePath())
+	if err != nil {
+		return nil, err
+	}
+	size := st.Frsize
+	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size, Used: int64(st.Blocks-st.Bfree) * size},
+		{Unit: csi.VolumeUsage_INODES, Total: int64(st.Files), Available: int64(st.Ffree), Used: int64(st.Files - st.Ffree)},
+	}}, nil
+}
+
+// clientReplaced is the health message of a volume that was mounted again over a dead mount.
+const clientReplaced = "the volume's client died while the pod was running, and the volume is mounted again; containers whose " +
+	"volumeMount lacks mountPropagation: HostToContainer still see the dead mount: delete the pod to restart them"
+
+// NodeGetVolumeHealth reports whether a volume answers where it is mounted.
+func (s *Server) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+	if err := rpc.RequireFields("volume ID", r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	id, err := volumeid.Parse(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{r.GetVolumePublishPath(), r.GetStagingTargetPath()}
+	if id.Layout == schema.Single {
+		paths = paths[:1] // nothing is mounted at its staging path
+	}
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		_, err := s.statfs(ctx, path)
+		switch {
+		case errors.Is(err, backend.ErrNotFound):
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NotMounted", err.Error())}, nil
+		case err != nil:
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NoAnswer", err.Error())}, nil
+		}
+	}
+	health := &csi.VolumeHealth{VolumeId: r.GetVolumeId()}
+	n, err := mountinfo.Stacked(r.GetVolumePublishPath())
+	if err == nil && n > 1 {
+		health = rpc.Unhealthy(r.GetVolumeId(), csi.VolumeHealthErrorType_DEGRADED, "ClientReplaced", clientReplaced)
+	}
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health}, err
+}
+
+// statfs reads the space of a mounted volume, and checks that its root answers, within the
+// limit. A call that hangs is left behind, and ends with the mount.
+func (s *Server) statfs(ctx context.Context, path string) (unix.Statfs_t, error) {
+	at, err := mountpoint.Find(s.config.KubeletRoot, path)
+	if err != nil { // also if no volume can be at the path
+		return unix.Statfs_t{}, fmt.Errorf("%w: %w", backend.ErrNotFound, err)
+	}
+	if mounted, err := isMounted(path); at == nil || err != nil || !mounted {
+		if at != nil {
+			at.Close()
+		}
+		return unix.Statfs_t{}, errors.Join(err, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, path))
+	}
+	type result struct {
+		st  unix.Statfs_t
+		err error
+	}
+	results := make(chan result, 1)
+	go func() {
+		defer at.Close()
+		var r result
+		d, err := at.Parent.Dir(at.Name)
+		if err == nil {
+			var root unix.Stat_t
+			err = errors.Join(unix.Fstat(int(d.File().Fd()), &root), unix.Fstatfs(int(d.File().Fd()), &r.st))
+			d.Close()
+		}
+		r.err = err
+		results <- r
+	}()
+	ctx, cancel := context.WithTimeout(ctx, statsLimit)
+	defer cancel()
+	select {
+	case r := <-results:
+		if r.err != nil {
+			return r.st, fmt.Errorf("%w: %w", rpc.ErrNoAnswer, r.err)
+		}
+		return r.st, nil
+	case <-ctx.Done():
+		return unix.Statfs_t{}, fmt.Errorf("%w: %w", rpc.ErrNoAnswer, ctx.Err())
+	}
+}
