@@ -11,14 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// health is what a role tells over HTTP.
+// health serves the health and the metrics of a role over HTTP.
 type health struct {
-	check   func() error // for /healthz: whether a restart would help
+	check   func() error // for /healthz: an error if a restart would help
 	metrics prometheus.Gatherer
 }
 
-// serve answers /healthz for a liveness probe, and /metrics, until the context ends;
-// without an address it serves nothing.
+// serve serves /healthz for a liveness probe, and /metrics, until the context ends. Without an
+// address it serves nothing.
 func (h health) serve(ctx context.Context, address string) error {
 	if address == "" {
 		return nil
@@ -40,7 +40,7 @@ func (h health) serve(ctx context.Context, address string) error {
 	})
 	defer stopped()
 	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving health on %s: %w", address, err)
+		return fmt.Errorf("serve health on %s: %w", address, err)
 	}
 	return nil
 }

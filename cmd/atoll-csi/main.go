@@ -1,6 +1,6 @@
-// Command atoll-csi is the CSI driver csi.atoll.storage, in four roles: controller,
-// node, mounter, which keeps the mounts of a node, and catalog, which brings pools
-// from the cluster to the others.
+// Command atoll-csi is the CSI driver csi.atoll.storage, in four roles: controller, node,
+// mounter, which has the GlusterFS clients of a node, and catalog, which copies pools from the
+// cluster for the other roles.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	unix.Umask(0) // volumes get the modes that they are made with
+	unix.Umask(0) // directories get the modes that they are created with
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {
@@ -32,14 +32,14 @@ func main() {
 	}
 }
 
-// flags are those of all roles.
+// flags are the flags of all roles.
 type flags struct {
 	endpoint, mounts, health, kubeconfig string
 	catalog                              string
 	verbosity                            int
 }
 
-// log makes the process's log, for the libraries too.
+// log returns the log of the process, and sets it for libraries.
 func (f *flags) log() logr.Logger {
 	level := slog.Level(-f.verbosity)
 	l := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
@@ -49,7 +49,7 @@ func (f *flags) log() logr.Logger {
 
 func (f *flags) folder() catalog.Folder { return catalog.Folder{Dir: f.catalog} }
 
-// withMetrics tells that the catalog can be read, and these metrics.
+// withMetrics returns the health of a role: it is healthy if the catalog can be read.
 func (f *flags) withMetrics(m prometheus.Gatherer) health {
 	return health{metrics: m, check: func() error {
 		_, err := f.folder().Names()
@@ -62,11 +62,11 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{Use: "atoll-csi", Short: "The CSI driver of Atoll's storage pools", SilenceUsage: true, SilenceErrors: true}
 	p := root.PersistentFlags()
 	p.StringVar(&f.endpoint, "endpoint", "unix:///csi/csi.sock", "socket to serve on")
-	p.StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "folder with a folder for each pool")
-	p.StringVar(&f.mounts, "mounts", "/var/lib/kubelet/plugins/csi.atoll.storage/mounts", "folder below which pools are mounted")
-	p.StringVar(&f.health, "health", "", "address for /healthz and /metrics, such as :9808; empty serves none")
-	p.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the cluster (default: as a pod of it)")
-	p.IntVarP(&f.verbosity, "verbosity", "v", 0, "more of the log: 1 tells every call")
+	p.StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "directory with a directory for each pool")
+	p.StringVar(&f.mounts, "mounts", "/var/lib/kubelet/plugins/csi.atoll.storage/mounts", "directory below which pools are mounted")
+	p.StringVar(&f.health, "health", "", "address for /healthz and /metrics, such as :9808 (default: not served)")
+	p.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: in-cluster configuration)")
+	p.IntVarP(&f.verbosity, "verbosity", "v", 0, "log verbosity; 1 logs every call")
 	root.AddCommand(newController(f), newNode(f), newMounter(f), newCatalog(f))
 	return root
 }
@@ -81,7 +81,7 @@ func serve(ctx context.Context, f *flags, h health, services ...func(context.Con
 	return g.Wait()
 }
 
-// version is that of the program.
+// version returns the version of the program.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -35,7 +35,7 @@ func newController(f *flags) *cobra.Command {
 	var keys string
 	var checkNodes bool
 	cmd := &cobra.Command{
-		Use: "controller", Short: "Make, change and delete volumes", Args: cobra.NoArgs,
+		Use: "controller", Short: "Create, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.log()
 			clients, err := mounts.NewUncached(f.mounts, log)
@@ -58,8 +58,8 @@ func newController(f *flags) *cobra.Command {
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
-	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false, "let volumes go only to nodes on which the driver runs, by their CSINode")
-	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "folder with the keys that bricks' agents know the driver by; without any, sizes are advisory")
+	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false, "publish volumes only to nodes whose CSINode lists the driver")
+	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
 	return cmd
 }
 
@@ -70,7 +70,7 @@ func hasDriver(ctx context.Context, client kubernetes.Interface, node string) (b
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for node %s: %w", node, err)
+		return false, fmt.Errorf("get CSINode %s: %w", node, err)
 	}
 	return slices.ContainsFunc(n.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == schema.DriverName }), nil
 }
@@ -80,7 +80,7 @@ func newNode(f *flags) *cobra.Command {
 	var writeEvents bool
 	c := &node.Config{}
 	cmd := &cobra.Command{
-		Use: "node", Short: "Bring volumes to the pods of a node", Args: cobra.NoArgs,
+		Use: "node", Short: "Mount volumes for the pods of a node", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.log()
 			c.KubeletRoot = filepath.Clean(c.KubeletRoot)
@@ -102,54 +102,54 @@ func newNode(f *flags) *cobra.Command {
 			d := driver.New(driver.Config{Version: version(), Catalog: f.folder(), Mounts: remote, Log: log, Node: c})
 			services := []func(context.Context) error{func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) }}
 			if socket != "" {
-				r := &kubelet.Registration{Folder: filepath.Join(c.KubeletRoot, "plugins_registry"), Socket: socket, Log: log}
+				r := &kubelet.Registration{Dir: filepath.Join(c.KubeletRoot, "plugins_registry"), Socket: socket, Log: log}
 				services = append(services, r.Serve)
 			}
 			return serve(cmd.Context(), f, f.withMetrics(d.Metrics()), services...)
 		},
 	}
 	cmd.Flags().StringVar(&c.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
-	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "folder below which all of the kubelet's paths are")
+	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "directory below which all paths of the kubelet are")
 	cmd.Flags().StringVar(&mounter, "mounter", "/csi/mounter.sock", "socket of the mounter")
-	cmd.Flags().StringVar(&socket, "register", "", "register with the kubelet: the driver's socket as the kubelet sees it")
-	cmd.Flags().BoolVar(&writeEvents, "events", false, "write events of pods whose volume's client has died")
+	cmd.Flags().StringVar(&socket, "register", "", "register this path with the kubelet as the driver's socket (default: do not register)")
+	cmd.Flags().BoolVar(&writeEvents, "events", false, "write events of pods whose volumes lost their client or device")
 	return cmd
 }
 
 func newMounter(f *flags) *cobra.Command {
 	var socket, node string
 	cmd := &cobra.Command{
-		Use: "mounter", Short: "Keep the mounts of a node, whatever becomes of the plugin", Args: cobra.NoArgs,
+		Use: "mounter", Short: "Keep the GlusterFS clients of a node, independent of the node plugin", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			clients, err := mounts.New(f.mounts, f.log())
 			if err != nil {
 				return err
 			}
 			defer clients.Close()
-			h := &mounts.Server{Catalog: f.folder(), Clients: clients}
+			server := &mounts.Server{Catalog: f.folder(), Clients: clients}
 			services := []func(context.Context) error{}
-			measures := prometheus.Gatherers{clients.Metrics()}
+			metrics := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
-				h.Devices = &blockdev.Manager{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
-				if err := h.Devices.Start(); err != nil {
+				server.Devices = &blockdev.Manager{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
+				if err := server.Devices.Start(); err != nil {
 					return err
 				}
-				services, measures = append(services, h.Devices.Keep, h.Devices.Answer), append(measures, h.Devices.Metrics())
+				services, metrics = append(services, server.Devices.Keep, server.Devices.Answer), append(metrics, server.Devices.Metrics())
 			}
-			return serve(cmd.Context(), f, f.withMetrics(measures), append(services,
-				func(ctx context.Context) error { return h.Serve(ctx, socket) },
+			return serve(cmd.Context(), f, f.withMetrics(metrics), append(services,
+				func(ctx context.Context) error { return server.Serve(ctx, socket) },
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })...)
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")
-	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME); without one there are no block volumes")
+	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME); without a name there are no block volumes")
 	return cmd
 }
 
 func newCatalog(f *flags) *cobra.Command {
 	follower := &follow.Follower{}
 	cmd := &cobra.Command{
-		Use: "catalog", Short: "Keep the catalog's folder like the cluster's ConfigMaps", Args: cobra.NoArgs,
+		Use: "catalog", Short: "Copy the cluster's catalog ConfigMaps into the catalog directory", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := f.cluster()
 			if err != nil {
@@ -158,14 +158,14 @@ func newCatalog(f *flags) *cobra.Command {
 			follower.Client, follower.Folder, follower.Log = client, f.folder(), f.log()
 			h := health{metrics: prometheus.NewRegistry(), check: func() error {
 				if !follower.Following() {
-					return errors.New("the cluster's catalog has not been read yet")
+					return errors.New("catalog of the cluster not read yet")
 				}
 				return nil
 			}}
 			return serve(cmd.Context(), f, h, follower.Run)
 		},
 	}
-	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{schema.DefaultNamespace}, "namespaces whose ConfigMaps count: who may write them rules the nodes")
+	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{schema.DefaultNamespace}, "namespaces of catalog ConfigMaps; write access to them equals root on the nodes")
 	return cmd
 }
 
@@ -173,12 +173,12 @@ func newCatalog(f *flags) *cobra.Command {
 func (f *flags) cluster() (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("reading how to reach the cluster: %w", err)
+		return nil, fmt.Errorf("read the configuration of the cluster client: %w", err)
 	}
 	config.UserAgent = "atoll-csi/" + version()
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	return client, nil
 }

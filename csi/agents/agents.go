@@ -1,4 +1,4 @@
-// Package agents asks the agents of a pool's bricks, all at once.
+// Package agents sends requests to the agents of a pool's bricks, to all at once.
 package agents
 
 import (
@@ -17,19 +17,18 @@ import (
 // Limit is how long one agent may take.
 const Limit = 10 * time.Second
 
-// ErrNone says that nobody can be asked: the bricks have no agents, as those of External
-// pools, or the driver has no keys.
-var ErrNone = errors.New("the bricks have no agents that know the driver")
+// ErrNone means that no agent can be asked: the bricks have none, as in External pools, or the
+// driver has no keys.
+var ErrNone = errors.New("the bricks have no agents that trust the driver")
 
-// Agents are those that know the driver by its keys.
+// Agents are the agents that trust the driver because of its keys.
 type Agents struct {
-	// Keys gives the keys of this moment: they may change while the driver runs.
-	Keys func() (agent.Keys, error)
-	// Client carries the requests.
+	// Keys returns the current keys, which may change while the driver runs.
+	Keys   func() (agent.Keys, error)
 	Client agent.Client
 }
 
-// Brick is one whose agent is asked.
+// Brick is a brick whose agent gets a request.
 type Brick struct {
 	Index    int
 	At       string // host:port of its agent
@@ -37,8 +36,8 @@ type Brick struct {
 	Keys     agent.Keys
 }
 
-// Each asks the agents of all bricks of a pool at once, waits for them, and gives their
-// errors by the bricks' indices. ErrNone when nobody was asked.
+// Each sends a request to the agents of all bricks of a pool at once, waits for them, and
+// returns their errors by the bricks' indices; ErrNone when no request was sent.
 func (a *Agents) Each(ctx context.Context, p catalog.Pool, ask func(context.Context, Brick) error) ([]error, error) {
 	keys, err := a.Keys()
 	if err != nil {
@@ -57,10 +56,13 @@ func (a *Agents) Each(ctx context.Context, p catalog.Pool, ask func(context.Cont
 	errs := make([]error, len(p.Bricks))
 	var wait sync.WaitGroup
 	for i, b := range p.Bricks {
-		one := Brick{Index: i, At: net.JoinHostPort(b.Host, strconv.Itoa(b.Agent)), Audience: agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), Keys: keys}
+		brick := Brick{
+			Index: i, At: net.JoinHostPort(b.Host, strconv.Itoa(b.Agent)),
+			Audience: agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), Keys: keys,
+		}
 		wait.Go(func() {
-			if err := ask(ctx, one); err != nil {
-				errs[i] = fmt.Errorf("the agent of brick %d (%s): %w", i, one.At, err)
+			if err := ask(ctx, brick); err != nil {
+				errs[i] = fmt.Errorf("agent of brick %d (%s): %w", i, brick.At, err)
 			}
 		})
 	}

@@ -1,7 +1,7 @@
-// Package catalog reads the pools that the driver serves from a folder: one folder
-// a pool, with the files of its catalog ConfigMap. It is read anew for every
-// request, so a pool that appears, changes, breaks or goes does so at once, and
-// never affects another.
+// Package catalog reads the pools that the driver serves from a directory, which has one
+// directory for each pool, with the files of its catalog ConfigMap. It is read for every
+// request, so a pool that is added, changed, broken or removed is so at once, and never
+// affects another pool.
 package catalog
 
 import (
@@ -23,34 +23,34 @@ type Pool struct {
 	Blocks string // "" where blocks are not served
 }
 
-// Folder is a catalog.
+// Folder is the directory of a catalog.
 type Folder struct{ Dir string }
 
 // Errors of Pool.
 var (
-	ErrNoPool = errors.New("there is no such pool")
-	ErrBroken = errors.New("the pool's catalog entry cannot be used")
+	ErrNoPool = errors.New("no such pool")
+	ErrBroken = errors.New("unusable catalog entry")
 )
 
-// maxFile is the most that is read of a file, in bytes: what a ConfigMap can have.
+// maxFile is the largest file that is read, in bytes: the limit of a ConfigMap.
 const maxFile = 1 << 20
 
-// Pool reads one pool. All of its files are of one time, also while it changes.
+// Pool reads one pool. All files are of the same version, even while the pool changes.
 func (f Folder) Pool(name string) (Pool, error) {
 	if !volumeid.IsPart(name) {
 		return Pool{}, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
 	}
 	root, err := os.OpenRoot(f.Dir)
 	if err != nil {
-		return Pool{}, fmt.Errorf("opening the catalog: %w", err)
+		return Pool{}, fmt.Errorf("open the catalog: %w", err)
 	}
 	defer root.Close()
 	p, err := readPool(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Pool{}, fmt.Errorf("%w: %s; is it applied, and is its catalog ConfigMap there?", ErrNoPool, name)
+		return Pool{}, fmt.Errorf("%w: %s; is it applied, and does its catalog ConfigMap exist?", ErrNoPool, name)
 	}
 	if err == nil && p.Pool != name {
-		err = fmt.Errorf("the entry is of pool %s", p.Pool)
+		err = fmt.Errorf("the entry belongs to pool %s", p.Pool)
 	}
 	if err != nil {
 		return Pool{}, fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
@@ -95,11 +95,11 @@ func read(root *os.Root, name string) ([]byte, error) {
 	return text, err
 }
 
-// Names lists the pools, sorted, the broken ones too.
+// Names lists the pools, sorted, including broken ones.
 func (f Folder) Names() ([]string, error) {
 	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("reading the catalog: %w", err)
+		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	var names []string
 	for _, e := range entries {

@@ -9,7 +9,8 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
-func TestOneBadPoolIsAlone(t *testing.T) {
+// TestBrokenPoolAffectsOnlyItself: other pools can be read.
+func TestBrokenPoolAffectsOnlyItself(t *testing.T) {
 	f := Folder{t.TempDir()}
 	text, err := entry.Encode(entry.Entry{
 		Pool: "good", Namespace: "n", Type: schema.Replica1, Layouts: []schema.Layout{schema.Subdirectory},
@@ -40,11 +41,10 @@ func TestOneBadPoolIsAlone(t *testing.T) {
 	if names, err := f.Names(); err != nil || !slices.Equal(names, []string{"bad", "empty", "good", "other"}) {
 		t.Errorf("names %v, %v", names, err)
 	}
-	// It goes as it came.
 	if err := f.Remove("good"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Pool("good"); !errors.Is(err, ErrNoPool) {
-		t.Errorf("removed: %v", err)
+		t.Errorf("after its removal: %v", err)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// Write puts a pool's entry into a catalog folder: what a ConfigMap's files are. The
-// pool's name is a link to a folder with these contents, and changes at once. It
-// reports whether anything changed.
+// Write writes a pool's entry into the catalog: the files of its ConfigMap. The pool's name is a
+// link to a directory with these files, and is replaced atomically. Write reports whether
+// anything changed.
 func (f Folder) Write(name string, data map[string]string) (changed bool, err error) {
 	if !volumeid.IsPart(name) {
 		return false, fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
@@ -32,13 +32,13 @@ func (f Folder) Write(name string, data map[string]string) (changed bool, err er
 	version := versionOf(name, data)
 	before, err := root.Readlink(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("looking at pool %s in the catalog: %w", name, err)
+		return false, fmt.Errorf("read pool %s in the catalog: %w", name, err)
 	}
 	if before == version {
 		return false, nil
 	}
 	if err := fill(root, version, data); err != nil {
-		return false, fmt.Errorf("writing pool %s into the catalog: %w", name, err)
+		return false, fmt.Errorf("write pool %s into the catalog: %w", name, err)
 	}
 	pending := version + ".link"
 	if err := root.Remove(pending); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,10 +50,10 @@ func (f Folder) Write(name string, data map[string]string) (changed bool, err er
 	if err := root.Rename(pending, name); err != nil {
 		return false, err
 	}
-	return true, f.clean(root, name, version, before) // who reads the former now can finish
+	return true, f.clean(root, name, version, before) // processes that read the previous version can finish
 }
 
-// versionOf names the folder of a pool's contents.
+// versionOf returns the name of the directory with a pool's files.
 func versionOf(name string, data map[string]string) string {
 	h := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(data)) {
@@ -62,19 +62,19 @@ func versionOf(name string, data map[string]string) string {
 	return "." + name + "." + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func fill(root *os.Root, folder string, data map[string]string) error {
-	if err := root.MkdirAll(folder, 0o755); err != nil {
+func fill(root *os.Root, dir string, data map[string]string) error {
+	if err := root.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for key, text := range data {
-		if err := root.WriteFile(folder+"/"+key, []byte(text), 0o600); err != nil {
+		if err := root.WriteFile(dir+"/"+key, []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Remove takes a pool out; one that is not there is no error.
+// Remove removes a pool. It is no error if the pool does not exist.
 func (f Folder) Remove(name string) error {
 	if !volumeid.IsPart(name) {
 		return fmt.Errorf("%w: %q is not a pool's name", ErrNoPool, name)
@@ -85,12 +85,12 @@ func (f Folder) Remove(name string) error {
 	}
 	defer root.Close()
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("taking pool %s out of the catalog: %w", name, err)
+		return fmt.Errorf("remove pool %s from the catalog: %w", name, err)
 	}
 	return f.clean(root, name)
 }
 
-// clean removes the contents of a pool that are no longer linked.
+// clean removes the versions of a pool that are not in keep.
 func (f Folder) clean(root *os.Root, name string, keep ...string) error {
 	all, err := os.ReadDir(f.Dir)
 	if err != nil {

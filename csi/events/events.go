@@ -1,4 +1,4 @@
-// Package events tells Kubernetes what became of a pod's volume, as events of the pod.
+// Package events writes events of pods about what happened to their volumes.
 package events
 
 import (
@@ -20,12 +20,12 @@ import (
 
 // Reasons of the events.
 const (
-	ReasonLost     = "VolumeLost"     // somebody must restart the pod
-	ReasonRestored = "VolumeRestored" // nobody need do anything
+	ReasonLost     = "VolumeLost"     // the pod must be deleted
+	ReasonRestored = "VolumeRestored" // no action needed
 )
 
-// Recorder writes events of the pods of one node. It needs to list pods, to get
-// claims and to create and patch events.
+// Recorder writes events of the pods of one node. It needs the permissions to list pods, get
+// claims, and create and patch events.
 type Recorder struct {
 	client      kubernetes.Interface
 	node        string
@@ -34,7 +34,7 @@ type Recorder struct {
 	recorder    record.EventRecorder
 }
 
-// New makes a Recorder. Close it.
+// New returns a Recorder. Close it.
 func New(client kubernetes.Interface, node string, log logr.Logger) *Recorder {
 	b := record.NewBroadcaster()
 	b.StartRecordingToSink(&typed.EventSinkImpl{Interface: client.CoreV1().Events("")})
@@ -42,48 +42,48 @@ func New(client kubernetes.Interface, node string, log logr.Logger) *Recorder {
 	return &Recorder{client, node, log, b, b.NewRecorder(scheme.Scheme, source)}
 }
 
-// Close writes what is waiting, as far as that goes at once.
+// Close writes pending events, as far as that does not block.
 func (r *Recorder) Close() { r.broadcaster.Shutdown() }
 
-// ClientDied tells a pod's people that the client of one of its volumes has died:
-// that the volume is back, or which containers must be started again for it.
+// ClientDied writes an event that the client of one of a pod's volumes has died: that the
+// volume is mounted again, or which containers must be restarted for that.
 func (r *Recorder) ClientDied(ctx context.Context, podUID, persistentVolume string, err error) {
 	pod, findErr := r.pod(ctx, podUID)
 	if findErr != nil {
-		r.log.Error(findErr, "no event for a pod", "uid", podUID, "persistentVolume", persistentVolume)
+		r.log.Error(findErr, "no event written for a pod", "uid", podUID, "persistentVolume", persistentVolume)
 		return
 	}
 	if err != nil {
 		r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-			"The client of volume %s has died, and it cannot be mounted again yet: %v", persistentVolume, err)
+			"The client of volume %s died, and the volume cannot be mounted again yet: %v", persistentVolume, err)
 		return
 	}
-	lost := r.without(ctx, pod, persistentVolume)
-	if len(lost) == 0 {
-		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonRestored, "The client of volume %s has died; it is mounted again.", persistentVolume)
+	blind := r.blindContainers(ctx, pod, persistentVolume)
+	if len(blind) == 0 {
+		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonRestored, "The client of volume %s died; the volume is mounted again.", persistentVolume)
 		return
 	}
 	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"The client of volume %s has died. It is mounted again, but %s cannot see that: delete the pod, so that it is started anew. "+
-			"(Containers with mountPropagation: HostToContainer do.)", persistentVolume, strings.Join(lost, ", "))
+		"The client of volume %s died. The volume is mounted again, but not visible in %s: delete the pod to restart it. "+
+			"(Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume, strings.Join(blind, ", "))
 }
 
-// VolumeLost tells a pod's people that its block volume was lost, and what to do.
+// VolumeLost writes an event that a pod's block volume was lost, and what to do.
 func (r *Recorder) VolumeLost(ctx context.Context, podUID, persistentVolume string, why error) {
 	pod, err := r.pod(ctx, podUID)
 	if err != nil {
-		r.log.Error(err, "no event for a pod", "uid", podUID, "persistentVolume", persistentVolume)
+		r.log.Error(err, "no event written for a pod", "uid", podUID, "persistentVolume", persistentVolume)
 		return
 	}
 	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"Block volume %s is lost to this node and answers with I/O errors: %v. Delete the pod: it gets the volume again where it is started next.", persistentVolume, why)
+		"This node lost block volume %s, which returns I/O errors now: %v. Delete the pod: a new one gets the volume again.", persistentVolume, why)
 }
 
 // pod finds a pod of this node by its UID.
 func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
 	pods, err := r.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.node).String()})
 	if err != nil {
-		return nil, fmt.Errorf("listing the pods of node %s: %w", r.node, err)
+		return nil, fmt.Errorf("list the pods of node %s: %w", r.node, err)
 	}
 	for i := range pods.Items {
 		if string(pods.Items[i].UID) == uid {
@@ -93,28 +93,28 @@ func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
 	return nil, fmt.Errorf("node %s has no pod with the UID %s", r.node, uid)
 }
 
-// without names the containers of a pod that have a volume and do not see what is
-// mounted later: those with mountPropagation None, the default, and those that have
-// a subPath of it, which is a mount of the kubelet's own. A volume that cannot be
-// told may be that of any container.
-func (r *Recorder) without(ctx context.Context, pod *corev1.Pod, persistentVolume string) []string {
-	var lost []string
+// blindContainers lists the containers of a pod that use a volume and do not see later mounts:
+// those with mountPropagation None, the default, and those with a subPath, which is a mount by
+// the kubelet.
+func (r *Recorder) blindContainers(ctx context.Context, pod *corev1.Pod, persistentVolume string) []string {
+	var blind []string
 	volumes := r.volumes(ctx, pod, persistentVolume)
 	for _, c := range append(append([]corev1.Container{}, pod.Spec.InitContainers...), pod.Spec.Containers...) {
 		for _, m := range c.VolumeMounts {
 			sees := m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone && m.SubPath == "" && m.SubPathExpr == ""
 			if volumes[m.Name] && !sees {
-				lost = append(lost, "container "+c.Name)
+				blind = append(blind, "container "+c.Name)
 				break
 			}
 		}
 	}
-	return lost
+	return blind
 }
 
-// volumes names the volumes of a pod that may be of a persistent volume.
+// volumes returns the names of a pod's volumes that may be of a PersistentVolume. A volume
+// whose claim cannot be read may be.
 func (r *Recorder) volumes(ctx context.Context, pod *corev1.Pod, persistentVolume string) map[string]bool {
-	may := map[string]bool{}
+	names := map[string]bool{}
 	for _, v := range pod.Spec.Volumes {
 		claim := ""
 		switch {
@@ -126,7 +126,7 @@ func (r *Recorder) volumes(ctx context.Context, pod *corev1.Pod, persistentVolum
 			continue
 		}
 		c, err := r.client.CoreV1().PersistentVolumeClaims(pod.Namespace).Get(ctx, claim, metav1.GetOptions{})
-		may[v.Name] = err != nil || c.Spec.VolumeName == persistentVolume
+		names[v.Name] = err != nil || c.Spec.VolumeName == persistentVolume
 	}
-	return may
+	return names
 }

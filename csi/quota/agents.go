@@ -15,20 +15,16 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
-// Agents asks the agents of a pool's bricks.
+// Agents is the Limiter of pools whose bricks have agents.
 type Agents struct{ *agents.Agents }
 
-// dialLimit is how long it takes to find out that a brick is away.
+// dialLimit is how long connecting to a brick may take before it counts as down.
 const dialLimit = 2 * time.Second
 
-// ModeEachSet is that of a distributed pool: the size holds for each of its sets, so a
-// volume can have as many times its size as there are sets.
-const ModeEachSet Mode = "enforced-per-set"
-
-// Limit asks all agents at once. A brick that is away with its agent does not keep a
-// volume from being made: its agent finds the record when it is back. Sizes of pools
-// without agents, or without keys, and those of Arbiter pools, are advisory: with an
-// arbiter a full brick gives errors at random (docs/limitations.md).
+// Limit sends the limit to all agents at once. A brick that is down with its agent does not
+// keep a volume from being created: its agent finds the record when it is up again. Sizes are
+// advisory in pools without agents, without keys, and with an arbiter, where a full brick
+// causes random errors (docs/limitations.md).
 func (a *Agents) Limit(ctx context.Context, p catalog.Pool, folder string, size int64) (Mode, error) {
 	if p.Type == schema.External || p.Type == schema.Arbiter {
 		return ModeAdvisory, nil
@@ -36,7 +32,7 @@ func (a *Agents) Limit(ctx context.Context, p catalog.Pool, folder string, size 
 	enforced := make([]bool, len(p.Bricks))
 	errs, err := a.Each(ctx, p, func(ctx context.Context, b agents.Brick) error {
 		answer, err := a.Client.Limit(ctx, b.At, b.Audience, agent.LimitRequest{Folder: folder, Bytes: size}, b.Keys)
-		if enforced[b.Index] = answer.Enforced; err != nil && away(ctx, p.Bricks[b.Index]) {
+		if enforced[b.Index] = answer.Enforced; err != nil && isDown(ctx, p.Bricks[b.Index]) {
 			enforced[b.Index], err = true, nil
 		}
 		return err
@@ -56,8 +52,8 @@ func (a *Agents) Limit(ctx context.Context, p catalog.Pool, folder string, size 
 	return ModeEnforced, nil
 }
 
-// away tells whether the brick itself cannot be reached either.
-func away(ctx context.Context, b entry.Brick) bool {
+// isDown reports whether the brick itself cannot be reached either.
+func isDown(ctx context.Context, b entry.Brick) bool {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	var d net.Dialer

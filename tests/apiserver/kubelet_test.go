@@ -109,7 +109,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	kill()
-	c.hasEvent(pods["hears"], corev1.EventTypeNormal, events.ReasonRestored, "it is mounted again")
+	c.hasEvent(pods["hears"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
 	c.hasEvent(pods["deaf"], corev1.EventTypeWarning, events.ReasonLost, "container second cannot see that: delete the pod")
 	bricks.Stop(b.Bricks[0])
 	kill()

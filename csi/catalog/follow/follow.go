@@ -1,4 +1,5 @@
-// Package follow keeps a catalog folder like the catalog's ConfigMaps of a cluster.
+// Package follow copies the catalog's ConfigMaps of a cluster into a catalog directory, and
+// follows their changes.
 package follow
 
 import (
@@ -24,36 +25,36 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
-// resync is how often everything is compared, whatever was heard.
+// resync is how often everything is compared, even without events.
 const resync = 10 * time.Minute
 
-// Follower writes the ConfigMaps with the label of the catalog into a folder. Only
-// those of its namespaces count: a graph decides what a node's clients open, as root,
-// so that who may write one rules the nodes.
+// Follower writes the ConfigMaps with the catalog's label into a directory. Only those of its
+// namespaces count: a client graph decides what a node's clients open, as root, so write access
+// to one equals root on the nodes.
 type Follower struct {
 	Client     kubernetes.Interface
-	Namespaces []string // of two pools with one name, the one of the first counts
+	Namespaces []string // of two pools with one name, that of the first namespace counts
 	Folder     catalog.Folder
 	Log        logr.Logger
 
 	following atomic.Bool
 }
 
-// Following reports whether the folder has been like the cluster since the start.
+// Following reports whether the directory has matched the cluster since the start.
 func (f *Follower) Following() bool { return f.following.Load() }
 
-// Run follows until the context ends. Before it has heard everything, and while the
-// cluster cannot be reached, the folder stays as it is.
+// Run follows until the context ends. Until all ConfigMaps are listed, and while the cluster
+// cannot be reached, the directory stays unchanged.
 func (f *Follower) Run(ctx context.Context) error {
 	if err := os.MkdirAll(f.Folder.Dir, 0o755); err != nil {
-		return fmt.Errorf("making the catalog's folder: %w", err)
+		return fmt.Errorf("create the catalog directory: %w", err)
 	}
 	changed := make(chan struct{}, 1)
 	changed <- struct{}{}
 	notice := func() {
 		select {
 		case changed <- struct{}{}:
-		default: // it will be looked at anyway
+		default: // a write is pending
 		}
 	}
 	var sources []listers.ConfigMapLister
@@ -71,7 +72,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-changed:
 		}
 		if err := f.write(sources); err != nil {
-			f.Log.Error(err, "writing the catalog; it is tried again")
+			f.Log.Error(err, "writing the catalog failed; retrying")
 			time.AfterFunc(time.Second, notice)
 			continue
 		}
@@ -79,7 +80,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// watch starts an informer for a namespace and waits until it has heard everything.
+// watch starts an informer for a namespace and waits until it has listed everything.
 func (f *Follower) watch(ctx context.Context, namespace string, notice func()) (listers.ConfigMapLister, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(f.Client, resync, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
@@ -91,16 +92,16 @@ func (f *Follower) watch(ctx context.Context, namespace string, notice func()) (
 		UpdateFunc: func(any, any) { notice() },
 		DeleteFunc: func(any) { notice() },
 	}); err != nil {
-		return nil, fmt.Errorf("watching the catalog's ConfigMaps: %w", err)
+		return nil, fmt.Errorf("watch the catalog's ConfigMaps: %w", err)
 	}
 	factory.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), maps.Informer().HasSynced) && ctx.Err() == nil {
-		return nil, errors.New("the catalog's ConfigMaps cannot be listed")
+		return nil, errors.New("list the catalog's ConfigMaps: the cluster did not answer")
 	}
 	return maps.Lister(), nil
 }
 
-// write makes the folder like the ConfigMaps.
+// write makes the directory match the ConfigMaps.
 func (f *Follower) write(sources []listers.ConfigMapLister) error {
 	wanted := map[string]bool{}
 	var errs []error
@@ -113,17 +114,17 @@ func (f *Follower) write(sources []listers.ConfigMapLister) error {
 		for _, m := range all {
 			pool := m.Labels[entry.LabelPool]
 			if wanted[pool] {
-				f.Log.Info("a pool of this name is served from elsewhere already", "pool", pool, "namespace", m.Namespace, "configMap", m.Name)
+				f.Log.Info("ConfigMap ignored: another one has the same pool name", "pool", pool, "namespace", m.Namespace, "configMap", m.Name)
 				continue
 			}
 			changed, err := f.Folder.Write(pool, m.Data)
 			if errors.Is(err, catalog.ErrNoPool) {
-				f.Log.Info("a ConfigMap of the catalog names no pool", "label", entry.LabelPool, "namespace", m.Namespace, "configMap", m.Name)
+				f.Log.Info("ConfigMap ignored: its label names no pool", "label", entry.LabelPool, "namespace", m.Namespace, "configMap", m.Name)
 				continue
 			}
 			wanted[pool] = true
 			if changed {
-				f.Log.Info("the catalog has changed", "pool", pool)
+				f.Log.Info("pool changed in the catalog", "pool", pool)
 			}
 			errs = append(errs, err)
 		}
@@ -131,12 +132,12 @@ func (f *Follower) write(sources []listers.ConfigMapLister) error {
 	return errors.Join(append(errs, f.drop(wanted))...)
 }
 
-// older sorts by time of creation, and by name.
+// older sorts by creation time, then by name.
 func older(a, b *corev1.ConfigMap) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
-// drop takes out the pools that are no longer wanted.
+// drop removes the pools that are no longer wanted.
 func (f *Follower) drop(wanted map[string]bool) error {
 	names, err := f.Folder.Names()
 	if err != nil {
@@ -145,7 +146,7 @@ func (f *Follower) drop(wanted map[string]bool) error {
 	var errs []error
 	for _, name := range names {
 		if !wanted[name] {
-			f.Log.Info("a pool has gone from the catalog", "pool", name)
+			f.Log.Info("pool removed from the catalog", "pool", name)
 			errs = append(errs, f.Folder.Remove(name))
 		}
 	}
