@@ -35,8 +35,10 @@ func Class(c *schema.ConvertedClass) Object {
 	policy := corev1.PersistentVolumeReclaimPolicy(cmp.Or(c.ReclaimPolicy, string(corev1.PersistentVolumeReclaimDelete)))
 	mode := storagev1.VolumeBindingMode(cmp.Or(c.VolumeBindingMode, string(storagev1.VolumeBindingImmediate)))
 	return &storagev1.StorageClass{
-		TypeMeta:    metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},
-		ObjectMeta:  metav1.ObjectMeta{Name: c.Metadata.Name, Labels: c.Metadata.Labels, Annotations: c.Metadata.Annotations},
+		TypeMeta: metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: c.Metadata.Name, Labels: c.Metadata.Labels, Annotations: c.Metadata.Annotations,
+		},
 		Provisioner: c.Provisioner, Parameters: c.Parameters, ReclaimPolicy: &policy,
 		VolumeBindingMode: &mode, AllowVolumeExpansion: &c.AllowVolumeExpansion, MountOptions: c.MountOptions,
 	}

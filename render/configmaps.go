@@ -52,7 +52,8 @@ func (b *builder) configMap(name string, data map[string]string, labels ...strin
 		size += len(key) + len(text)
 	}
 	if size > maxConfigMap {
-		return fmt.Errorf("ConfigMap %s would have %d bytes, above the limit of %d; split the pool", name, size, maxConfigMap)
+		return fmt.Errorf("ConfigMap %s would have %d bytes, above the limit of %d; split the pool", name, size,
+			maxConfigMap)
 	}
 	b.add(&corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},

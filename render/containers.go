@@ -60,10 +60,13 @@ func (b *builder) volfiles(br brick) corev1.Container {
 	c := corev1.Container{
 		Name: "volfiles", Image: b.options.Images.Brick, RestartPolicy: &always,
 		Command: []string{
-			"atoll-brick", "volfiles", fmt.Sprintf("--listen=127.0.0.1:%d", VolfilesPort), fmt.Sprintf("--health=:%d", VolfilesHealthPort),
+			"atoll-brick", "volfiles", fmt.Sprintf("--listen=127.0.0.1:%d", VolfilesPort),
+			fmt.Sprintf("--health=:%d", VolfilesHealthPort),
 			"--volfile=" + b.brickVolfileID(br) + "=" + volfilesPath + "/" + keyBrick(br.suffix),
 		},
-		Ports:           []corev1.ContainerPort{{Name: "volfiles", ContainerPort: VolfilesHealthPort, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{{
+			Name: "volfiles", ContainerPort: VolfilesHealthPort, Protocol: corev1.ProtocolTCP,
+		}},
 		VolumeMounts:    []corev1.VolumeMount{{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true}},
 		Resources:       requests("5m", "16Mi"),
 		SecurityContext: security,
@@ -102,7 +105,8 @@ func (b *builder) glusterfsd(br brick) (corev1.Container, error) {
 	return corev1.Container{
 		Name: "glusterfsd", Image: b.options.Images.Gluster,
 		Command: slices.Concat([]string{"glusterfsd", "-N"}, fromServer(b.brickVolfileID(br)), []string{
-			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S", runPath + "/brick-" + br.suffix + ".sock",
+			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S",
+			runPath + "/brick-" + br.suffix + ".sock",
 		}),
 		Ports:        []corev1.ContainerPort{{Name: "brick", ContainerPort: BrickPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: append(daemonMounts(), b.brickMount(br, corev1.MountPropagationHostToContainer)),
@@ -110,7 +114,8 @@ func (b *builder) glusterfsd(br brick) (corev1.Container, error) {
 		// SYS_ADMIN is for trusted.* attributes, the others to create files of any type and
 		// owner on behalf of users. SYS_RESOURCE is missing on purpose: with it, ext4 ignores
 		// quotas.
-		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETGID", "SETUID"),
+		SecurityContext: confined("SYS_ADMIN", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD",
+			"SETGID", "SETUID"),
 		// Five minutes: it may have to replay a journal or read many files first.
 		StartupProbe:   &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 2, FailureThreshold: 150},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: connect, PeriodSeconds: 5, FailureThreshold: 2},
@@ -145,7 +150,8 @@ func (b *builder) join(br brick) corev1.Container {
 			"--volfile=" + volfilesPath + "/" + keyHeal, "--agent-port=" + strconv.Itoa(AgentPort),
 		},
 		VolumeMounts: []corev1.VolumeMount{
-			b.brickMount(br, corev1.MountPropagationHostToContainer), {Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+			b.brickMount(br, corev1.MountPropagationHostToContainer),
+			{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 		},
 		Resources:       requests("5m", "16Mi"),
 		SecurityContext: confined("SYS_ADMIN", "DAC_OVERRIDE", "FOWNER"), // trusted.* attributes
@@ -161,7 +167,8 @@ func (b *builder) agent(br brick) corev1.Container {
 	c := corev1.Container{
 		Name: "agent", Image: b.options.Images.Brick, RestartPolicy: &always,
 		Command: []string{
-			"atoll-brick", "agent", "--namespace=" + b.namespace, "--pool=" + b.name, "--brick=" + br.suffix, "--directory=" + b.directory(),
+			"atoll-brick", "agent", "--namespace=" + b.namespace, "--pool=" + b.name, "--brick=" + br.suffix,
+			"--directory=" + b.directory(),
 			"--port=" + strconv.Itoa(BrickPort), "--listen=:" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
 		},
 		Ports: []corev1.ContainerPort{{Name: "agent", ContainerPort: AgentPort, Protocol: corev1.ProtocolTCP}},
@@ -175,12 +182,17 @@ func (b *builder) agent(br brick) corev1.Container {
 		// It starts before the brick, because other bricks ask it.
 		StartupProbe: &corev1.Probe{ProbeHandler: get("/healthz"), PeriodSeconds: 1, FailureThreshold: 60},
 		// The pod is ready when its brick responds to GlusterFS requests.
-		ReadinessProbe: &corev1.Probe{ProbeHandler: get("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2},
-		LivenessProbe:  &corev1.Probe{ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler: get("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 6, FailureThreshold: 2,
+		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3,
+		},
 	}
 	if b.heals(br) {
 		c.Command = append(c.Command, "--heal-volfile="+volfilesPath+"/"+keyHeal, "--heal-socket="+healSocket)
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+		c.VolumeMounts = append(c.VolumeMounts,
+			corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 			corev1.VolumeMount{Name: volumeRun, MountPath: runPath})
 	}
 	switch b.pool.Spec.Type {

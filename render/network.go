@@ -23,7 +23,9 @@ func (b *builder) service() error {
 		Spec: corev1.ServiceSpec{
 			ClusterIP: corev1.ClusterIPNone, PublishNotReadyAddresses: true,
 			Selector: map[string]string{LabelPool: b.name},
-			Ports:    []corev1.ServicePort{{Name: "brick", Port: BrickPort, TargetPort: intstr.FromString("brick"), Protocol: corev1.ProtocolTCP}},
+			Ports: []corev1.ServicePort{{
+				Name: "brick", Port: BrickPort, TargetPort: intstr.FromString("brick"), Protocol: corev1.ProtocolTCP,
+			}},
 		},
 	})
 	return nil
@@ -71,6 +73,8 @@ func (b *builder) budget(name string, least int, selector metav1.LabelSelector) 
 	b.add(&policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: b.meta(name),
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &available, Selector: &selector, UnhealthyPodEvictionPolicy: &unhealthy},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MinAvailable: &available, Selector: &selector, UnhealthyPodEvictionPolicy: &unhealthy,
+		},
 	})
 }

@@ -44,7 +44,9 @@ func (b *builder) rebalancePod() corev1.PodSpec {
 				LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
 			}}},
 			memory(volumeRun), memory(volumeTmp),
-			{Name: volumeKeys, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: AgentKeys, Optional: &optional}}},
+			{Name: volumeKeys, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+				SecretName: AgentKeys, Optional: &optional,
+			}}},
 		},
 		Containers: []corev1.Container{b.rebalancer()},
 		SecurityContext: &corev1.PodSecurityContext{
@@ -65,15 +67,22 @@ func (b *builder) rebalancer() corev1.Container {
 	return corev1.Container{
 		Name: "rebalance", Image: b.options.Images.Brick,
 		Command: []string{
-			"atoll-brick", "rebalance", "--namespace=" + b.namespace, "--pool=" + b.name, "--volfile=" + volfilesPath + "/" + keyRebalance,
-			"--socket=" + runPath + "/rebalance.sock", "--settle=2m", "--agent-port=" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
+			"atoll-brick", "rebalance", "--namespace=" + b.namespace, "--pool=" + b.name,
+			"--volfile=" + volfilesPath + "/" + keyRebalance,
+			"--socket=" + runPath + "/rebalance.sock", "--settle=2m", "--agent-port=" + strconv.Itoa(AgentPort),
+			"--keys=" + keysPath,
 			fmt.Sprintf("--health=:%d", RebalancePort),
 		},
 		Ports: []corev1.ContainerPort{{Name: "rebalance", ContainerPort: RebalancePort, Protocol: corev1.ProtocolTCP}},
-		VolumeMounts: append(daemonMounts(), corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
+		VolumeMounts: append(daemonMounts(),
+			corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
 			corev1.VolumeMount{Name: volumeKeys, MountPath: keysPath, ReadOnly: true}),
 		Resources: requests("20m", "64Mi"), SecurityContext: security,
-		ReadinessProbe: &corev1.Probe{ProbeHandler: get("/readyz"), PeriodSeconds: 10, TimeoutSeconds: 6, FailureThreshold: 1},
-		LivenessProbe:  &corev1.Probe{ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler: get("/readyz"), PeriodSeconds: 10, TimeoutSeconds: 6, FailureThreshold: 1,
+		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3,
+		},
 	}
 }

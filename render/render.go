@@ -81,7 +81,9 @@ func Render(p *schema.Pool, o Options) ([]Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("render pool %s: %w", p.Metadata.Name, err)
 	}
-	for _, step := range []func() error{b.configMaps, b.service, b.disruptionBudgets, b.workloads, b.rebalance, b.storageClasses} {
+	for _, step := range []func() error{
+		b.configMaps, b.service, b.disruptionBudgets, b.workloads, b.rebalance, b.storageClasses,
+	} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("render pool %s: %w", p.Metadata.Name, err)
 		}
@@ -138,7 +140,9 @@ func (b *builder) volumeOf() volfile.Pool {
 	s := &b.pool.Spec
 	v := volfile.Pool{Name: b.name, VolumeID: VolumeID(b.pool, b.namespace), Type: s.Type, Options: s.Options}
 	for i := range s.Bricks {
-		v.Bricks = append(v.Bricks, volfile.Endpoint{Host: b.host(strconv.Itoa(i)), Port: BrickPort, Directory: b.directory()})
+		v.Bricks = append(v.Bricks, volfile.Endpoint{
+			Host: b.host(strconv.Itoa(i)), Port: BrickPort, Directory: b.directory(),
+		})
 	}
 	for set, size := 0, s.SetSize(); size > 0 && (set+1)*size <= len(s.Bricks); set++ {
 		if s.Bricks[set*size].Decommissioned {

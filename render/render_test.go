@@ -258,7 +258,8 @@ func TestCatalogDecodes(t *testing.T) {
 
 func TestVolumeID(t *testing.T) {
 	p := &schema.Pool{Metadata: schema.Metadata{Name: "a"}}
-	if a, b := render.VolumeID(p, ""), render.VolumeID(p, "other"); a == b || a != "dd91fcba-ab50-5b27-87eb-14c1b4daa583" {
+	if a, b := render.VolumeID(p, ""), render.VolumeID(p, "other"); a == b ||
+		a != "dd91fcba-ab50-5b27-87eb-14c1b4daa583" {
 		t.Errorf("volume IDs %s, %s", a, b)
 	}
 	p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc"

@@ -50,7 +50,10 @@ func volumes(b *builder, br brick) []corev1.Volume {
 		}})
 	}
 	host := func(name, path string, kind corev1.HostPathType) corev1.Volume {
-		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}}
+		return corev1.Volume{
+			Name:         name,
+			VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}},
+		}
 	}
 	name := fmt.Sprintf("/%s.%s.%s", b.namespace, b.name, br.suffix)
 	if br.PVC == "" {
@@ -62,7 +65,8 @@ func volumes(b *builder, br brick) []corev1.Volume {
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: br.PVC},
 		}})
 	case br.Device != "":
-		all = append(all, host(volumeBrick, hostBricks+name, corev1.HostPathDirectoryOrCreate), host(volumeDevices, devices, corev1.HostPathDirectory))
+		all = append(all, host(volumeBrick, hostBricks+name, corev1.HostPathDirectoryOrCreate),
+			host(volumeDevices, devices, corev1.HostPathDirectory))
 		if isFile(br.Device) {
 			all = append(all, host(volumeDisk, br.Device, corev1.HostPathFile))
 		}
@@ -79,7 +83,10 @@ func volumes(b *builder, br brick) []corev1.Volume {
 func isFile(device string) bool { return !strings.HasPrefix(device, devices+"/") }
 
 func memory(name string) corev1.Volume {
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}
+	return corev1.Volume{
+		Name:         name,
+		VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}},
+	}
 }
 
 // brickMount returns the mount of a brick's volume. prepare mounts a device one level below

@@ -57,7 +57,9 @@ func (b *builder) statefulSet(br brick) error {
 			ServiceName: b.serviceName(), Replicas: &replicas, RevisionHistoryLimit: &history,
 			PodManagementPolicy: appsv1.ParallelPodManagement,
 			UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
-			Selector:            &metav1.LabelSelector{MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: br.suffix}},
+			Selector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{LabelPool: b.name, LabelBrick: br.suffix},
+			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels: b.labels(labels...), // no digest of volfiles: running daemons load a changed volfile
@@ -107,10 +109,13 @@ func (b *builder) pod(br brick) (corev1.PodSpec, error) {
 // place binds a brick to its node. Bricks on claims, which can move, are spread over nodes.
 func (b *builder) place(pod *corev1.PodSpec, br brick) {
 	if br.Node != "" {
+		node := corev1.NodeSelectorRequirement{
+			Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{br.Node},
+		}
 		pod.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{br.Node}}},
-			}}},
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+				{MatchFields: []corev1.NodeSelectorRequirement{node}},
+			}},
 		}}
 		return
 	}
@@ -121,7 +126,9 @@ func (b *builder) place(pod *corev1.PodSpec, br brick) {
 	apart := corev1.PodAffinityTerm{LabelSelector: set, TopologyKey: corev1.LabelHostname}
 	anti := &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{apart}}
 	if b.pool.Spec.AllowSameNode {
-		anti = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: apart}}}
+		anti = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
+			{Weight: 100, PodAffinityTerm: apart},
+		}}
 	}
 	pod.Affinity = &corev1.Affinity{PodAntiAffinity: anti}
 	pod.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
@@ -135,7 +142,10 @@ func (b *builder) tolerations(br brick) []corev1.Toleration {
 	var all []corev1.Toleration
 	if br.Node != "" {
 		for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
-			all = append(all, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
+			all = append(all, corev1.Toleration{
+				Key: key, Operator: corev1.TolerationOpExists,
+				Effect: corev1.TaintEffectNoExecute,
+			})
 		}
 	}
 	for _, t := range b.pool.Spec.Tolerations {

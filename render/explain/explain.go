@@ -151,13 +151,15 @@ func usable(s *schema.Spec) *Share {
 func notes(s *schema.Spec) []string {
 	var all []string
 	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data&(s.Disperse.Data-1) != 0 {
-		all = append(all, fmt.Sprintf("%d data bricks are not a power of two: small writes need a read first", s.Disperse.Data))
+		all = append(all, fmt.Sprintf("%d data bricks are not a power of two: small writes need a read first",
+			s.Disperse.Data))
 	}
 	if s.AllowSameNode {
 		all = append(all, "bricks of one set may share a node: losing the node loses them together")
 	}
 	if n := len(s.Sets()); n > 1 {
-		all = append(all, fmt.Sprintf("files are distributed over %d sets: a file must fit into the free space of one set", n))
+		all = append(all, fmt.Sprintf("files are distributed over %d sets: a file must fit into the free space of one set",
+			n))
 	}
 	leaving := 0
 	for _, b := range s.Bricks {

@@ -21,7 +21,8 @@ func (e Explanation) String() string {
 	}
 	line("tolerates", e.Tolerates)
 	if e.Usable != nil {
-		line("usable", fmt.Sprintf("%d of %d bricks' capacity (%d %%)", e.Usable.Data, e.Usable.Raw, 100*e.Usable.Data/e.Usable.Raw))
+		line("usable", fmt.Sprintf("%d of %d bricks' capacity (%d %%)", e.Usable.Data, e.Usable.Raw,
+			100*e.Usable.Data/e.Usable.Raw))
 	}
 	for i, l := range e.Layouts {
 		line([]string{"volumes", ""}[min(i, 1)], l)

@@ -16,13 +16,16 @@ import (
 // checks that patches apply before rendering.
 func TestKustomizeTransformer(t *testing.T) {
 	dir := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "atoll"), "../../cmd/atoll").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "atoll"),
+		"../../cmd/atoll").CombinedOutput(); err != nil {
 		t.Fatalf("build atoll: %v\n%s", err, out)
 	}
 	for name, text := range map[string]string{
 		"kustomization.yaml": "resources: [pool.yaml, other.yaml]\ntransformers: [atoll.yaml]\n" +
-			"patches:\n- patch: |-\n    - {op: replace, path: /spec/bricks/0/node, value: kube7}\n  target: {kind: StoragePool}\n",
-		"pool.yaml":  "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: p}\nspec: {type: Replica1, bricks: [{node: kube1, path: /srv/p}]}\n",
+			"patches:\n- patch: |-\n    - {op: replace, path: /spec/bricks/0/node, value: kube7}\n" +
+			"  target: {kind: StoragePool}\n",
+		"pool.yaml": "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: p}\n" +
+			"spec: {type: Replica1, bricks: [{node: kube1, path: /srv/p}]}\n",
 		"other.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n",
 		"atoll.yaml": "apiVersion: atoll.storage/v1alpha1\nkind: Render\nmetadata:\n  name: render\n  annotations:\n" +
 			"    config.kubernetes.io/function: |\n      exec: {path: ./atoll, args: [fn]}\n",

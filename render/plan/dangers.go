@@ -14,11 +14,14 @@ import (
 // dangers compares two documents of a pool and records dangerous changes.
 func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	if a, b := was.NamespaceOr(o.Namespace), is.NamespaceOr(o.Namespace); a != b {
-		c.danger("namespace", fmt.Sprintf("the namespace changes from %s to %s: new bricks would start on disks that the old ones use", a, b),
+		c.danger("namespace",
+			fmt.Sprintf("the namespace changes from %s to %s: new bricks would start on disks that the old ones use", a, b),
 			"keep the namespace, or create a new pool")
 	}
-	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b && is.Spec.Type != schema.External && was.Spec.Type != schema.External {
-		c.danger("volume-id", fmt.Sprintf("the volume ID changes from %s to %s: bricks refuse to start", a, b), "keep volumeID: "+a)
+	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b &&
+		is.Spec.Type != schema.External && was.Spec.Type != schema.External {
+		c.danger("volume-id", fmt.Sprintf("the volume ID changes from %s to %s: bricks refuse to start", a, b),
+			"keep volumeID: "+a)
 	}
 	if was.Spec.Type != is.Spec.Type && !c.typeChanged(&was.Spec, &is.Spec) {
 		return // the other checks compare pools of the same type
@@ -47,18 +50,22 @@ func (c *Pool) typeChanged(was, is *schema.Spec) bool {
 	added := len(is.Bricks) - len(was.Bricks)
 	change := fmt.Sprintf("the type changes from %s to %s", was.Type, is.Type)
 	switch {
-	case withCopy[was.Type] == "" || is.Type == schema.External || is.Type == schema.Disperse || is.SetSize() <= was.SetSize():
+	case withCopy[was.Type] == "" || is.Type == schema.External || is.Type == schema.Disperse ||
+		is.SetSize() <= was.SetSize():
 		c.danger("type-changed", change+": the data on the bricks is not converted", newPool)
 	case len(was.Sets()) > 1:
 		c.danger("type-changed", change+", but the pool has several sets: bricks would move between sets", newPool)
 	case withCopy[was.Type] != is.Type || added != 1:
-		c.danger("type-changed", fmt.Sprintf("%s and %d bricks are added: only one copy can be added at a time", change, added),
+		c.danger("type-changed",
+			fmt.Sprintf("%s and %d bricks are added: only one copy can be added at a time", change, added),
 			fmt.Sprintf("%s and one more brick; the next copy when that brick has no pending heals", withCopy[was.Type]))
 	case was.Tiebreaker != nil:
-		c.danger("type-changed", "a copy is added to a pool with a tiebreaker: clients with the old graph use a different quorum", newPool)
+		c.danger("type-changed",
+			"a copy is added to a pool with a tiebreaker: clients with the old graph use a different quorum", newPool)
 	default:
-		c.Notes = append(c.Notes, fmt.Sprintf("brick %d joins as a new copy some minutes after it starts, when clients have the new graph; "+
-			"then clients that still have the old graph are disconnected", len(was.Bricks)))
+		c.Notes = append(c.Notes,
+			fmt.Sprintf("brick %d joins as a new copy some minutes after it starts, when clients have the new graph; "+
+				"then clients that still have the old graph are disconnected", len(was.Bricks)))
 		return true
 	}
 	return false
@@ -76,12 +83,18 @@ func (c *Pool) bricks(was, is *schema.Spec) {
 		switch {
 		case still && now == i:
 		case still:
-			c.danger("brick-reordered", fmt.Sprintf("brick %d (%s) becomes brick %d: its position is its identity", i, place, now), "keep the order, and add bricks at the end")
-		case i < len(is.Bricks) && !slices.ContainsFunc(was.Bricks, func(o schema.Brick) bool { return explain.Place(o) == explain.Place(is.Bricks[i]) }):
-			c.danger("brick-moved", fmt.Sprintf("brick %d moves from %s to %s: its data is not moved, but healed from the other bricks of its set, if any",
-				i, place, explain.Place(is.Bricks[i])), oneBrick)
+			c.danger("brick-reordered",
+				fmt.Sprintf("brick %d (%s) becomes brick %d: its position is its identity", i, place, now),
+				"keep the order, and add bricks at the end")
+		case i < len(is.Bricks) && !slices.ContainsFunc(was.Bricks,
+			func(o schema.Brick) bool { return explain.Place(o) == explain.Place(is.Bricks[i]) }):
+			c.danger("brick-moved",
+				fmt.Sprintf("brick %d moves from %s to %s: its data is not moved, but healed from others of its set, if any",
+					i, place, explain.Place(is.Bricks[i])), oneBrick)
 		case b.Decommissioned && lastSets(was, i):
-			c.Notes = append(c.Notes, fmt.Sprintf("decommissioned brick %d (%s) is removed: apply this only when the rebalance pod is ready", i, place))
+			c.Notes = append(c.Notes,
+				fmt.Sprintf("decommissioned brick %d (%s) is removed: apply this only when the rebalance pod is ready",
+					i, place))
 		default:
 			c.danger("brick-removed", fmt.Sprintf("brick %d (%s) is removed with its files", i, place),
 				"set decommissioned: true on all bricks of the last set, and remove them when they are empty")
@@ -99,10 +112,13 @@ func (c *Pool) generations(was, is *schema.Spec) {
 		switch {
 		case explain.Place(was.Bricks[i]) != explain.Place(is.Bricks[i]):
 		case a < b:
-			c.danger("brick-renewed", fmt.Sprintf("brick %d (%s) is recreated: its data is discarded and healed from the other bricks of its set, if any",
-				i, explain.Place(is.Bricks[i])), "only if its data is lost; "+oneBrick)
+			c.danger("brick-renewed",
+				fmt.Sprintf("brick %d (%s) is recreated: its data is discarded and healed from others of its set, if any",
+					i, explain.Place(is.Bricks[i])), "only if its data is lost; "+oneBrick)
 		case a > b:
-			c.danger("brick-generation", fmt.Sprintf("the generation of brick %d decreases from %d to %d: the brick refuses to start", i, a, b), fmt.Sprintf("generation: %d", a))
+			c.danger("brick-generation",
+				fmt.Sprintf("the generation of brick %d decreases from %d to %d: the brick refuses to start", i, a, b),
+				fmt.Sprintf("generation: %d", a))
 		}
 	}
 }
@@ -124,7 +140,8 @@ func (c *Pool) sets(was, is *schema.Spec) {
 			}
 		}
 		if need := was.DataBricks(); kept < need {
-			c.danger("set-lost", fmt.Sprintf("set %d keeps %d of its bricks with data but needs %d: its data is lost", first/size, kept, need), oneBrick)
+			c.danger("set-lost", fmt.Sprintf("set %d keeps %d of its bricks with data but needs %d: its data is lost",
+				first/size, kept, need), oneBrick)
 		}
 	}
 }
@@ -156,10 +173,12 @@ func (c *Pool) tiebreaker(was, is *schema.Tiebreaker) {
 	}
 	switch {
 	case was == nil:
-		c.danger("tiebreaker-added", "a tiebreaker is added: clients with the old graph do not ask it and use a different quorum",
+		c.danger("tiebreaker-added",
+			"a tiebreaker is added: clients with the old graph do not ask it and use a different quorum",
 			"restart all clients before a brick goes offline")
 	case is == nil:
-		c.danger("tiebreaker-removed", "the tiebreaker is removed: its record of stale bricks is lost", "heal everything first")
+		c.danger("tiebreaker-removed", "the tiebreaker is removed: its record of stale bricks is lost",
+			"heal everything first")
 	default:
 		c.danger("tiebreaker-moved", "the tiebreaker moves: its record of stale bricks is lost", "heal everything first")
 	}
@@ -170,17 +189,21 @@ func (c *Pool) external(was, is *schema.ExternalSpec) {
 		return
 	}
 	if was.Volume != is.Volume {
-		c.danger("external-volume", fmt.Sprintf("the volume changes from %s to %s: existing volumes would be looked up in the wrong place", was.Volume, is.Volume), "create a new pool")
+		c.danger("external-volume",
+			fmt.Sprintf("the volume changes from %s to %s: existing volumes would be looked up in the wrong place",
+				was.Volume, is.Volume), "create a new pool")
 	}
 	if !slices.ContainsFunc(is.Hosts, func(h string) bool { return slices.Contains(was.Hosts, h) }) {
-		c.danger("external-hosts", "all hosts change: another cluster may have a volume with the same name", "if it is the same cluster, change the hosts in two steps")
+		c.danger("external-hosts", "all hosts change: another cluster may have a volume with the same name",
+			"if it is the same cluster, change the hosts in two steps")
 	}
 }
 
 func (c *Pool) layouts(was, is *schema.Spec) {
 	for _, l := range []schema.Layout{schema.Subdirectory, schema.Block, schema.Single} {
 		if was.Serves(l) && !is.Serves(l) {
-			c.danger("layout-removed", fmt.Sprintf("the pool no longer serves %s: volumes of that layout become unusable", l), "keep the layout while such volumes exist")
+			c.danger("layout-removed", fmt.Sprintf("the pool no longer serves %s: volumes of that layout become unusable", l),
+				"keep the layout while such volumes exist")
 		}
 	}
 }

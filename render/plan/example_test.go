@@ -3,6 +3,7 @@ package plan_test
 import (
 	"fmt"
 	"log"
+	"strings"
 
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/render/plan"
@@ -22,9 +23,13 @@ func ExampleCompare() {
 		log.Fatal(err)
 	}
 	for _, d := range p.Pools[0].Dangers {
-		fmt.Printf("%s: %s\n", d.Code, d.Message)
+		fmt.Printf("%s\n  %s\n", d.Code, strings.ReplaceAll(d.Message, ": ", "\n  "))
 	}
 	// Output:
-	// brick-moved: brick 0 moves from kube1:/srv/scratch to kube2:/srv/scratch: its data is not moved, but healed from the other bricks of its set, if any
-	// set-lost: set 0 keeps 0 of its bricks with data but needs 1: its data is lost
+	// brick-moved
+	//   brick 0 moves from kube1:/srv/scratch to kube2:/srv/scratch
+	//   its data is not moved, but healed from others of its set, if any
+	// set-lost
+	//   set 0 keeps 0 of its bricks with data but needs 1
+	//   its data is lost
 }

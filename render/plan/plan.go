@@ -163,7 +163,9 @@ func (c *Pool) objects(was, is []object) {
 		if !kept[key(o)] {
 			c.Objects = append(c.Objects, Object{Kind: o.kind, Namespace: o.namespace, Name: o.name, Verb: Removed})
 			if o.kind == "StorageClass" && c.Verb != Removed {
-				c.Notes = append(c.Notes, fmt.Sprintf("StorageClass %s is removed: new claims that name it stay pending; existing volumes are kept", o.name))
+				c.Notes = append(c.Notes,
+					fmt.Sprintf("StorageClass %s is removed: new claims that name it stay pending; existing volumes are kept",
+						o.name))
 			}
 		}
 	}
@@ -179,7 +181,9 @@ func (c *Pool) restarts() {
 		}
 	}
 	if n > 0 {
-		c.Notes = append(c.Notes, fmt.Sprintf("%d brick pods need a restart to apply the change: delete one at a time, and wait for its heal before the next", n))
+		c.Notes = append(c.Notes,
+			fmt.Sprintf("%d brick pods need a restart to apply the change: "+
+				"delete one at a time, and wait for its heal before the next", n))
 	}
 }
 

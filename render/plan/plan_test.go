@@ -23,7 +23,8 @@ func triple() *schema.Pool {
 func copies(n int) func() *schema.Pool {
 	return func() *schema.Pool {
 		p := triple()
-		p.Spec.Type, p.Spec.Bricks = []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3}[n-1], p.Spec.Bricks[:n]
+		p.Spec.Type = []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3}[n-1]
+		p.Spec.Bricks = p.Spec.Bricks[:n]
 		return p
 	}
 }
@@ -45,9 +46,15 @@ func TestDangers(t *testing.T) {
 		want   []string // codes of the dangers
 	}{
 		{"no change", triple, func(_, _ *schema.Pool) {}, nil},
-		{"option", triple, func(_, p *schema.Pool) { p.Spec.Options = map[string]string{"network.ping-timeout": "5"} }, nil},
+		{
+			"option", triple, func(_, p *schema.Pool) { p.Spec.Options = map[string]string{"network.ping-timeout": "5"} },
+			nil,
+		},
 		{"set added", triple, func(_, p *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) }, nil},
-		{"set removed", triple, func(p, _ *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) }, []string{"brick-removed", "brick-removed", "brick-removed"}},
+		{
+			"set removed", triple, func(p, _ *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) },
+			[]string{"brick-removed", "brick-removed", "brick-removed"},
+		},
 		{"drained set removed", triple, func(p, _ *schema.Pool) {
 			for _, b := range more {
 				b.Decommissioned = true
@@ -60,11 +67,19 @@ func TestDangers(t *testing.T) {
 				drained[i].Decommissioned = true
 			}
 			p.Spec.Bricks = append(drained, p.Spec.Bricks...)
-		}, []string{"brick-removed", "brick-removed", "brick-removed", "brick-reordered", "brick-reordered", "brick-reordered"}},
+		}, []string{
+			"brick-removed", "brick-removed", "brick-removed", "brick-reordered", "brick-reordered",
+			"brick-reordered",
+		}},
 		{"brick moved", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Node = "d" }, []string{"brick-moved"}},
-		{"brick moved to a device", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"} }, []string{"brick-moved"}},
+		{"brick moved to a device", triple, func(_, p *schema.Pool) {
+			p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"}
+		}, []string{"brick-moved"}},
 		{"brick renewed", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Generation = 2 }, []string{"brick-renewed"}},
-		{"generation decreased", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 }, []string{"brick-generation"}},
+		{
+			"generation decreased", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 },
+			[]string{"brick-generation"},
+		},
 		{"whole set moved", triple, func(_, p *schema.Pool) {
 			for i := range p.Spec.Bricks {
 				p.Spec.Bricks[i].Node += "2"
@@ -74,18 +89,30 @@ func TestDangers(t *testing.T) {
 			p := triple()
 			p.Spec.Type = schema.Arbiter
 			return p
-		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Generation, p.Spec.Bricks[1].Generation = 2, 2 }, []string{"brick-renewed", "brick-renewed", "set-lost"}},
+		}, func(_, p *schema.Pool) {
+			p.Spec.Bricks[0].Generation, p.Spec.Bricks[1].Generation = 2, 2
+		}, []string{"brick-renewed", "brick-renewed", "set-lost"}},
 		{"only copy moved", func() *schema.Pool {
 			p := triple()
 			p.Spec.Type, p.Spec.Bricks = schema.Replica1, p.Spec.Bricks[:1]
 			return p
 		}, func(_, p *schema.Pool) { p.Spec.Bricks[0].Node = "z" }, []string{"brick-moved", "set-lost"}},
-		{"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "brick-reordered"}},
+		{
+			"bricks swapped", triple, func(_, p *schema.Pool) { slices.Reverse(p.Spec.Bricks) },
+			[]string{"brick-reordered", "brick-reordered"},
+		},
 		{"type", triple, func(_, p *schema.Pool) { p.Spec.Type = schema.Arbiter }, []string{"type-changed"}},
 		{"second copy", copies(1), func(_, p *schema.Pool) { *p = *copies(2)() }, nil},
 		{"third copy", copies(2), func(_, p *schema.Pool) { *p = *copies(3)() }, nil},
-		{"second copy while the first brick is recreated", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); p.Spec.Bricks[0].Generation = 2 }, []string{"brick-renewed", "set-lost"}},
-		{"second copy in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) }, []string{"brick-reordered", "set-lost"}},
+		{
+			"second copy while the first brick is recreated", copies(1),
+			func(_, p *schema.Pool) { *p = *copies(2)(); p.Spec.Bricks[0].Generation = 2 },
+			[]string{"brick-renewed", "set-lost"},
+		},
+		{
+			"second copy in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) },
+			[]string{"brick-reordered", "set-lost"},
+		},
 		{"second copy with several sets", copies(1), func(was, p *schema.Pool) {
 			was.Spec.Bricks = copies(2)().Spec.Bricks
 			*p = *copies(2)()
@@ -98,12 +125,32 @@ func TestDangers(t *testing.T) {
 		{"two copies added", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
 		{"copy removed", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
 		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
-		{"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" }, []string{"volume-id"}},
-		{"layout", triple, func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} }, []string{"layout-removed"}},
-		{"class parameter", triple, func(_, p *schema.Pool) { p.Spec.StorageClasses[0].Parameters = map[string]string{"a": "b"} }, []string{"immutable"}},
-		{"class binding", triple, func(_, p *schema.Pool) { p.Spec.StorageClasses[0].BindingMode = "WaitForFirstConsumer" }, []string{"immutable"}},
-		{"reclaim", triple, func(_, p *schema.Pool) { p.Spec.Reclaim = schema.ReclaimRetain }, []string{"immutable", "immutable"}},
-		{"class mount options", triple, func(_, p *schema.Pool) { p.Spec.StorageClasses[0].MountOptions = []string{"noatime"} }, nil},
+		{
+			"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" },
+			[]string{"volume-id"},
+		},
+		{
+			"layout", triple, func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} },
+			[]string{"layout-removed"},
+		},
+		{
+			"class parameter", triple,
+			func(_, p *schema.Pool) { p.Spec.StorageClasses[0].Parameters = map[string]string{"a": "b"} },
+			[]string{"immutable"},
+		},
+		{
+			"class binding", triple,
+			func(_, p *schema.Pool) { p.Spec.StorageClasses[0].BindingMode = "WaitForFirstConsumer" },
+			[]string{"immutable"},
+		},
+		{
+			"reclaim", triple, func(_, p *schema.Pool) { p.Spec.Reclaim = schema.ReclaimRetain },
+			[]string{"immutable", "immutable"},
+		},
+		{
+			"class mount options", triple,
+			func(_, p *schema.Pool) { p.Spec.StorageClasses[0].MountOptions = []string{"noatime"} }, nil,
+		},
 		{"class removed", triple, func(_, p *schema.Pool) { p.Spec.StorageClasses = nil }, nil},
 		{"coding", func() *schema.Pool {
 			p := triple()

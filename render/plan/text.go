@@ -29,6 +29,7 @@ func (p *Plan) String() string {
 	if len(p.Pools) == 0 {
 		return "nothing changes\n"
 	}
-	fmt.Fprintf(&b, "objects: %d added, %d changed, %d removed; %d dangerous changes\n", counts[Added], counts[Changed], counts[Removed], dangers)
+	fmt.Fprintf(&b, "objects: %d added, %d changed, %d removed; %d dangerous changes\n", counts[Added], counts[Changed],
+		counts[Removed], dangers)
 	return b.String()
 }

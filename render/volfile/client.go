@@ -87,7 +87,8 @@ const disperseHealTimeout = 60
 
 func (p Pool) raiseHealTimeout(set *Xlator) {
 	for _, o := range set.Options {
-		if seconds, err := strconv.Atoi(o.Value); o.Name == "heal-timeout" && (err != nil || seconds < disperseHealTimeout) {
+		if seconds, err := strconv.Atoi(o.Value); o.Name == "heal-timeout" &&
+			(err != nil || seconds < disperseHealTimeout) {
 			set.set(Option{"heal-timeout", strconv.Itoa(disperseHealTimeout)})
 		}
 	}

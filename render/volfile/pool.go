@@ -56,7 +56,8 @@ func (p Pool) setSize() int {
 func (p Pool) check() error {
 	size := p.setSize()
 	if size == 0 || len(p.Bricks) == 0 || len(p.Bricks)%size != 0 {
-		return fmt.Errorf("%w: pool %q of type %s has %d bricks, not a multiple of %d", ErrInvalid, p.Name, p.Type, len(p.Bricks), size)
+		return fmt.Errorf("%w: pool %q of type %s has %d bricks, not a multiple of %d", ErrInvalid, p.Name, p.Type,
+			len(p.Bricks), size)
 	}
 	for _, set := range p.Leaving {
 		if set < 0 || set >= len(p.Bricks)/size {

@@ -155,11 +155,14 @@ func FuzzPrint(f *testing.F) {
 // in any graph: bricks store attributes with their names.
 func TestAddedSetsKeepGraph(t *testing.T) {
 	for name, p := range map[string]Pool{
-		"replica2":   {Type: schema.Replica2, Bricks: make([]Endpoint, 2)},
-		"tiebreaker": {Type: schema.Replica2, Bricks: make([]Endpoint, 2), Tiebreaker: &Endpoint{Host: "ta", Port: 1, Directory: "/ta"}},
-		"replica3":   {Type: schema.Replica3, Bricks: make([]Endpoint, 3)},
-		"arbiter":    {Type: schema.Arbiter, Bricks: make([]Endpoint, 3)},
-		"disperse":   {Type: schema.Disperse, Data: 2, Redundancy: 1, Bricks: make([]Endpoint, 3)},
+		"replica2": {Type: schema.Replica2, Bricks: make([]Endpoint, 2)},
+		"tiebreaker": {
+			Type: schema.Replica2, Bricks: make([]Endpoint, 2),
+			Tiebreaker: &Endpoint{Host: "ta", Port: 1, Directory: "/ta"},
+		},
+		"replica3": {Type: schema.Replica3, Bricks: make([]Endpoint, 3)},
+		"arbiter":  {Type: schema.Arbiter, Bricks: make([]Endpoint, 3)},
+		"disperse": {Type: schema.Disperse, Data: 2, Redundancy: 1, Bricks: make([]Endpoint, 3)},
 	} {
 		p.Name, p.VolumeID = "p", "64220cb5-c301-41b1-b4f1-e5756b3171dc"
 		grown := p
@@ -168,7 +171,10 @@ func TestAddedSetsKeepGraph(t *testing.T) {
 			grown.Bricks[i] = Endpoint{Host: fmt.Sprintf("h%d", i), Port: 1, Directory: "/b"}
 		}
 		copy(p.Bricks, grown.Bricks)
-		for graph, build := range map[string]func(Pool) (*Xlator, error){"client": Client, "block": BlockClient, "heal": Heal} {
+		for graph, build := range map[string]func(Pool) (*Xlator, error){
+			"client": Client, "block": BlockClient,
+			"heal": Heal,
+		} {
 			before, after := printed(t, build, p), printed(t, build, grown)
 			for block := range strings.SplitSeq(before, "\n\n") {
 				above := strings.Contains(block, "cluster/distribute") || strings.Contains(block, "debug/io-stats")

@@ -88,7 +88,8 @@ func Decode(data []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: data after the entry", ErrEntry)
 	}
 	if e.Version != Version {
-		return Entry{}, fmt.Errorf("%w: version %d, but this program reads version %d; upgrade the older of renderer and driver", ErrEntry, e.Version, Version)
+		return Entry{}, fmt.Errorf("%w: version %d, not %d; upgrade the older of renderer and driver",
+			ErrEntry, e.Version, Version)
 	}
 	return e, e.check()
 }

@@ -26,7 +26,9 @@ func Converts(provisioner string) bool {
 // StorageClass converts the class of a provisioner for which Converts returns true. A
 // parameter that has no meaning for Atoll's driver is dropped with a warning. position
 // returns the position of a path of the document.
-func StorageClass(root *yaml.Node, position func(path string) schema.Position) (*schema.ConvertedClass, []schema.Diagnostic) {
+func StorageClass(
+	root *yaml.Node, position func(path string) schema.Position,
+) (*schema.ConvertedClass, []schema.Diagnostic) {
 	k := &converter{position: position}
 	metadata := yamlnode.Field(root, "metadata")
 	c := &schema.ConvertedClass{
@@ -35,9 +37,10 @@ func StorageClass(root *yaml.Node, position func(path string) schema.Position) (
 			Name: yamlnode.Scalar(metadata, "name"), Labels: k.texts(yamlnode.Field(metadata, "labels"), "metadata.labels"),
 			Annotations: k.texts(yamlnode.Field(metadata, "annotations"), "metadata.annotations"),
 		},
-		Provisioner:   schema.DriverName,
-		Parameters:    map[string]string{},
-		ReclaimPolicy: yamlnode.Scalar(root, "reclaimPolicy"), VolumeBindingMode: yamlnode.Scalar(root, "volumeBindingMode"),
+		Provisioner:          schema.DriverName,
+		Parameters:           map[string]string{},
+		ReclaimPolicy:        yamlnode.Scalar(root, "reclaimPolicy"),
+		VolumeBindingMode:    yamlnode.Scalar(root, "volumeBindingMode"),
 		AllowVolumeExpansion: true,
 	}
 	delete(c.Metadata.Annotations, lastApplied)
@@ -61,7 +64,8 @@ func (k *converter) classPool(c *schema.ConvertedClass, provisioner string) {
 		c.Parameters[schema.ParameterLayout] = string(schema.Block)
 		c.Parameters[schema.ParameterPoolSelector] = "type=" + string(schema.Replica3)
 		k.warn("provisioner", "class-converted",
-			"gluster-block created volumes on any three-way replicated volume; the class now selects any pool of type Replica3 that serves Block",
+			"gluster-block created volumes on any three-way replicated volume; "+
+				"the class now selects any pool of type Replica3 that serves Block",
 			"list pools in the parameter pool to select fewer")
 		return
 	}
@@ -83,16 +87,20 @@ func (k *converter) classParameter(c *schema.ConvertedClass, name, value string)
 		c.Parameters[schema.ParameterPoolSelector] = "type=" + value
 	case "pvtype":
 		if !strings.EqualFold(value, string(schema.Block)) {
-			k.warn(path, "class-parameter", fmt.Sprintf("unknown kind of volume %q; the parameter is ignored", value), string(schema.Block))
+			k.warn(path, "class-parameter", fmt.Sprintf("unknown kind of volume %q; the parameter is ignored", value),
+				string(schema.Block))
 			return
 		}
 		c.Parameters[schema.ParameterLayout] = string(schema.Block)
 	case "singlepvperpool", "glusterhosts", "glusterhost", "glustervolname", "glusteroptions":
-		k.warn(path, "class-parameter", "the pool document alone sets how the pool is reached and what it serves; the parameter is ignored", "spec.external and spec.volumes of the pool")
+		k.warn(path, "class-parameter",
+			"the pool document alone sets how the pool is reached and what it serves; the parameter is ignored",
+			"spec.external and spec.volumes of the pool")
 	case "nodeaffinity":
 		k.warn(path, "class-parameter", "every node reaches every pool; the parameter is ignored", "")
 	case "pvreclaimpolicy":
-		k.warn(path, "class-parameter", "the pool document sets the reclaim policy; the parameter is ignored", "spec.reclaim of the pool")
+		k.warn(path, "class-parameter", "the pool document sets the reclaim policy; the parameter is ignored",
+			"spec.reclaim of the pool")
 	case "resturl", "restuser", "restuserkey", "secretnamespace", "secretname", "clusterid", "restauthenabled":
 		k.warn(path, "class-parameter", "Atoll does not use heketi; the parameter is ignored", "")
 	case "hacount", "chapauthenabled":

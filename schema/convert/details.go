@@ -26,7 +26,8 @@ func (k *converter) details(n *yaml.Node, path string) {
 			k.detail(item, at)
 		}
 	default:
-		k.fail(path, "kadalu-shape", "details is neither a mapping nor a list", "{gluster_host, gluster_volname, gluster_options}")
+		k.fail(path, "kadalu-shape", "details is neither a mapping nor a list",
+			"{gluster_host, gluster_volname, gluster_options}")
 	}
 	if len(e.Hosts) == 0 {
 		k.fail(path, "field-missing", "details names no host", "gluster_host or gluster_hosts")
@@ -52,7 +53,8 @@ func (k *converter) volume(n *yaml.Node, path string) {
 	e := k.pool.Spec.External
 	name := strings.TrimPrefix(k.text(n, path), "/")
 	if e.Volume != "" && e.Volume != name {
-		k.fail(path, "kadalu-details-volume", fmt.Sprintf("details names two volumes, %q and %q", e.Volume, name), "one volume per pool: write a second document")
+		k.fail(path, "kadalu-details-volume", fmt.Sprintf("details names two volumes, %q and %q", e.Volume, name),
+			"one volume per pool: write a second document")
 	}
 	e.Volume = name
 }
@@ -101,7 +103,8 @@ func (k *converter) mountOptions(n *yaml.Node, path string) {
 			k.warn(path, "kadalu-option-spelling", fmt.Sprintf("option %q is read as %q", name, fixed), "write "+fixed)
 		}
 		if _, known := schema.ClientOptions[fixed]; !known {
-			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("unknown client option %q is ignored", fixed), schema.ClientOptionNames())
+			k.warn(path, "kadalu-option-unknown", fmt.Sprintf("unknown client option %q is ignored", fixed),
+				schema.ClientOptionNames())
 			continue
 		}
 		if valued {

@@ -46,7 +46,8 @@ func (k *converter) brick(n *yaml.Node, at string) schema.Brick {
 		k.fail(at, "brick-place", "a brick needs exactly one of device, path and pvc", brickShape)
 	}
 	if b.PVC != "" && b.Node != "" {
-		k.warn(at+".node", "kadalu-node", "a brick on a PVC has no node; the node is ignored", "the claim decides on which nodes its pod can run")
+		k.warn(at+".node", "kadalu-node", "a brick on a PVC has no node; the node is ignored",
+			"the claim decides on which nodes its pod can run")
 		b.Node = ""
 	}
 	return b

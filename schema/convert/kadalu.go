@@ -102,7 +102,9 @@ func (k *converter) spec(n *yaml.Node) {
 		{name: "single_pv_per_pool", read: k.single},
 		{name: "kadalu_format", read: k.format, legacy: true},
 		{name: "pvReclaimPolicy", read: k.reclaim},
-		{name: "volume_id", read: func(value *yaml.Node, path string) { s.VolumeID = strings.ToLower(k.text(value, path)) }},
+		{name: "volume_id", read: func(value *yaml.Node, path string) {
+			s.VolumeID = strings.ToLower(k.text(value, path))
+		}},
 		{name: "options", read: k.options},
 		{name: "tolerations", read: func(value *yaml.Node, path string) {
 			if err := value.Decode(&s.Tolerations); err != nil {
@@ -126,7 +128,8 @@ func (k *converter) sameNode() {
 		for _, b := range set {
 			if b.Node != "" && nodes[b.Node] && !s.AllowSameNode {
 				s.AllowSameNode = true
-				k.warn("spec.storage", "same-node", fmt.Sprintf("node %s has two bricks of one set: losing the node loses both", b.Node),
+				k.warn("spec.storage", "same-node",
+					fmt.Sprintf("node %s has two bricks of one set: losing the node loses both", b.Node),
 					"a different node for each brick of a set; the pool is converted with allowSameNode: true")
 			}
 			nodes[b.Node] = true
@@ -139,7 +142,8 @@ func (k *converter) required(n *yaml.Node) {
 	s := &k.pool.Spec
 	if s.Type == schema.External {
 		if s.External == nil && yamlnode.Field(n, "details") == nil {
-			k.fail("spec", "field-missing", "details is missing", "details with gluster_host or gluster_hosts, and gluster_volname")
+			k.fail("spec", "field-missing", "details is missing",
+				"details with gluster_host or gluster_hosts, and gluster_volname")
 		}
 		return
 	}
@@ -157,7 +161,9 @@ func (k *converter) required(n *yaml.Node) {
 
 // poolType reads the type, whatever its case.
 func (k *converter) poolType(n *yaml.Node) schema.Type {
-	known := []schema.Type{schema.Replica1, schema.Replica2, schema.Replica3, schema.Arbiter, schema.Disperse, schema.External}
+	known := []schema.Type{
+		schema.Replica1, schema.Replica2, schema.Replica3, schema.Arbiter, schema.Disperse, schema.External,
+	}
 	written := k.text(n, "spec.type")
 	for _, t := range known {
 		if string(t) == written {

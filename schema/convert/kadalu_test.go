@@ -43,7 +43,10 @@ spec:
 	if e.Hosts[0] != "node1" || e.Volume != "volume_name" || e.Options[0] != "log-level=DEBUG" {
 		t.Errorf("external = %+v", e)
 	}
-	for _, want := range []string{"spec.details: details is a list", `option "log_level" is read as "log-level"`, `host "node1" is a short name`} {
+	for _, want := range []string{
+		"spec.details: details is a list", `option "log_level" is read as "log-level"`,
+		`host "node1" is a short name`,
+	} {
 		if !strings.Contains(diagnostics, want) {
 			t.Errorf("no warning %q in:\n%s", want, diagnostics)
 		}
@@ -68,8 +71,10 @@ spec:
 		t.Fatalf("not converted:\n%s", diagnostics)
 	}
 	s := pool.Spec
-	if s.Reclaim != schema.ReclaimArchive || !s.Serves(schema.Single) || s.Bricks[0].Path != "/srv/x" || s.Bricks[1].Device != "/dev/sdb" ||
-		s.Tiebreaker.Host != "ta.example.org" || s.Tiebreaker.Port != 24010 || s.Options["performance.quick-read"] != "off" ||
+	if s.Reclaim != schema.ReclaimArchive || !s.Serves(schema.Single) || s.Bricks[0].Path != "/srv/x" ||
+		s.Bricks[1].Device != "/dev/sdb" ||
+		s.Tiebreaker.Host != "ta.example.org" || s.Tiebreaker.Port != 24010 ||
+		s.Options["performance.quick-read"] != "off" ||
 		s.VolumeID != "64220cb5-c301-41b1-b4f1-e5756b3171dc" || len(s.Tolerations) != 1 {
 		t.Errorf("spec = %+v", s)
 	}
@@ -82,11 +87,12 @@ spec:
 
 func TestConvertKadaluRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"no type":       "metadata: {name: p}\nspec: {storage: [{pvc: a}]}",
-		"no storage":    "metadata: {name: p}\nspec: {type: Replica1}",
-		"two places":    "metadata: {name: p}\nspec: {type: Replica1, storage: [{node: a, path: /x, device: /dev/b}]}",
-		"no volume":     "metadata: {name: p}\nspec: {type: External, details: {gluster_host: a.b}}",
-		"two volumes":   "metadata: {name: p}\nspec: {type: External, details: [{gluster_node: a.b, gluster_volname: x}, {gluster_node: c.d, gluster_volname: y}]}",
+		"no type":    "metadata: {name: p}\nspec: {storage: [{pvc: a}]}",
+		"no storage": "metadata: {name: p}\nspec: {type: Replica1}",
+		"two places": "metadata: {name: p}\nspec: {type: Replica1, storage: [{node: a, path: /x, device: /dev/b}]}",
+		"no volume":  "metadata: {name: p}\nspec: {type: External, details: {gluster_host: a.b}}",
+		"two volumes": "metadata: {name: p}\nspec: {type: External, details: " +
+			"[{gluster_node: a.b, gluster_volname: x}, {gluster_node: c.d, gluster_volname: y}]}",
 		"no name":       "metadata: {}\nspec: {type: Replica1, storage: [{pvc: a}]}",
 		"not a mapping": "- 1",
 		"empty":         "",

@@ -16,7 +16,10 @@ func KadaluPath(path string) string {
 			case "spec.storage":
 				return c[1] + rest
 			case "spec.details":
-				for from, to := range map[string]string{".hosts": ".gluster_hosts", ".volume": ".gluster_volname", ".options": ".gluster_options", ".port": ".gluster_port"} {
+				for from, to := range map[string]string{
+					".hosts": ".gluster_hosts", ".volume": ".gluster_volname",
+					".options": ".gluster_options", ".port": ".gluster_port",
+				} {
 					if tail, found := strings.CutPrefix(rest, from); found {
 						return c[1] + to + tail
 					}

@@ -12,16 +12,23 @@ import (
 // them, and checks of changes to an existing pool (docs/decisions/0011).
 var crdRules = shape.Rules{
 	"spec": {
-		{Rule: setSizeRule, Message: "the number of bricks must be a multiple of the set size: 2 for Replica2, 3 for Replica3 and Arbiter"},
 		{
-			Rule:    "!has(self.bricks) || !has(self.disperse) || size(self.bricks) % (self.disperse.data + self.disperse.redundancy) == 0",
+			Rule:    setSizeRule,
+			Message: "the number of bricks must be a multiple of the set size: 2 for Replica2, 3 for Replica3 and Arbiter",
+		},
+		{
+			Rule: "!has(self.bricks) || !has(self.disperse) || " +
+				"size(self.bricks) % (self.disperse.data + self.disperse.redundancy) == 0",
 			Message: "the number of bricks must be a multiple of data + redundancy",
 		},
 		{
 			Rule:    "!has(self.bricks) || self.bricks.exists(b, !has(b.decommissioned) || !b.decommissioned)",
 			Message: "all bricks are decommissioned, so no brick can take over the data",
 		},
-		{Rule: "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w == v))", Message: "a layout is listed twice"},
+		{
+			Rule:    "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w == v))",
+			Message: "a layout is listed twice",
+		},
 		{
 			Rule:    "!has(self.volumes) || !('Single' in self.volumes) || size(self.volumes) == 1",
 			Message: "Single makes the whole pool one volume, so no other layout is possible",
@@ -33,15 +40,17 @@ var crdRules = shape.Rules{
 		{Rule: classLayoutRule, Message: "a class has a layout that the pool does not serve"},
 		{
 			Rule: copyRule,
-			Message: "the type cannot change, except to add one copy to a pool of one set: Replica1 to Replica2 to Replica3, each with one more brick; " +
-				"otherwise create a new pool and move the data",
+			Message: "the type cannot change, except to add one copy to a pool of one set: " +
+				"Replica1 to Replica2 to Replica3, each with one more brick; otherwise create a new pool and move the data",
 		},
 		{
-			Rule:    "has(self.disperse) == has(oldSelf.disperse) && (!has(self.disperse) || self.disperse == oldSelf.disperse)",
+			Rule: "has(self.disperse) == has(oldSelf.disperse) && " +
+				"(!has(self.disperse) || self.disperse == oldSelf.disperse)",
 			Message: "disperse cannot change: existing data would become unreadable",
 		},
 		{
-			Rule:    "has(self.volumeID) == has(oldSelf.volumeID) && (!has(self.volumeID) || self.volumeID == oldSelf.volumeID)",
+			Rule: "has(self.volumeID) == has(oldSelf.volumeID) && " +
+				"(!has(self.volumeID) || self.volumeID == oldSelf.volumeID)",
 			Message: "volumeID cannot change: the bricks would refuse to start",
 		},
 		{
@@ -52,9 +61,18 @@ var crdRules = shape.Rules{
 	},
 	"#Disperse": {{Rule: "self.redundancy < self.data", Message: "redundancy must be less than data"}},
 	"#Toleration": {
-		{Rule: "!has(self.operator) || self.operator != 'Exists' || !has(self.value)", Message: "value must be empty with operator Exists"},
-		{Rule: "has(self.key) || has(self.operator) && self.operator == 'Exists'", Message: "a toleration without a key needs operator Exists"},
-		{Rule: "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'", Message: "tolerationSeconds needs effect NoExecute"},
+		{
+			Rule:    "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
+			Message: "value must be empty with operator Exists",
+		},
+		{
+			Rule:    "has(self.key) || has(self.operator) && self.operator == 'Exists'",
+			Message: "a toleration without a key needs operator Exists",
+		},
+		{
+			Rule:    "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+			Message: "tolerationSeconds needs effect NoExecute",
+		},
 	},
 }
 

@@ -39,7 +39,7 @@ func statusShape() map[string]any {
 		"default": map[string]any{"observedGeneration": -1, "backlog": -1, "volumes": 0},
 		"properties": map[string]any{
 			"observedGeneration":     statusNumber("Generation of the document that this status describes."),
-			"lastHandledReconcileAt": statusText("Last value of the annotation reconcile.fluxcd.io/requestedAt that was handled."),
+			"lastHandledReconcileAt": statusText("Last handled value of the annotation reconcile.fluxcd.io/requestedAt."),
 			"lastAppliedRevision":    statusText("Digest of the objects that were last applied."),
 			"inventory":              statusText("ConfigMap that lists the objects of the pool."),
 			"bricksOnline":           statusText("Bricks online, of all bricks."),
@@ -56,11 +56,12 @@ func statusShape() map[string]any {
 }
 
 func conditionsShape() map[string]any {
-	return statusList("Ready, Reconciling and Stalled as in kstatus; BricksOnline, Healed, QuotaEnforced.", map[string]any{
-		"type": statusText(""), "status": statusText("True, False or Unknown."),
-		"reason": statusText(""), "message": statusText(""),
-		"observedGeneration": statusNumber(""), "lastTransitionTime": statusTime(""),
-	}, "type", "status")
+	return statusList("Ready, Reconciling and Stalled as in kstatus; BricksOnline, Healed, QuotaEnforced.",
+		map[string]any{
+			"type": statusText(""), "status": statusText("True, False or Unknown."),
+			"reason": statusText(""), "message": statusText(""),
+			"observedGeneration": statusNumber(""), "lastTransitionTime": statusTime(""),
+		}, "type", "status")
 }
 
 func bricksShape() map[string]any {

@@ -38,12 +38,14 @@ func generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	reference := definition.Pool().Reference("StoragePool reference") + footer
 	return map[string][]byte{
 		"../kustomize/base/crds/storagepools.yaml":           crd,
 		"../kustomize/components/kadalu/kadalustorages.yaml": kadalu,
 		"storagepool.schema.json":                            editors,
-		"../docs/storagepool.md":                             []byte(definition.Pool().Reference("StoragePool reference") + footer),
+		"../docs/storagepool.md":                             []byte(reference),
 	}, nil
 }
 
-const footer = "Generated from [pool.cue](../schema/pool.cue) by `make generate`. [checks.md](checks.md) lists checks beyond single fields.\n"
+const footer = "Generated from [pool.cue](../schema/pool.cue) by `make generate`. " +
+	"[checks.md](checks.md) lists checks beyond single fields.\n"

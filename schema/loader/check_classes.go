@@ -24,16 +24,18 @@ func (s *scope) classNames() {
 	for _, d := range s.documents {
 		for i, class := range d.Pool.Spec.StorageClasses {
 			path := fmt.Sprintf("spec.storageClasses[%d].name", i)
-			n.add(class.Name, fmt.Sprintf("pool %s lists it (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default, s.reporter(d, path))
+			n.add(class.Name, fmt.Sprintf("pool %s lists it (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default,
+				s.reporter(d, path))
 		}
 	}
 	for _, c := range s.classes {
-		n.add(c.Name, fmt.Sprintf("it is defined at %s", c.Source), c.Default, func(severity schema.Severity, code, message, allowed string) {
-			s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{
-				Position: c.places.at("metadata.name"), Severity: severity, Code: code,
-				Path: "metadata.name", Message: message, Allowed: allowed,
-			}})
-		})
+		n.add(c.Name, fmt.Sprintf("it is defined at %s", c.Source), c.Default,
+			func(severity schema.Severity, code, message, allowed string) {
+				s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{
+					Position: c.places.at("metadata.name"), Severity: severity, Code: code,
+					Path: "metadata.name", Message: message, Allowed: allowed,
+				}})
+			})
 	}
 }
 
@@ -57,7 +59,8 @@ func (n *classNames) add(name, origin string, isDefault bool, report report) {
 		return
 	}
 	if other, known := n.origin[name]; known {
-		report(schema.SeverityError, "class-twice", fmt.Sprintf("StorageClass %s already exists: %s", name, other), "a name that no other class of the cluster has")
+		report(schema.SeverityError, "class-twice", fmt.Sprintf("StorageClass %s already exists: %s", name, other),
+			"a name that no other class of the cluster has")
 	} else {
 		n.origin[name] = origin
 	}
@@ -66,7 +69,8 @@ func (n *classNames) add(name, origin string, isDefault bool, report report) {
 	}
 	if n.standard != "" {
 		report(schema.SeverityWarning, "class-default",
-			fmt.Sprintf("StorageClass %s is already the default; of two, Kubernetes uses the newer", n.standard), "one default class")
+			fmt.Sprintf("StorageClass %s is already the default; of two, Kubernetes uses the newer", n.standard),
+			"one default class")
 	}
 	n.standard = name
 }

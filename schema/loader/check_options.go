@@ -19,7 +19,8 @@ func (c *checker) clientOptions(s *schema.Spec) {
 		switch {
 		case strings.ContainsAny(o, ", \t\n\x00") || o == "": // reported by the schema
 		case !known:
-			c.fail(path, "client-option", fmt.Sprintf("the client does not accept the option %q", name), schema.ClientOptionNames())
+			c.fail(path, "client-option", fmt.Sprintf("the client does not accept the option %q", name),
+				schema.ClientOptionNames())
 		case valued && value == "":
 			c.fail(path, "client-option", fmt.Sprintf("the option %q needs a value", name), name+"=…")
 		case !valued && o != name:

@@ -87,7 +87,8 @@ func (s *scope) overlap(outer, inner brickPlacement) {
 	}
 	where := early.path
 	if early.document != late.document {
-		where = fmt.Sprintf("%s of pool %s (%s)", early.path, early.document.Pool.Metadata.Name, early.document.Position(early.path))
+		where = fmt.Sprintf("%s of pool %s (%s)", early.path, early.document.Pool.Metadata.Name,
+			early.document.Position(early.path))
 	}
 	owner := "node " + late.owner
 	if late.kind == "claim" {

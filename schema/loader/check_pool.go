@@ -31,7 +31,8 @@ func (c *checker) pool() {
 	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == schema.Disperse {
 		if seconds, err := strconv.Atoi(text); err == nil && seconds < minDisperseHeal {
 			c.warn(`spec.options["cluster.heal-timeout"]`, "option-raised",
-				fmt.Sprintf("below the minimum of Disperse, which uses %d seconds", minDisperseHeal), fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
+				fmt.Sprintf("below the minimum of Disperse, which uses %d seconds", minDisperseHeal),
+				fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
 		}
 	}
 }
@@ -55,7 +56,8 @@ func (c *checker) names(s *schema.Spec) {
 func (c *checker) sets(s *schema.Spec) {
 	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
 		c.fail("spec.disperse", "disperse-arithmetic",
-			fmt.Sprintf("%d+%d: redundancy must be less than data, or losing bricks would leave no majority", s.Disperse.Data, s.Disperse.Redundancy),
+			fmt.Sprintf("%d+%d: redundancy must be less than data, or losing bricks would leave no majority",
+				s.Disperse.Data, s.Disperse.Redundancy),
 			fmt.Sprintf("redundancy of at most %d with %d data bricks", s.Disperse.Data-1, s.Disperse.Data))
 	}
 	size := s.SetSize()
@@ -63,7 +65,8 @@ func (c *checker) sets(s *schema.Spec) {
 		return
 	}
 	if rest := len(s.Bricks) % size; rest != 0 {
-		c.fail("spec.bricks", "brick-count", fmt.Sprintf("%d bricks, but a set of %s has %d", len(s.Bricks), describe(s), size),
+		c.fail("spec.bricks", "brick-count",
+			fmt.Sprintf("%d bricks, but a set of %s has %d", len(s.Bricks), describe(s), size),
 			multiples(size, len(s.Bricks)-rest))
 	}
 	for first := 0; first < len(s.Bricks); first += size {
@@ -120,7 +123,8 @@ func (c *checker) set(s *schema.Spec, first int, set []schema.Brick) {
 			"all bricks of a set, or none; to replace a brick, change its node, device, path or pvc")
 	}
 	if leaving == len(s.Bricks) && first == 0 {
-		c.fail("spec.bricks", "decommission-all", "all bricks are decommissioned, so no brick can take over the data", "at least one set that stays")
+		c.fail("spec.bricks", "decommission-all", "all bricks are decommissioned, so no brick can take over the data",
+			"at least one set that stays")
 	}
 }
 
@@ -131,7 +135,8 @@ func (c *checker) tiebreaker(s *schema.Spec) {
 	}
 	for i, b := range s.Bricks {
 		if b.Node == t.Node && !s.AllowSameNode {
-			c.fail("spec.tiebreaker.node", "tiebreaker-node", fmt.Sprintf("node %s has brick %d: losing the node loses both", t.Node, i),
+			c.fail("spec.tiebreaker.node", "tiebreaker-node",
+				fmt.Sprintf("node %s has brick %d: losing the node loses both", t.Node, i),
 				"a node without bricks of this pool")
 			return
 		}
@@ -145,31 +150,39 @@ func (c *checker) layouts(s *schema.Spec) {
 			c.fail(path, "layout-twice", fmt.Sprintf("%s is listed twice", l), "each layout once")
 		}
 		if l == schema.Single && len(s.Volumes) > 1 {
-			c.fail(path, "layout-single", "Single makes the whole pool one volume, so no other layout is possible", "[Single] alone, or the other layouts")
+			c.fail(path, "layout-single", "Single makes the whole pool one volume, so no other layout is possible",
+				"[Single] alone, or the other layouts")
 		}
 		if l == schema.Block && s.Type == schema.External {
-			c.fail(path, "layout-external", "an External volume cannot serve Block: Atoll cannot fence writers at its bricks", "Subdirectory or Single")
+			c.fail(path, "layout-external", "an External volume cannot serve Block: Atoll cannot fence writers at its bricks",
+				"Subdirectory or Single")
 		}
 		if l == schema.Block && s.Type == schema.Disperse {
 			c.warn(path, "layout-disperse",
-				"a node loses its block volumes when a second brick restarts or the pool's graph changes: Disperse does not reacquire locks",
+				"a node loses its block volumes when a second brick restarts or the pool's graph changes: "+
+					"Disperse does not reacquire locks",
 				"Replica3 or Arbiter for block volumes, or pods that tolerate restarts (docs/block-volumes.md)")
 		}
 	}
 }
 
 // reserved are the parameters of a class that the renderer sets.
-var reserved = []string{schema.ParameterPool, schema.ParameterPoolSelector, schema.ParameterLayout, schema.ParameterReclaim}
+var reserved = []string{
+	schema.ParameterPool, schema.ParameterPoolSelector, schema.ParameterLayout, schema.ParameterReclaim,
+}
 
 func (c *checker) classes(s *schema.Spec) {
 	for i, class := range s.StorageClasses {
 		path := fmt.Sprintf("spec.storageClasses[%d]", i)
 		if class.Layout != "" && !s.Serves(class.Layout) {
-			c.fail(path+".layout", "class-layout", fmt.Sprintf("the pool does not serve %s", class.Layout), "a layout of spec.volumes, or add it there")
+			c.fail(path+".layout", "class-layout", fmt.Sprintf("the pool does not serve %s", class.Layout),
+				"a layout of spec.volumes, or add it there")
 		}
 		for name := range class.Parameters {
-			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") && name != "csi.storage.k8s.io/fstype" {
-				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter", fmt.Sprintf("the parameter %s is reserved", name), "remove it")
+			if slices.Contains(reserved, name) || strings.HasPrefix(name, "csi.storage.k8s.io/") &&
+				name != "csi.storage.k8s.io/fstype" {
+				c.fail(path+".parameters["+strconv.Quote(name)+"]", "class-parameter",
+					fmt.Sprintf("the parameter %s is reserved", name), "remove it")
 			}
 		}
 	}
@@ -182,7 +195,8 @@ func (c *checker) tolerations(s *schema.Spec) {
 		case t.Operator == "Exists" && t.Value != "":
 			c.fail(path+".value", "toleration", "value must be empty with operator Exists", "operator Equal, or no value")
 		case t.Operator != "Exists" && t.Key == "":
-			c.fail(path, "toleration", "a toleration without a key tolerates everything and needs operator Exists", "a key, or operator: Exists")
+			c.fail(path, "toleration", "a toleration without a key tolerates everything and needs operator Exists",
+				"a key, or operator: Exists")
 		case t.TolerationSeconds != nil && t.Effect != "NoExecute":
 			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds needs effect NoExecute", "effect: NoExecute")
 		}

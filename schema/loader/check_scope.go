@@ -40,7 +40,8 @@ func (s *scope) poolNames() {
 		if namespace := other.Pool.NamespaceOr(""); d.Pool.NamespaceOr("") != namespace {
 			message = fmt.Sprintf("pool %s is already defined in namespace %s, at %s", name, namespace, other.Source)
 		}
-		s.found = append(s.found, d.finding(schema.SeverityError, "metadata.name", "pool-twice", message, "a name that no other pool of the cluster has"))
+		s.found = append(s.found, d.finding(schema.SeverityError, "metadata.name", "pool-twice", message,
+			"a name that no other pool of the cluster has"))
 	}
 }
 
@@ -53,7 +54,8 @@ func (s *scope) classPools() {
 		}
 		layout := schema.Layout(c.Converted.Parameters[schema.ParameterLayout])
 		for _, d := range s.documents {
-			if d.Pool.Metadata.Name != c.Converted.Parameters[schema.ParameterPool] || layout == "" || d.Pool.Spec.Serves(layout) {
+			if d.Pool.Metadata.Name != c.Converted.Parameters[schema.ParameterPool] || layout == "" ||
+				d.Pool.Spec.Serves(layout) {
 				continue
 			}
 			s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{

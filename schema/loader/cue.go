@@ -147,7 +147,8 @@ func (c *cueReader) document(v cue.Value) {
 	c.nodes = normalizer{}
 	n, err := c.node(v, 0)
 	if err != nil {
-		c.load.fileError(schema.Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit", err.Error(), limitAdvice)
+		c.load.fileError(schema.Position{File: c.file, Line: v.Pos().Line(), Column: v.Pos().Column()}, "limit",
+			err.Error(), limitAdvice)
 		return
 	}
 	file := c.file
@@ -178,7 +179,10 @@ func (c *cueReader) node(v cue.Value, depth int) (*yaml.Node, error) {
 	if literal == nil {
 		return nil, fmt.Errorf("the value at %s is not concrete data", v.Path())
 	}
-	n.Tag, n.Value = map[cue.Kind]string{cue.IntKind: "!!int", cue.FloatKind: "!!float", cue.BoolKind: "!!bool", cue.NullKind: "!!null"}[v.Kind()], literal.Value
+	n.Tag, n.Value = map[cue.Kind]string{
+		cue.IntKind: "!!int", cue.FloatKind: "!!float", cue.BoolKind: "!!bool",
+		cue.NullKind: "!!null",
+	}[v.Kind()], literal.Value
 	return n, nil
 }
 
@@ -190,7 +194,9 @@ func (c *cueReader) fields(n *yaml.Node, v cue.Value, depth int) error {
 	}
 	for fields.Next() {
 		at := fields.Value().Pos()
-		key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(), Line: at.Line(), Column: at.Column()}
+		key := &yaml.Node{
+			Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(), Line: at.Line(), Column: at.Column(),
+		}
 		value, err := c.node(fields.Value(), depth+1)
 		if err != nil {
 			return err

@@ -22,7 +22,8 @@ func isPool(version, kind string, root *yaml.Node) bool {
 	if kind != "" || version != "" || spec == nil {
 		return false
 	}
-	return slices.Contains(definition.Pool().Values, yamlnode.Scalar(spec, "type")) && (yamlnode.Field(spec, "bricks") != nil || yamlnode.Field(spec, "external") != nil)
+	return slices.Contains(definition.Pool().Values, yamlnode.Scalar(spec, "type")) &&
+		(yamlnode.Field(spec, "bricks") != nil || yamlnode.Field(spec, "external") != nil)
 }
 
 func isKadalu(version, kind string) bool {

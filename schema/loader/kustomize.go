@@ -68,13 +68,15 @@ var buildLock sync.Mutex
 func (l *load) build(dir, file string) {
 	resources, err := krustyBuild(dir)
 	if err != nil {
-		l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "the kustomization does not build: "+oneLine(err.Error()), "run 'kustomize build "+dir+"' for details")
+		l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize",
+			"the kustomization does not build: "+oneLine(err.Error()), "run 'kustomize build "+dir+"' for details")
 		return
 	}
 	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
-			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "encode a built resource: "+err.Error(), "")
+			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "encode a built resource: "+err.Error(),
+				"")
 			continue
 		}
 		root, err := parseYAML(chunk{text: text})
@@ -119,7 +121,8 @@ func (fs originFS) ReadFile(name string) ([]byte, error) {
 		return data, nil
 	}
 	root := doc.Content[0]
-	if isComponent(data) || yamlnode.Field(root, "buildMetadata") != nil && strings.Contains(scalarList(yamlnode.Field(root, "buildMetadata")), "originAnnotations") {
+	if isComponent(data) || yamlnode.Field(root, "buildMetadata") != nil &&
+		strings.Contains(scalarList(yamlnode.Field(root, "buildMetadata")), "originAnnotations") {
 		return data, nil
 	}
 	request := &yaml.Node{Kind: yaml.ScalarNode, Value: "originAnnotations"}

@@ -89,7 +89,8 @@ func (l *load) addresses(file string, n *yaml.Node) bool {
 		return true
 	}
 	local := true
-	if n.Kind == yaml.ScalarNode && (strings.HasPrefix(n.Value, "http://") || strings.HasPrefix(n.Value, "https://")) && !strings.Contains(n.Value, "\n") {
+	if n.Kind == yaml.ScalarNode && (strings.HasPrefix(n.Value, "http://") || strings.HasPrefix(n.Value, "https://")) &&
+		!strings.Contains(n.Value, "\n") {
 		l.remote(file, n)
 		return false
 	}

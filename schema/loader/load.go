@@ -106,7 +106,10 @@ func (l *load) report(found ...finding) { l.found = append(l.found, found...) }
 
 // fileError reports an error of a file, as a whole or at one line.
 func (l *load) fileError(at schema.Position, code, message, allowed string) {
-	l.report(finding{Diagnostic: schema.Diagnostic{Position: at, Severity: schema.SeverityError, Code: code, Message: message, Allowed: allowed}})
+	l.report(finding{Diagnostic: schema.Diagnostic{
+		Position: at, Severity: schema.SeverityError, Code: code,
+		Message: message, Allowed: allowed,
+	}})
 }
 
 // origin is where a document comes from.

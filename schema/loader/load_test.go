@@ -128,16 +128,23 @@ func TestBadFiles(t *testing.T) {
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
 	for c := 'b'; c <= 'i'; c++ {
-		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
+		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1,
+			c-1)
 	}
 	for name, test := range map[string]struct{ file, text, want string }{
-		"malformed":    {"a.yaml", "kind: StoragePool\nspec: [\n", "a.yaml:3:1: invalid YAML"},
-		"tab":          {"a.yaml", "kind: StoragePool\nspec:\n\ttype: Replica1\n", "a.yaml:3:1: invalid YAML"},
-		"second of 2":  {"a.yaml", "a: 1\n---\nkind: StoragePool\nb: ]\n", "a.yaml:4:1: invalid YAML"},
-		"deep":         {"a.yaml", "kind: StoragePool\nspec: " + deep, "nested deeper than 64"},
-		"bomb":         {"a.yaml", "kind: StoragePool\nspec:\n  " + strings.ReplaceAll(bomb, "\n", "\n  "), "more than 100000 values"},
-		"itself":       {"a.yaml", "kind: StoragePool\nspec: &s {bricks: *s}\n", "nested deeper than 64"},
-		"latin-1":      {"a.yaml", "kind: StoragePool\nmetadata: {name: caf\xe9}\n", "a.yaml:2:21: the byte 0xe9 is not UTF-8"},
+		"malformed":   {"a.yaml", "kind: StoragePool\nspec: [\n", "a.yaml:3:1: invalid YAML"},
+		"tab":         {"a.yaml", "kind: StoragePool\nspec:\n\ttype: Replica1\n", "a.yaml:3:1: invalid YAML"},
+		"second of 2": {"a.yaml", "a: 1\n---\nkind: StoragePool\nb: ]\n", "a.yaml:4:1: invalid YAML"},
+		"deep":        {"a.yaml", "kind: StoragePool\nspec: " + deep, "nested deeper than 64"},
+		"bomb": {
+			"a.yaml", "kind: StoragePool\nspec:\n  " + strings.ReplaceAll(bomb, "\n", "\n  "),
+			"more than 100000 values",
+		},
+		"itself": {"a.yaml", "kind: StoragePool\nspec: &s {bricks: *s}\n", "nested deeper than 64"},
+		"latin-1": {
+			"a.yaml", "kind: StoragePool\nmetadata: {name: caf\xe9}\n",
+			"a.yaml:2:21: the byte 0xe9 is not UTF-8",
+		},
 		"utf-16":       {"a.yaml", "\xff\xfek\x00", "a.yaml:1:1: the file is UTF-16"},
 		"nul":          {"a.yaml", "kind: Storage\x00Pool\n", "a.yaml:1:14: the file contains the control character 0x0"},
 		"json":         {"a.json", "{\"kind\": \"StoragePool\",\n \"spec\": }", "a.json:2:10: invalid JSON"},
@@ -182,7 +189,8 @@ func TestSpecialFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.ReplaceAll(output(t, read(t, dir)), dir+"/", "")
-	want := "pools/self: cannot be read: too many levels of symbolic links; check that it exists and is readable\n1 pools, 1 valid, 0 classes, 0 others\n"
+	want := "pools/self: cannot be read: too many levels of symbolic links; check that it exists and is readable\n" +
+		"1 pools, 1 valid, 0 classes, 0 others\n"
 	if got != want {
 		t.Errorf("Load reports %q, want %q", got, want)
 	}
@@ -228,7 +236,8 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	}
-	f.Add("kind: StoragePool\nspec: &s {bricks: *s, <<: *s}\n---\n- 1\n...\n%YAML 1.2\n--- {kind: List, apiVersion: v1, items: [1]}")
+	f.Add("kind: StoragePool\nspec: &s {bricks: *s, <<: *s}\n---\n- 1\n...\n" +
+		"%YAML 1.2\n--- {kind: List, apiVersion: v1, items: [1]}")
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := Load(context.Background(), Options{Stdin: strings.NewReader(text)}, "-")
 		if err != nil {

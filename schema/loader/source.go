@@ -54,7 +54,8 @@ func (l *load) directory(dir string, depth int) {
 		return
 	}
 	if depth > maxDirs {
-		l.fileError(schema.Position{File: dir}, "limit", fmt.Sprintf("directories are nested deeper than %d", maxDirs), "name the directories that have pools")
+		l.fileError(schema.Position{File: dir}, "limit", fmt.Sprintf("directories are nested deeper than %d", maxDirs),
+			"name the directories that have pools")
 		return
 	}
 	entries, err := os.ReadDir(dir) // sorted by name
@@ -92,7 +93,8 @@ func skipped(name string, siblings []os.DirEntry) bool {
 	if name == "cue.mod" {
 		return true
 	}
-	return name == "templates" && slices.ContainsFunc(siblings, func(e os.DirEntry) bool { return e.Name() == "Chart.yaml" })
+	return name == "templates" && slices.ContainsFunc(siblings,
+		func(e os.DirEntry) bool { return e.Name() == "Chart.yaml" })
 }
 
 // alreadyRead reports whether a file or directory was read before, under any name, and
@@ -178,5 +180,6 @@ func (l *load) unreadable(p string, err error) {
 	if errors.As(err, &path) {
 		err = path.Err
 	}
-	l.fileError(schema.Position{File: p}, "unreadable", "cannot be read: "+err.Error(), "check that it exists and is readable")
+	l.fileError(schema.Position{File: p}, "unreadable", "cannot be read: "+err.Error(),
+		"check that it exists and is readable")
 }

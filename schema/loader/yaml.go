@@ -106,7 +106,10 @@ func badByte(data []byte) (at schema.Position, problem string) {
 		}
 		if problem != "" {
 			line := bytes.LastIndexByte(data[:i], '\n')
-			return schema.Position{Line: 1 + bytes.Count(data[:i], []byte("\n")), Column: 1 + utf8.RuneCount(data[line+1:i])}, problem
+			return schema.Position{
+				Line:   1 + bytes.Count(data[:i], []byte("\n")),
+				Column: 1 + utf8.RuneCount(data[line+1:i]),
+			}, problem
 		}
 		i += size
 	}
@@ -235,7 +238,8 @@ func (n *normalizer) merge(into, from *yaml.Node, depth int) error {
 
 // parserError matches the library's parser errors, which count lines from 0. Its scanner
 // errors count from 1.
-var parserError = regexp.MustCompile(`^did not find expected (node content|key|'-' indicator|',' or '[\]}]'|<document start>|<stream-start>)`)
+var parserError = regexp.MustCompile(`^did not find expected ` +
+	`(node content|key|'-' indicator|',' or '[\]}]'|<document start>|<stream-start>)`)
 
 var errorLine = regexp.MustCompile(`^(?:yaml: )?line ([0-9]+): (.*)`)
 

@@ -71,7 +71,8 @@ func writeText(w io.Writer, s Summary) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s, %s, %s\n", count(s.Documents, "pool"), count(s.Errors, "error"), count(s.Warnings, "warning"))
+	_, err := fmt.Fprintf(w, "%s, %s, %s\n", count(s.Documents, "pool"), count(s.Errors, "error"),
+		count(s.Warnings, "warning"))
 	return err
 }
 
@@ -94,7 +95,8 @@ func writeGitHub(w io.Writer, s Summary) error {
 			position += fmt.Sprintf(",line=%d,col=%d", d.Position.Line, d.Position.Column)
 		}
 		title := property.Replace("atoll " + d.Code)
-		if _, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", d.Severity, position, title, data.Replace(message(d))); err != nil {
+		if _, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", d.Severity, position, title,
+			data.Replace(message(d))); err != nil {
 			return err
 		}
 	}

@@ -136,7 +136,8 @@ func (c *checker) fields(n *Node, at *yaml.Node) {
 	for i := 0; i+1 < len(at.Content); i += 2 {
 		key, value := at.Content[i], at.Content[i+1]
 		if first := seen[key.Value]; first != nil {
-			c.reportField(key.Value, key, "field-twice", fmt.Sprintf("the field is set twice, first on line %d", first.Line), "keep one")
+			c.reportField(key.Value, key, "field-twice", fmt.Sprintf("the field is set twice, first on line %d", first.Line),
+				"keep one")
 			continue
 		}
 		seen[key.Value] = key
@@ -204,7 +205,8 @@ const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralSty
 
 func (c *checker) text(n *Node, at *yaml.Node) {
 	if at.Style&quoted == 0 && isYAML11Boolean(at.Value) {
-		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as a boolean", at.Value), fmt.Sprintf("quote it: %q", at.Value))
+		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as a boolean", at.Value),
+			fmt.Sprintf("quote it: %q", at.Value))
 		return
 	}
 	if n.Enum != nil && !slices.Contains(n.Enum, at.Value) {

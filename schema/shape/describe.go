@@ -101,7 +101,8 @@ func (c *checker) wrongKind(n *Node, at *yaml.Node, found Kind) {
 		if found == Bool {
 			parsed = "a boolean"
 		}
-		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as %s", at.Value, parsed), fmt.Sprintf("quote it: %q", at.Value))
+		c.report(at, "kind", fmt.Sprintf("unquoted %s parses as %s", at.Value, parsed),
+			fmt.Sprintf("quote it: %q", at.Value))
 	case n.Kind == Int && found == String:
 		c.report(at, "kind", fmt.Sprintf("%s is not a number", quote(at.Value)), n.describe()+", unquoted")
 	case n.Kind == Bool && found == String:

@@ -33,7 +33,10 @@ func (d *Definition) OpenAPI(rules Rules, status map[string]any) OpenAPI {
 	properties["apiVersion"], properties["kind"] = OpenAPI{"type": "string"}, OpenAPI{"type": "string"}
 	// A structural schema may constrain only the name and generateName of metadata.
 	metadata := d.Merged.Field("metadata").Value
-	properties["metadata"] = OpenAPI{"type": "object", "properties": map[string]any{"name": w.node(metadata.Field("name").Value, "name")}}
+	properties["metadata"] = OpenAPI{
+		"type":       "object",
+		"properties": map[string]any{"name": w.node(metadata.Field("name").Value, "name")},
+	}
 	properties["status"] = status
 	root["required"] = []string{"metadata", d.Discriminator[0]}
 	root["description"] = d.Doc

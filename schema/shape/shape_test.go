@@ -55,7 +55,10 @@ func TestAgreesWithCUE(t *testing.T) {
 }
 
 // values replace the values of a document.
-var values = []string{`""`, `zzz`, `"on"`, `"10"`, `5`, `0`, `-1`, `99999`, `1.5`, `true`, `{}`, `{node: a}`, `{pvc: a}`, `[]`, `[a]`, `[{}]`, `Replica1`, `External`, `Single`, `/dev/sdz`}
+var values = []string{
+	`""`, `zzz`, `"on"`, `"10"`, `5`, `0`, `-1`, `99999`, `1.5`, `true`, `{}`, `{node: a}`,
+	`{pvc: a}`, `[]`, `[a]`, `[{}]`, `Replica1`, `External`, `Single`, `/dev/sdz`,
+}
 
 // mutants returns the document unchanged and with one change each, and describes the change.
 func mutants(t *testing.T, file string) map[string]string {
@@ -94,7 +97,8 @@ func mutants(t *testing.T, file string) map[string]string {
 		}
 		if original.Kind == yaml.MappingNode {
 			more := original
-			more.Content = append(slices.Clone(original.Content), &yaml.Node{Kind: yaml.ScalarNode, Value: "extra"}, &yaml.Node{Kind: yaml.ScalarNode, Value: "a"})
+			more.Content = append(slices.Clone(original.Content), &yaml.Node{Kind: yaml.ScalarNode, Value: "extra"},
+				&yaml.Node{Kind: yaml.ScalarNode, Value: "a"})
 			change(more, "has an extra field")
 			for j := 0; j < len(original.Content); j += 2 {
 				less := original

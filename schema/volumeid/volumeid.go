@@ -102,7 +102,8 @@ func (s Snapshot) String() string {
 // ParseSnapshot parses a snapshot's ID. It accepts exactly the texts that String returns.
 func ParseSnapshot(text string) (Snapshot, error) {
 	parts := strings.Split(text, ".")
-	if len(text) > MaxLength || len(parts) != 4 || parts[0] != version || parts[1] != snapshotPart || !part.MatchString(parts[2]) || !part.MatchString(parts[3]) {
+	if len(text) > MaxLength || len(parts) != 4 || parts[0] != version || parts[1] != snapshotPart ||
+		!part.MatchString(parts[2]) || !part.MatchString(parts[3]) {
 		return Snapshot{}, fmt.Errorf("%w: not a snapshot: %q; the form is v1.snapshot.pool.name", ErrInvalid, text)
 	}
 	return Snapshot{parts[2], parts[3]}, nil

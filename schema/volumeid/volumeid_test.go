@@ -23,9 +23,12 @@ func TestRoundTrip(t *testing.T) {
 // ID (CVE-2026-3864, CVE-2026-3865 and their follow-ups).
 func TestHostile(t *testing.T) {
 	for _, text := range []string{
-		"", ".", "..", "v1", "v1.dir.p", "v1.dir.p.", "v1.dir..n", "v1.dir.p..", "v1.dir.p.n.x", "v2.dir.p.n", "v1.file.p.n", "v1..p.n",
-		"v1.dir.p./etc", "v1.dir.p.../x", "v1.dir.../p.n", "v1.dir.p.a/b", "v1.dir.p.a\x00b", "v1.dir.p.A", "v1.dir.p.-a", "v1.dir.p.a ",
-		" v1.dir.p.a", "v1.dir.p.a\n", "v1.dir.p.é", "v1.dir.p." + strings.Repeat("a", 64), "fast#pvc-1#../../", strings.Repeat("v1.", 1000),
+		"", ".", "..", "v1", "v1.dir.p", "v1.dir.p.", "v1.dir..n", "v1.dir.p..", "v1.dir.p.n.x", "v2.dir.p.n",
+		"v1.file.p.n", "v1..p.n",
+		"v1.dir.p./etc", "v1.dir.p.../x", "v1.dir.../p.n", "v1.dir.p.a/b", "v1.dir.p.a\x00b", "v1.dir.p.A", "v1.dir.p.-a",
+		"v1.dir.p.a ",
+		" v1.dir.p.a", "v1.dir.p.a\n", "v1.dir.p.é", "v1.dir.p." + strings.Repeat("a", 64), "fast#pvc-1#../../",
+		strings.Repeat("v1.", 1000),
 	} {
 		if id, err := Parse(text); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q is parsed as %+v, %v", text, id, err)
@@ -38,7 +41,10 @@ func TestName(t *testing.T) {
 		t.Errorf("pvc-1 becomes %s", got)
 	}
 	seen := map[string]string{}
-	for _, request := range []string{"pvc-1", "PVC-1", "../x", "a/b", "a.b", "é", "", strings.Repeat("a", 200), Name("../x"), "x-1"} {
+	for _, request := range []string{
+		"pvc-1", "PVC-1", "../x", "a/b", "a.b", "é", "", strings.Repeat("a", 200),
+		Name("../x"), "x-1",
+	} {
 		name := Name(request)
 		id := ID{"p", schema.Subdirectory, name}
 		if other, used := seen[name]; used || id.Check() != nil {
