@@ -23,12 +23,11 @@ type env struct {
 	*cluster.Cluster
 }
 
-// limit is how long anything may take that has no limit of its own: pods start slowly
-// when three nodes share two cores.
+// limit is the default timeout: pods start slowly when three nodes share two cores.
 const limit = 3 * time.Minute
 
-// install applies the shipped base and components, as the README says, and waits until all
-// of it runs.
+// install applies the shipped base and components, as docs/reconciler.md describes, and waits
+// until everything runs.
 func install(ctx context.Context, c *cluster.Cluster) error {
 	if err := installSnapshots(ctx, c); err != nil {
 		return err
@@ -55,7 +54,7 @@ func install(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
-// kubectl runs it with input, and gives what it prints.
+// kubectl runs kubectl with input, and returns its output.
 func kubectl(ctx context.Context, c *cluster.Cluster, input string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.Programs, "kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
@@ -68,7 +67,7 @@ func kubectl(ctx context.Context, c *cluster.Cluster, input string, args ...stri
 	return out.String(), nil
 }
 
-// kubectl must succeed.
+// kubectl runs kubectl, which must succeed.
 func (e *env) kubectl(args ...string) string {
 	e.Helper()
 	out, err := e.tryKubectl("", args...)
@@ -84,7 +83,7 @@ func (e *env) tryKubectl(input string, args ...string) (string, error) {
 	return kubectl(ctx, e.Cluster, input, args...)
 }
 
-// apply applies documents, as a person does.
+// apply applies documents with kubectl.
 func (e *env) apply(yaml string) {
 	e.Helper()
 	if _, err := e.tryKubectl(yaml, "apply", "--server-side", "-f", "-"); err != nil {
@@ -92,7 +91,7 @@ func (e *env) apply(yaml string) {
 	}
 }
 
-// eventually asks again until there is no error.
+// eventually calls ask until it returns no error.
 func (e *env) eventually(limit time.Duration, what string, ask func() error) {
 	e.Helper()
 	start := time.Now()
@@ -102,13 +101,13 @@ func (e *env) eventually(limit time.Duration, what string, ask func() error) {
 			return
 		}
 		if time.Since(start) > limit {
-			e.Fatalf("not after %s: %s: %v", limit, what, err)
+			e.Fatalf("not within %s: %s: %v", limit, what, err)
 		}
 		time.Sleep(300 * time.Millisecond)
 	}
 }
 
-// field is a value of an object, by a JSONPath.
+// field returns a value of an object by its JSONPath.
 func (e *env) field(path string, object ...string) string {
 	out, err := e.tryKubectl("", append([]string{"get", "-o", "jsonpath=" + path}, object...)...)
 	if err != nil {
@@ -117,8 +116,8 @@ func (e *env) field(path string, object ...string) string {
 	return out
 }
 
-// is waits until a field of an object has a value.
-func (e *env) is(path, want string, object ...string) {
+// waitField waits until a field of an object has a value.
+func (e *env) waitField(path, want string, object ...string) {
 	e.Helper()
 	e.eventually(limit, fmt.Sprintf("%s of %v is %q", path, object, want), func() error {
 		if have := e.field(path, object...); have != want {
@@ -128,19 +127,19 @@ func (e *env) is(path, want string, object ...string) {
 	})
 }
 
-// gone waits until an object is there no more.
-func (e *env) gone(object ...string) {
+// waitDeleted waits until an object no longer exists.
+func (e *env) waitDeleted(object ...string) {
 	e.Helper()
-	e.eventually(limit, fmt.Sprintf("%v has gone", object), func() error {
+	e.eventually(limit, fmt.Sprintf("%v is deleted", object), func() error {
 		out, err := e.tryKubectl("", append([]string{"get", "--ignore-not-found", "-o", "name"}, object...)...)
 		if err == nil && out != "" {
-			err = fmt.Errorf("there is %s", out)
+			err = fmt.Errorf("%s still exists", out)
 		}
 		return err
 	})
 }
 
-// keepState writes what the cluster knows beside its logs.
+// keepState saves objects and events beside the cluster's logs.
 func keepState(c *cluster.Cluster) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

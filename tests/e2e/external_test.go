@@ -9,49 +9,49 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster"
 )
 
-// TestExternal uses volumes of a glusterd that knows nothing of Kubernetes.
+// TestExternal uses volumes of a glusterd outside Kubernetes.
 func TestExternal(t *testing.T) {
 	e := boot(t)
-	e.apply(poolOf("archive", `
+	e.apply(poolDocument("archive", `
   type: External
   external: {hosts: [`+cluster.GlusterAddress+`], volume: vol1}`))
-	e.ready("archive")
+	e.waitReady("archive")
 	e.lifecycle("atoll.archive")
-	e.emptyOutside("vol1")
+	e.checkExternalEmpty("vol1")
 	e.deletePool("archive")
 }
 
-// emptyOutside holds that nothing is left on an external volume's brick.
-func (e *env) emptyOutside(volume string) {
+// checkExternalEmpty verifies that nothing is left on an external volume's brick.
+func (e *env) checkExternalEmpty(volume string) {
 	e.Helper()
-	e.empty(filepath.Join(e.Dir, "nodes/gluster/srv", volume))
+	e.waitEmpty(filepath.Join(e.Dir, "nodes/gluster/srv", volume))
 }
 
-// TestSingle mounts a whole pool as one volume: by a claim, and by a persistent volume of
-// a person's own, over data that was there before Atoll.
+// TestSingle mounts a whole pool as one volume: by a claim, and by a static PersistentVolume
+// with data that existed before Atoll.
 func TestSingle(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	e := boot(t)
 	brick := filepath.Join(e.Dir, "nodes/gluster/srv/media")
-	e.apply(poolOf("media", `
+	e.apply(poolDocument("media", `
   type: External
   external: {hosts: [`+cluster.GlusterAddress+`], volume: media}
   volumes: [Single]
   reclaim: Retain`))
-	e.ready("media")
+	e.waitReady("media")
 	e.apply(claim("whole", "atoll.media", "1Gi", "ReadWriteMany") + pod("whole", "whole", podOptions{node: "n1"}))
-	e.running("whole")
+	e.waitRunning("whole")
 	e.sh("whole", "echo kept >/data/film")
 	if text, err := os.ReadFile(filepath.Join(brick, "film")); err != nil || string(text) != "kept\n" {
 		t.Errorf("the pool's root has %q, %v", text, err)
 	}
 	e.apply(claim("second", "atoll.media", "1Gi", "ReadWriteMany"))
-	e.event("second", "whole pool")
-	volume := e.bound("whole")
+	e.waitEvent("second", "whole pool")
+	volume := e.waitBound("whole")
 	handle := e.field("{.spec.csi.volumeHandle}", "pv", volume)
 	e.kubectl("delete", "pod", "whole")
 	e.kubectl("delete", "pvc", "whole", "second")
-	e.is("{.status.phase}", "Released", "pv", volume) // reclaim: Retain
+	e.waitField("{.status.phase}", "Released", "pv", volume) // reclaim: Retain
 	e.kubectl("delete", "pv", volume)
 
 	e.apply(`
@@ -74,7 +74,7 @@ spec:
   accessModes: [ReadOnlyMany]
   resources: {requests: {storage: 1Gi}}
 ---` + pod("static", "static", podOptions{node: "n2"}))
-	e.running("static")
+	e.waitRunning("static")
 	if have := e.sh("static", "cat /data/film"); have != "kept\n" {
 		t.Errorf("the static volume has %q", have)
 	}
@@ -86,10 +86,10 @@ spec:
 	e.kubectl("delete", "pv", "media")
 }
 
-// TestKadalu applies documents of Kadalu's own repository; names of nodes, disks and hosts
-// are those of this cluster, all else is as it was.
+// TestKadalu applies documents of Kadalu's repository, with the nodes, disks and hosts of this
+// cluster and otherwise unchanged.
 func TestKadalu(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	e := boot(t)
 	for _, c := range []struct{ file, pool, class string }{
 		{"device-replica1.yaml", "storage-pool-1", "kadalu.storage-pool-1"},
@@ -107,7 +107,7 @@ func TestKadalu(t *testing.T) {
 			if _, err := e.tryKubectl(document, "apply", "--server-side", "-n", "atoll-system", "-f", "-"); err != nil {
 				t.Fatal(err)
 			}
-			e.is(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "kadalustorage", "-n", "atoll-system", c.pool)
+			e.waitField(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "kadalustorage", "-n", "atoll-system", c.pool)
 			e.lifecycle(c.class)
 			e.kubectl("delete", "kadalustorage", "-n", "atoll-system", c.pool)
 		})

@@ -14,8 +14,8 @@ import (
 // reportFile gets the table of docs/reliability.md.
 var reportFile = flag.String("report", "", "file for the table of faults")
 
-// fault is something that goes wrong under a writer. The writer is on node 1, the reader
-// on node 2, and what fails is on node 3 where nothing else is said.
+// fault is a failure under a writer. The writer is on node 1, the reader on node 2, and the
+// failure on node 3 unless the fault says otherwise.
 type fault struct {
 	name string
 	what string // for the table
@@ -49,16 +49,16 @@ var faults = []fault{
 	{"bricks-rolled", "all bricks restarted by a change of the pool", roll},
 }
 
-// TestFaultBrickKilled is the one fault of make test.
+// TestFaultBrickKilled is the only fault that make test runs.
 func TestFaultBrickKilled(t *testing.T) {
 	e := boot(t)
 	e.faultPool()
 	e.run(faults[0], &strings.Builder{})
 }
 
-// TestFaults goes through all of them, and makes the table of docs/reliability.md.
+// TestFaults runs all faults, and writes the table of docs/reliability.md.
 func TestFaults(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	e := boot(t)
 	e.faultPool()
 	table := &strings.Builder{}
@@ -72,31 +72,31 @@ func TestFaults(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	e.leftovers(faultPool)
+	e.checkNoLeftovers(faultPool)
 }
 
-// faultPool makes the pool of three copies that faults come to, if it is not there.
+// faultPool creates the Replica3 pool for faults, if it does not exist.
 func (e *env) faultPool() {
 	e.Helper()
-	e.apply(poolOf(faultPool, `
+	e.apply(poolDocument(faultPool, `
   type: Replica3
   bricks:
   - {node: n1, device: /dev/disk/by-id/disk-6}
   - {node: n2, device: /dev/disk/by-id/disk-6}
   - {node: n3, device: /dev/disk/by-id/disk-6}`+small))
-	e.ready(faultPool)
+	e.waitReady(faultPool)
 }
 
-// run does one fault under a writer, and tells what came of it.
+// run causes one fault under a writer, and adds the result to the table.
 func (e *env) run(f fault, table *strings.Builder) {
 	e.Helper()
-	e.healthy(faultPool)
-	w := e.load("fault-"+f.name, "atoll."+faultPool, 1, 2)
+	e.waitHealthy(faultPool)
+	w := e.startWorkload("fault-"+f.name, "atoll."+faultPool, 1, 2)
 	start := time.Now()
 	f.do(w)
-	e.healthy(faultPool)
+	e.waitHealthy(faultPool)
 	healthy := time.Since(start)
-	w.progress(50)
+	w.waitProgress(50)
 	r := w.check()
 	row := fmt.Sprintf("| %s | %.1f s | %s | %d | %d | %.0f s |\n", f.what, r.stall().Seconds(), r.errorsText(), r.Writes, r.Missing, healthy.Seconds())
 	e.Log(row)
@@ -133,7 +133,7 @@ func (e *env) killBrick(n int) {
 	})
 }
 
-// cut takes a node from the network for a while.
+// cut disconnects a node from the network for a while.
 func (e *env) cut(n int, d time.Duration) {
 	e.Helper()
 	e.order("unplug", fmt.Sprintf("n%d", n))
@@ -141,8 +141,8 @@ func (e *env) cut(n int, d time.Duration) {
 	e.order("plug", fmt.Sprintf("n%d", n))
 }
 
-// reboot takes a node's power and starts it again. Its cable goes first: the end of its
-// processes would close their connections, which no power failure does.
+// reboot powers a node off and on. Its network is cut first: processes that end would close
+// their connections, which no power failure does.
 func (e *env) reboot(n int) {
 	e.Helper()
 	name := fmt.Sprintf("n%d", n)
@@ -155,7 +155,7 @@ func (e *env) reboot(n int) {
 		defer cancel()
 		return e.NodeReady(ctx, n)
 	})
-	// Its pods are counted as ready until the kubelet has looked at them.
+	// Its pods count as ready until the kubelet has checked them.
 	e.eventually(limit, "the brick's pod runs again", func() error {
 		if root, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1)); err != nil || len(root) == 0 {
 			return fmt.Errorf("no glusterfsd: %w", err)
@@ -164,7 +164,7 @@ func (e *env) reboot(n int) {
 	})
 }
 
-// upgrade gives all of Atoll's own workloads another image, as a new version does.
+// upgrade changes the image of all of Atoll's workloads, as a new version does.
 func upgrade(w *workload) {
 	for _, u := range []struct{ workload, image string }{
 		{"daemonset/atoll-csi-node", "atoll-csi:v1"}, {"deployment/atoll-csi-controller", "atoll-csi:v1"}, {"deployment/atoll-reconciler", "atoll-reconciler:v1"},
@@ -178,14 +178,14 @@ func upgrade(w *workload) {
 	}
 }
 
-// fill writes to another volume until the disks are full, waits until the writer has seen
-// it, and deletes what it wrote.
+// fill writes to another volume until the disks are full, waits until the writer fails, and
+// deletes what it wrote.
 func fill(w *workload) {
 	name := w.name + "-filler"
 	w.apply(claim(name, "atoll."+faultPool, "64Mi", "ReadWriteMany") + pod(name, name, podOptions{node: "n2"}))
-	w.running(name)
+	w.waitRunning(name)
 	w.sh(name, "dd if=/dev/zero of=/data/big bs=1M; dd if=/dev/zero of=/data/small bs=4k; true")
-	w.eventually(limit, "the writer is told that there is no room", func() error {
+	w.eventually(limit, "the writer gets an error for lack of space", func() error {
 		text, err := os.ReadFile(w.ledger())
 		if err == nil && !strings.Contains(string(text), "no space left") {
 			err = fmt.Errorf("it has no error yet")
@@ -196,7 +196,7 @@ func fill(w *workload) {
 	w.finish(name, name)
 }
 
-// roll changes what all brick pods are made of: the reconciler restarts one after the other.
+// roll changes the template of all brick pods: the reconciler restarts them one by one.
 func roll(w *workload) {
 	before := w.field("{.items[*].metadata.uid}", "pod", "-n", "atoll-system", "-l", "atoll.storage/pool="+faultPool)
 	w.kubectl("patch", "storagepool", "-n", "atoll-system", faultPool, "--type=merge", "-p", `{"spec":{"resources":{"requests":{"cpu":"11m"}}}}`)

@@ -17,8 +17,8 @@ import (
 )
 
 // flux is a real kustomize-controller. Flux' source-controller cannot be built from its
-// module; its part is done here: commits are served as artifacts, and named in the status
-// of a GitRepository.
+// module, so the test does its part: it serves commits as artifacts, and names them in the
+// status of a GitRepository.
 type flux struct {
 	*env
 	url string
@@ -48,7 +48,7 @@ func (e *env) startFlux() *flux {
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		_, _ = w.Write(f.artifacts[r.URL.Path]) // who asks has gone
+		_, _ = w.Write(f.artifacts[r.URL.Path]) // fails if the client has disconnected
 	})}
 	go func() { _ = server.Serve(l) }() // until it is closed
 	e.Cleanup(func() { server.Close() })
@@ -72,8 +72,8 @@ func (e *env) startFlux() *flux {
 	return f
 }
 
-// definitions makes the kinds of Flux: its own definition for Kustomizations, and ones
-// that take everything for sources.
+// definitions creates the kinds of Flux: its own definition of Kustomizations, and permissive
+// definitions of sources.
 func (f *flux) definitions() {
 	f.Helper()
 	module := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/fluxcd/kustomize-controller")
@@ -131,13 +131,13 @@ func (f *flux) publish(r *repository, commit string) {
 	f.kubectl("patch", "gitrepository", "-n", "flux-system", "storage", "--subresource=status", "--type=merge", "-p", string(status))
 }
 
-// applied waits until Flux has applied a commit, and all that it made is ready.
+// applied waits until Flux has applied a commit and all its objects are ready.
 func (f *flux) applied(commit string) {
 	f.Helper()
-	f.is("{.status.lastAppliedRevision}", "main@sha1:"+commit, "kustomization", "-n", "flux-system", "pools")
+	f.waitField("{.status.lastAppliedRevision}", "main@sha1:"+commit, "kustomization", "-n", "flux-system", "pools")
 }
 
-// reconcile asks Flux to look now, as 'flux reconcile' does.
+// reconcile triggers a reconciliation, as 'flux reconcile' does.
 func (f *flux) reconcile() {
 	f.Helper()
 	f.kubectl("annotate", "--overwrite", "kustomization", "-n", "flux-system", "pools", "reconcile.fluxcd.io/requestedAt="+time.Now().Format(time.RFC3339Nano))

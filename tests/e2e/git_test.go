@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// repository is a bare git repository, and a clone in which commits are made.
+// repository is a bare git repository, with a clone for making commits.
 type repository struct {
 	t          *testing.T
 	bare, work string
@@ -42,7 +42,7 @@ func (r *repository) run(dir string, args ...string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// commit writes files, those with no content are removed, pushes, and gives the commit.
+// commit writes files, removes those without content, pushes, and returns the commit.
 func (r *repository) commit(message string, files map[string]string) string {
 	r.t.Helper()
 	for name, text := range files {
@@ -64,7 +64,7 @@ func (r *repository) commit(message string, files map[string]string) string {
 	return r.run(r.work, "rev-parse", "HEAD")
 }
 
-// checkout is a fresh clone, as CI has one.
+// checkout makes a fresh clone, as CI does.
 func (r *repository) checkout() string {
 	r.t.Helper()
 	dir := filepath.Join(r.t.TempDir(), "checkout")
@@ -72,7 +72,7 @@ func (r *repository) checkout() string {
 	return dir
 }
 
-// archive is a commit as Flux' source-controller packs it.
+// archive packs a commit as Flux' source-controller does.
 func (r *repository) archive(commit string) []byte {
 	r.t.Helper()
 	file := filepath.Join(r.t.TempDir(), "artifact.tar.gz")

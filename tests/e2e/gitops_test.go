@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// gitopsPool is a pool with a class of its own name.
+// gitopsPool is a pool with a custom StorageClass.
 func gitopsPool(name, class string) string {
-	return poolOf(name, `
+	return poolDocument(name, `
   type: Replica2
   bricks:
   - {node: n1, path: /srv/`+name+`}
@@ -22,12 +22,12 @@ func gitopsPool(name, class string) string {
   - {name: `+class+`}`+small)
 }
 
-// TestFlux: documents in git are resources in the cluster, and Atoll's reconciler does the rest.
+// TestFlux: Flux applies documents from git as resources, and Atoll's reconciler does the rest.
 func TestFlux(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	e := boot(t)
 	f := e.startFlux()
-	e.folders(gitopsPool("gitops", "x"))
+	e.makeBrickDirs(gitopsPool("gitops", "x"))
 	r := newRepository(t)
 	f.apply(`
 apiVersion: source.toolkit.fluxcd.io/v1
@@ -50,25 +50,25 @@ spec:
 	first := r.commit("a pool", map[string]string{"pools/gitops.yaml": gitopsPool("gitops", "standard")})
 	f.publish(r, first)
 	f.applied(first)
-	e.ready("gitops") // Flux has waited for it
-	w := e.load("flux-app", "standard", 1, 3)
+	e.waitReady("gitops") // Flux has waited for it
+	w := e.startWorkload("flux-app", "standard", 1, 3)
 
 	second := r.commit("another name for its class", map[string]string{"pools/gitops.yaml": gitopsPool("gitops", "plain")})
 	f.publish(r, second)
 	f.applied(second)
-	e.is("{.metadata.name}", "plain", "storageclass", "plain")
+	e.waitField("{.metadata.name}", "plain", "storageclass", "plain")
 
-	// Drift of the document is Flux's to correct, drift of what is made of it the reconciler's.
+	// Flux corrects drift of the document, the reconciler drift of the rendered objects.
 	e.kubectl("patch", "storagepool", "-n", "atoll-system", "gitops", "--type=merge", "-p", `{"spec":{"resources":{"requests":{"cpu":"99m"}}}}`)
 	f.reconcile()
-	e.is("{.spec.resources.requests.cpu}", "10m", "storagepool", "-n", "atoll-system", "gitops")
+	e.waitField("{.spec.resources.requests.cpu}", "10m", "storagepool", "-n", "atoll-system", "gitops")
 	e.kubectl("delete", "storageclass", "plain")
-	e.is("{.metadata.name}", "plain", "storageclass", "plain")
+	e.waitField("{.metadata.name}", "plain", "storageclass", "plain")
 	e.kubectl("scale", "statefulset", "-n", "atoll-system", "atoll-gitops-1", "--replicas=0")
-	e.is("{.spec.replicas}", "1", "statefulset", "-n", "atoll-system", "atoll-gitops-1")
-	e.healthy("gitops")
+	e.waitField("{.spec.replicas}", "1", "statefulset", "-n", "atoll-system", "atoll-gitops-1")
+	e.waitHealthy("gitops")
 
-	// The document goes from git while a volume is in use: the pool stays, and says why.
+	// The document is removed from git while a volume is in use: the pool stays, and says why.
 	third := r.commit("away with it", map[string]string{"pools/gitops.yaml": "", "pools/none.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: none, namespace: flux-system}\n"})
 	f.publish(r, third)
 	e.eventually(limit, "Flux prunes the pool, which says why it stays", func() error {
@@ -78,10 +78,10 @@ spec:
 		}
 		return err
 	})
-	w.progress(100)
+	w.waitProgress(100)
 	w.check()
-	e.gone("storagepool", "-n", "atoll-system", "gitops")
-	e.gone("statefulset", "-n", "atoll-system", "-l", "atoll.storage/pool=gitops")
+	e.waitDeleted("storagepool", "-n", "atoll-system", "gitops")
+	e.waitDeleted("statefulset", "-n", "atoll-system", "-l", "atoll.storage/pool=gitops")
 	e.kubectl("delete", "kustomization", "-n", "flux-system", "pools")
 }
 
@@ -89,12 +89,12 @@ type errString string
 
 func (e errString) Error() string { return "it says " + string(e) }
 
-// TestRendered: CI renders, git has the objects, kustomize and kubectl apply them. No
-// reconciler knows the pool.
+// TestRendered: CI renders, git has the objects, kustomize and kubectl apply them. The
+// reconciler is not involved.
 func TestRendered(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	e := boot(t)
-	e.folders(gitopsPool("rendered", "x"))
+	e.makeBrickDirs(gitopsPool("rendered", "x"))
 	r := newRepository(t)
 	commit := func(message, class string) {
 		t.Helper()
@@ -113,16 +113,16 @@ func TestRendered(t *testing.T) {
 	commit("a pool", "rendered-class")
 	apply()
 	for _, brick := range []string{"atoll-rendered-0-0", "atoll-rendered-1-0"} {
-		e.is(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "pod", "-n", "atoll-system", brick)
+		e.waitField(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "pod", "-n", "atoll-system", brick)
 	}
-	w := e.load("rendered-app", "rendered-class", 2, 3)
+	w := e.startWorkload("rendered-app", "rendered-class", 2, 3)
 	commit("another class", "rendered-second")
 	apply()
-	e.is("{.metadata.name}", "rendered-second", "storageclass", "rendered-second")
+	e.waitField("{.metadata.name}", "rendered-second", "storageclass", "rendered-second")
 	e.kubectl("delete", "service", "-n", "atoll-system", "atoll-rendered")
 	apply()
-	e.is("{.metadata.name}", "atoll-rendered", "service", "-n", "atoll-system", "atoll-rendered")
-	w.progress(100)
+	e.waitField("{.metadata.name}", "atoll-rendered", "service", "-n", "atoll-system", "atoll-rendered")
+	w.waitProgress(100)
 	w.check()
 	e.kubectl("delete", "statefulset,service,configmap,poddisruptionbudget", "-n", "atoll-system", "-l", "atoll.storage/pool=rendered")
 	e.kubectl("delete", "storageclass", "rendered-class", "rendered-second", "--ignore-not-found")

@@ -12,7 +12,7 @@ const (
 	claims = 20
 )
 
-// kill kills the processes of a command on all nodes, however many there are.
+// kill kills all processes of a command on all nodes.
 func (e *env) kill(words ...string) {
 	e.Helper()
 	for n := 1; n <= e.Nodes; n++ {
@@ -26,8 +26,8 @@ func (e *env) kill(words ...string) {
 	}
 }
 
-// killController makes claims and deletes them, and kills who makes their volumes in between.
-// Containers that die often are restarted late: that is the time until it is healthy.
+// killController creates and deletes claims, and kills the controller and its sidecars
+// meanwhile. The back-off of restarted containers is most of the time until all is healthy.
 func killController(w *workload) {
 	names := make([]string, claims)
 	var documents strings.Builder
@@ -42,7 +42,7 @@ func killController(w *workload) {
 	}
 	volumes := make([]string, claims)
 	for i, n := range names {
-		volumes[i] = w.bound(n)
+		volumes[i] = w.waitBound(n)
 	}
 	w.kubectl(append([]string{"delete", "pvc", "--wait=false"}, names...)...)
 	for range kills / 2 {
@@ -50,18 +50,18 @@ func killController(w *workload) {
 		w.kill("atoll-csi", "controller")
 	}
 	for _, v := range volumes {
-		w.gone("pv", v)
+		w.waitDeleted("pv", v)
 	}
 }
 
-// killReconciler makes pools while the reconcilers are killed again and again.
+// killReconciler creates pools while it kills the reconcilers repeatedly.
 func killReconciler(w *workload) {
 	const pools = 4
 	var documents strings.Builder
 	for i := range pools {
 		spec := fmt.Sprintf("  type: Replica1\n  bricks:\n  - {node: n%d, path: /srv/killed-%d}", i%w.Nodes+1, i)
-		w.folders(spec)
-		documents.WriteString(poolOf(fmt.Sprintf("killed-%d", i), spec+small))
+		w.makeBrickDirs(spec)
+		documents.WriteString(poolDocument(fmt.Sprintf("killed-%d", i), spec+small))
 	}
 	w.apply(documents.String())
 	for range 4 {
@@ -69,7 +69,7 @@ func killReconciler(w *workload) {
 		w.kill("atoll-reconciler")
 	}
 	for i := range pools {
-		w.ready(fmt.Sprintf("killed-%d", i))
+		w.waitReady(fmt.Sprintf("killed-%d", i))
 	}
 	for i := range pools {
 		w.deletePool(fmt.Sprintf("killed-%d", i))

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// leftovers holds that nothing of volumes is left on any brick of a pool: no file, no
-// folder of a volume, nothing in the trash, and no inode that only GlusterFS names.
-func (e *env) leftovers(pool string) {
+// checkNoLeftovers verifies that nothing of volumes is left on any brick of a pool: no file,
+// no directory of a volume, nothing in the trash, and no inode that is only in .glusterfs.
+func (e *env) checkNoLeftovers(pool string) {
 	e.Helper()
-	e.empty(e.bricks(pool)...)
+	e.waitEmpty(e.bricks(pool)...)
 }
 
-// empty waits until bricks, paths on this host, have nothing of volumes.
-func (e *env) empty(bricks ...string) {
+// waitEmpty waits until bricks, given as paths on this host, have no leftovers.
+func (e *env) waitEmpty(bricks ...string) {
 	e.Helper()
 	e.eventually(time.Minute, "bricks are empty", func() error {
 		for _, b := range bricks {
-			if left := leftOn(b); len(left) > 0 {
+			if left := remainingOn(b); len(left) > 0 {
 				return fmt.Errorf("%d entries on %s: %s", len(left), b, strings.Join(left[:min(len(left), 5)], ", "))
 			}
 		}
@@ -30,7 +30,7 @@ func (e *env) empty(bricks ...string) {
 	})
 }
 
-// bricks are paths of a pool's bricks, on this host.
+// bricks returns the paths of a pool's bricks on this host.
 func (e *env) bricks(pool string) []string {
 	e.Helper()
 	var found []string
@@ -54,13 +54,13 @@ func (e *env) bricks(pool string) []string {
 	return found
 }
 
-// leftOn lists what is on a brick that no empty one has.
-func leftOn(brick string) []string {
+// remainingOn lists the entries of a brick that an empty one does not have.
+func remainingOn(brick string) []string {
 	var left []string
 	err := filepath.WalkDir(brick, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // it goes just now
+				return nil // deleted meanwhile
 			}
 			return err
 		}

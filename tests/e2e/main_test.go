@@ -1,6 +1,6 @@
-// Package e2e runs Atoll on a real cluster: three nodes with containerd and kubelet, the
-// shipped manifests, Kubernetes' own provisioner and resizer, and pods that mount volumes.
-// 'make test-cluster' builds what it needs and runs the shorter part, 'make e2e' all.
+// Package e2e tests Atoll on a real cluster: three nodes with containerd and kubelet, the
+// shipped manifests, Kubernetes' provisioner and resizer, and pods that mount volumes.
+// 'make test-cluster' builds the images and runs the shorter part, 'make e2e' runs all.
 package e2e
 
 import (
@@ -17,9 +17,9 @@ import (
 )
 
 // full is set by make e2e.
-var full = flag.Bool("full", false, "also the tests that take minutes each")
+var full = flag.Bool("full", false, "also run tests that take minutes each")
 
-// The cluster of all tests, made by the first that needs one.
+// The cluster of all tests, started by the first test that needs it.
 var (
 	once    sync.Once
 	shared  *cluster.Cluster
@@ -36,30 +36,30 @@ func TestMain(m *testing.M) {
 	if shared != nil {
 		if code != 0 {
 			keepState(shared)
-			fmt.Println("logs of all parts: " + filepath.Join(shared.Dir, "log"))
+			fmt.Println("logs of all components: " + filepath.Join(shared.Dir, "log"))
 		}
 		if err := shared.Down(); err != nil {
-			fmt.Println("ending the cluster:", err)
+			fmt.Println("stop the cluster:", err)
 			code = 1
 		}
 	}
 	os.Exit(code)
 }
 
-// boot gives the cluster, with Atoll installed.
+// boot returns the cluster, with Atoll installed.
 func boot(t *testing.T) *env {
 	t.Helper()
 	if os.Getuid() != 0 || testing.Short() {
-		t.Skip("makes machines of processes: needs root, and no -short")
+		t.Skip("starts nodes as processes: needs root and no -short")
 	}
 	cache, err := filepath.Abs("../../.cache")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := cluster.Default(filepath.Join(cache, "e2e"))
-	s.Disks, s.DiskSize = 8, 2<<30 // a disk for each test; one of them is filled
+	s.Disks, s.DiskSize = 8, 2<<30 // a disk for each test; one test fills its disk
 	if *suite {
-		s.DiskSize = 50 << 30 // its volumes are large; what is not written takes no room
+		s.DiskSize = 50 << 30 // its volumes are large; the disks are sparse files
 	}
 	if _, err := os.Stat(s.Archive); err != nil {
 		t.Skip("no images: run make test-cluster, which builds them")
@@ -80,8 +80,8 @@ func boot(t *testing.T) *env {
 	return &env{T: t, Cluster: shared}
 }
 
-// long skips tests that are part of make e2e only.
-func long(t *testing.T) {
+// onlyFull skips tests that only make e2e runs.
+func onlyFull(t *testing.T) {
 	t.Helper()
 	if !*full {
 		t.Skip("part of make e2e")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func poolOf(name, spec string) string {
+func poolDocument(name, spec string) string {
 	return fmt.Sprintf(`
 apiVersion: atoll.storage/v1alpha1
 kind: StoragePool
@@ -20,12 +20,12 @@ spec:
 ---`, name, spec)
 }
 
-// small is what bricks ask for when many pools share three nodes of two cores.
+// small sets small resource requests: many pools share three nodes and two cores.
 const small = `
   resources: {requests: {cpu: 10m, memory: 64Mi}}`
 
-// native are pools of every type, from devices and from folders, on the three nodes.
-var native = map[string]string{
+// nativePools are pools of every native type, on devices and paths of the three nodes.
+var nativePools = map[string]string{
 	"replica1": `
   type: Replica1
   bricks:
@@ -59,28 +59,28 @@ var native = map[string]string{
 func TestReplica3(t *testing.T) { testNative(t, "replica3") }
 
 func TestOtherTypes(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	for _, name := range []string{"replica1", "replica2", "arbiter", "disperse"} {
 		t.Run(name, func(t *testing.T) { testNative(t, name) })
 	}
 }
 
-// testNative takes a pool from nothing over a volume's life to nothing.
+// testNative creates a pool, takes a volume through its lifecycle, and deletes the pool.
 func testNative(t *testing.T, name string) {
 	e := boot(t)
-	e.folders(native[name])
-	e.apply(poolOf(name, native[name]+small))
-	e.ready(name)
+	e.makeBrickDirs(nativePools[name])
+	e.apply(poolDocument(name, nativePools[name]+small))
+	e.waitReady(name)
 	e.lifecycle("atoll." + name)
-	e.leftovers(name)
+	e.checkNoLeftovers(name)
 	e.deletePool(name)
 }
 
 var pathBrick = regexp.MustCompile(`node: n(\d+), path: (\S+)}`)
 
-// folders makes those of a pool's path bricks, as an administrator does: Atoll takes no
-// folder that is not there, for it might be the place of a disk that is not mounted.
-func (e *env) folders(spec string) {
+// makeBrickDirs creates the directories of a pool's path bricks, as an administrator does.
+// Atoll does not: creating one could hide an unmounted disk.
+func (e *env) makeBrickDirs(spec string) {
 	e.Helper()
 	for _, m := range pathBrick.FindAllStringSubmatch(spec, -1) {
 		n, err := strconv.Atoi(m[1])

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// step is a command of a page, and what the page says that it prints.
+// step is a command of a page, and the output that the page shows.
 type step struct {
 	line    int
 	command string
@@ -44,8 +44,8 @@ func steps(page string) []step {
 
 var spaces = regexp.MustCompile(`\s+`)
 
-// matches compares what was printed with the page. Spaces are alike, and "…" stands for
-// anything, also for whole lines.
+// matches compares output with the page. Any white space is equal, and "…" matches anything,
+// also whole lines.
 func matches(want []string, have string) bool {
 	pattern := regexp.QuoteMeta(strings.TrimSpace(spaces.ReplaceAllString(strings.Join(want, "\n"), " ")))
 	for _, r := range [][2]string{{"… ", "(?:.* )?"}, {" …", "(?: .*)?"}, {"…", ".*"}} {
@@ -55,19 +55,19 @@ func matches(want []string, have string) bool {
 	return err == nil && ok
 }
 
-// TestQuickstart runs docs/quickstart.md word for word, in one shell, on a cluster that the
-// page itself makes.
+// TestQuickstart runs docs/quickstart.md word for word, in one shell, on the cluster that the
+// page starts.
 func TestQuickstart(t *testing.T) {
-	long(t)
+	onlyFull(t)
 	if os.Getuid() != 0 {
-		t.Skip("makes machines of processes: needs root")
+		t.Skip("starts nodes as processes: needs root")
 	}
 	page, err := os.ReadFile("../../docs/quickstart.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat("../../.cache/cluster/pid"); err == nil {
-		t.Skip("a cluster of make cluster-up may run: end it with make cluster-down")
+		t.Skip("a cluster of make cluster-up may be running: stop it with make cluster-down")
 	}
 	sh := newShell(t)
 	t.Cleanup(func() {
@@ -77,7 +77,7 @@ func TestQuickstart(t *testing.T) {
 		cmd := exec.Command("make", "cluster-down")
 		cmd.Dir = "../.."
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("ending the cluster: %v: %s", err, out)
+			t.Errorf("stop the cluster: %v: %s", err, out)
 		}
 	})
 	for _, s := range steps(string(page)) {
@@ -93,7 +93,7 @@ func TestQuickstart(t *testing.T) {
 	}
 }
 
-// shell is one bash for all commands, so that what they export stays.
+// shell is one bash for all commands, so that exported variables persist.
 type shell struct {
 	t   *testing.T
 	in  io.Writer
@@ -113,7 +113,7 @@ func newShell(t *testing.T) *shell {
 	}
 	cmd := exec.CommandContext(ctx, "bash")
 	cmd.Dir = root
-	// Run by make, make would print which folder it enters.
+	// A make below make would print the directory that it enters.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -136,7 +136,7 @@ func newShell(t *testing.T) *shell {
 	return &shell{t: t, in: in, out: bufio.NewReader(read)}
 }
 
-// run runs a command and gives what it prints, and its exit code.
+// run runs a command, and returns its output and exit code.
 func (s *shell) run(command string) (out, code string) {
 	s.t.Helper()
 	if _, err := fmt.Fprintf(s.in, "{ %s\n} </dev/null\necho \"%s$?\"\n", command, commandEnd); err != nil {

@@ -20,7 +20,7 @@ spec: {volumeSnapshotClassName: atoll, source: {persistentVolumeClaimName: %s}}
 ---`, name, claim)
 }
 
-// claimOf is a claim for a copy: of a VolumeSnapshot, or of a PersistentVolumeClaim.
+// claimOf is a claim with a data source: a VolumeSnapshot or a PersistentVolumeClaim.
 func claimOf(name, class, size, kind, source string) string {
 	group := ""
 	if kind == "VolumeSnapshot" {
@@ -29,14 +29,14 @@ func claimOf(name, class, size, kind, source string) string {
 	return strings.Replace(claim(name, class, size, "ReadWriteOnce"), "spec:\n", "spec:\n  dataSource: {"+group+"kind: "+kind+", name: "+source+"}\n", 1)
 }
 
-// copied is when a copy of a volume that is being written was asked for, and when it was
-// known to be there.
+// copied is when a copy of a volume under its writer was requested, and when it was known to
+// be ready.
 type copied struct{ asked, there time.Time }
 
-// bounds are how many writes such a copy must have at least, all that were acknowledged
-// before it was asked for, and at most, those that had begun before it was there. Pods have
-// this host's clock.
-func (w *workload) bounds(c copied) (least, most int) {
+// writesInCopy bounds the number of writes in such a copy: at least those acknowledged before
+// it was requested, at most those that had begun before it was ready. Pods share this host's
+// clock.
+func (w *workload) writesInCopy(c copied) (least, most int) {
 	w.Helper()
 	text, err := os.ReadFile(w.ledger())
 	if err != nil {
@@ -48,11 +48,11 @@ func (w *workload) bounds(c copied) (least, most int) {
 			Micros int64
 			Error  string
 		}
-		if !strings.HasSuffix(line, "\n") { // it is being written
+		if !strings.HasSuffix(line, "\n") { // incomplete
 			break
 		}
 		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Error != "" {
-			w.Errorf("the writer has noted %q (%v)", line, err)
+			w.Errorf("the ledger has %q (%v)", line, err)
 			continue
 		}
 		if entry.At.Add(time.Duration(entry.Micros) * time.Microsecond).Before(c.asked) {
@@ -65,12 +65,12 @@ func (w *workload) bounds(c copied) (least, most int) {
 	return least, most
 }
 
-// holds that a pod's volume is the source at one moment: with all writes up to some one,
-// each synced before the next, and none after it.
-func (w *workload) holds(pod string, c copied) {
+// checkCopy verifies that a pod's volume is the source at one moment: it has all writes up to
+// one of them, each synced before the next, and none after.
+func (w *workload) checkCopy(pod string, c copied) {
 	w.Helper()
 	r := w.readBy(pod)
-	least, most := w.bounds(c)
+	least, most := w.writesInCopy(c)
 	if r.Whole < least || r.Whole > most || r.Missing != r.Writes-r.Whole {
 		w.Errorf("%s has the first %d of %d writes and lacks %d; it must have the first %d, and may have %d: %s",
 			pod, r.Whole, r.Writes, r.Missing, least, most, strings.Join(r.Lost, "; "))
@@ -78,38 +78,38 @@ func (w *workload) holds(pod string, c copied) {
 	w.Logf("%s has %d writes, must have %d and may have %d; the longest write of all took %s", pod, r.Whole, least, most, r.stall())
 }
 
-// copies takes a snapshot and a clone of a volume under its writer. They are read on another
-// node and on the writer's own, and stay when their source goes.
-func copies(e *env) {
+// snapshotAndClone makes a snapshot and a clone of a volume under its writer. They are read on
+// another node and on the writer's, and survive the deletion of their source.
+func snapshotAndClone(e *env) {
 	for _, class := range []string{"atoll.blocks.block", "ext4"} {
 		name := "copied-" + strings.ReplaceAll(class, ".", "-")
 		w := &workload{env: e, name: name, writer: 1}
-		if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a run before
+		if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a former run
 			e.Fatal(err)
 		}
 		e.apply(claim(name, class, "300Mi", "ReadWriteOnce") + pod(name, name, podOptions{node: "n1", command: "[ledger, write, /data, /ledger/" + name + "]"}))
-		e.running(name)
-		w.progress(100)
+		e.waitRunning(name)
+		w.waitProgress(100)
 
 		snapped := copied{asked: time.Now()}
 		e.apply(snapshot(name, name))
-		e.is("{.status.readyToUse}", "true", "volumesnapshot", name)
+		e.waitField("{.status.readyToUse}", "true", "volumesnapshot", name)
 		snapped.there = time.Now()
 		content := e.field("{.status.boundVolumeSnapshotContentName}", "volumesnapshot", name)
-		w.progress(20)
+		w.waitProgress(20)
 
 		restored, clone, again := name+"-restored", name+"-clone", name+"-again"
 		cloned := copied{asked: time.Now()}
 		e.apply(claimOf(clone, class, "300Mi", "PersistentVolumeClaim", name))
-		e.bound(clone)
+		e.waitBound(clone)
 		cloned.there = time.Now()
-		w.progress(20)
+		w.waitProgress(20)
 
 		e.apply(claimOf(restored, class, "400Mi", "VolumeSnapshot", name) +
 			pod(restored, restored, podOptions{node: "n2"}) + pod(clone, clone, podOptions{node: "n1"}))
-		e.running(restored, clone)
-		w.holds(restored, snapped)
-		w.holds(clone, cloned)
+		e.waitRunning(restored, clone)
+		w.checkCopy(restored, snapped)
+		w.checkCopy(clone, cloned)
 		if size := strings.Fields(e.sh(restored, "df -m /data | tail -n 1")); len(size) < 2 || size[1] < "310" {
 			e.Errorf("a larger copy of %s has a file system of %v", class, size)
 		}
@@ -121,38 +121,38 @@ func copies(e *env) {
 		e.kubectl("delete", "pod", restored, clone)
 		e.apply(claimOf(again, class, "300Mi", "VolumeSnapshot", name) + pod(again, again, podOptions{node: "n3"}) +
 			pod(restored, restored, podOptions{node: "n1"}) + pod(clone, clone, podOptions{node: "n3"}))
-		e.running(again, restored, clone)
-		w.holds(again, snapped)
-		w.holds(restored, snapped)
-		w.holds(clone, cloned)
+		e.waitRunning(again, restored, clone)
+		w.checkCopy(again, snapped)
+		w.checkCopy(restored, snapped)
+		w.checkCopy(clone, cloned)
 		if got := e.sh(restored, "cat /data/mine"); got != "mine\n" {
 			e.Errorf("the copy has lost what was written to it: %q", got)
 		}
 		e.kubectl("delete", "volumesnapshot", name)
-		e.gone("volumesnapshotcontent", content)
-		w.holds(again, snapped)
+		e.waitDeleted("volumesnapshotcontent", content)
+		w.checkCopy(again, snapped)
 		for _, c := range []string{again, restored, clone} {
 			e.finish(c, c)
 		}
 	}
 	for _, c := range []string{"provisioner", "snapshotter"} {
 		if log := e.kubectl("logs", "-n", "atoll-system", "deployment/atoll-csi-controller", "-c", c); strings.Contains(log, "forbidden") {
-			e.Errorf("the role lacks what the %s asks for: %s", c, log)
+			e.Errorf("the role lacks a permission that the %s needs: %s", c, log)
 		}
 	}
 }
 
-// folderSnapshot is one that cannot be had, and says why.
-func folderSnapshot(e *env) {
+// subdirectorySnapshotRefused: a snapshot of a subdirectory volume fails with the reason.
+func subdirectorySnapshotRefused(e *env) {
 	e.apply(claim("folder", "atoll.blocks", "10Mi", "ReadWriteMany") + snapshot("folder", "folder"))
 	e.eventually(limit, "the snapshot is refused", func() error {
 		if said := e.field("{.status.error.message}", "volumesnapshot", "folder"); !strings.Contains(said, "InvalidArgument") {
-			return fmt.Errorf("it says %q", said)
+			return fmt.Errorf("the error is %q", said)
 		}
 		return nil
 	})
 	e.kubectl("delete", "volumesnapshot", "folder", "--timeout=1m")
 	volume := e.field("{.spec.volumeName}", "pvc", "folder")
 	e.kubectl("delete", "pvc", "folder")
-	e.gone("pv", volume)
+	e.waitDeleted("pv", volume)
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster"
 )
 
-// snapshotKinds are those of external-snapshotter that the component asks for.
+// snapshotKinds are the kinds of external-snapshotter that the component needs.
 var snapshotKinds = []string{"volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots"}
 
-// installSnapshots brings what clusters with snapshots come with: the kinds, from the module
+// installSnapshots installs what clusters with snapshots provide: the kinds, from the module
 // that pins the controller, and the controller.
 func installSnapshots(ctx context.Context, c *cluster.Cluster) error {
 	module := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/external-snapshotter/client/v8")
 	module.Dir = "../cluster/binaries/snapshotter"
 	dir, err := module.Output()
 	if err != nil {
-		return fmt.Errorf("finding the module of snapshots: %w", err)
+		return fmt.Errorf("find the module of external-snapshotter: %w", err)
 	}
 	var kinds []string
 	for _, kind := range snapshotKinds {

@@ -18,33 +18,33 @@ import (
 // suite is set by make e2e-k8s.
 var suite = flag.Bool("suite", false, "only Kubernetes' own external storage suite")
 
-// groups of the suite that are run: those of what the driver serves, of every class.
+// groups are the test groups to run: those of everything that the driver serves.
 var groups = []string{
 	"provisioning", "volumes", "volumeMode", "subPath", "multiVolume", "volume-expand",
 	"fsgroupchangepolicy", "volume-stress", "read-write-once-pod", "volumeIO",
 }
 
-// without are specs that need images of others, which cannot be built here: a populator of
-// volumes and its validator. The environment variable may name more, as a pattern.
+// without are specs that need images which cannot be built from modules: a volume populator
+// and its validator. The environment variable may name more, as a pattern.
 const without = "any volume data source"
 
-// suiteLimit is for all groups, one spec after the other.
+// suiteLimit is the timeout for all groups, which run one spec after another.
 const suiteLimit = 80 * time.Minute
 
-// driver is a class of volumes as the suite sees it, and the groups of what it serves.
+// driver is a StorageClass for the suite, with the groups of what it serves.
 type driver struct {
 	name, file string
 	groups     []string
 }
 
-// drivers are what the suite runs with, one after the other: the classes of files and of
-// blocks of one pool.
+// drivers are the classes that the suite runs with, one after another: subdirectories and
+// block volumes of one pool.
 var drivers = []driver{
 	{"files", "storage-driver.yaml", groups},
 	{"blocks", "storage-driver-block.yaml", append(slices.Clone(groups), "snapshottable", "snapshottable-stress")},
 }
 
-// TestKubernetesSuite runs Kubernetes' own tests of storage drivers, and makes the tables of
+// TestKubernetesSuite runs Kubernetes' tests of storage drivers, and writes the tables of
 // docs/conformance.md.
 func TestKubernetesSuite(t *testing.T) {
 	if !*suite {
@@ -55,24 +55,24 @@ func TestKubernetesSuite(t *testing.T) {
 	if _, err := os.Stat(program); err != nil {
 		t.Skip("the suite is not built: run make e2e-k8s")
 	}
-	e.apply(poolOf("suite", `
+	e.apply(poolDocument("suite", `
   type: Replica3
   bricks:
   - {node: n1, device: /dev/disk/by-id/disk-7}
   - {node: n2, device: /dev/disk/by-id/disk-7}
   - {node: n3, device: /dev/disk/by-id/disk-7}
   volumes: [Subdirectory, Block]`+small))
-	e.healthy("suite")
+	e.waitHealthy("suite")
 	for _, d := range drivers {
 		if only := os.Getenv("ATOLL_SUITE_DRIVER"); only != "" && only != d.name {
 			continue
 		}
 		t.Run(d.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).suite(program, d) })
 	}
-	e.leftovers("suite")
+	e.checkNoLeftovers("suite")
 }
 
-// suite runs the suite with what a driver may be expected to do.
+// suite runs the suite with a driver's capabilities.
 func (t *env) suite(program string, d driver) {
 	file, err := filepath.Abs("testdata/" + d.file)
 	if err != nil {
@@ -107,7 +107,7 @@ func (t *env) suite(program string, d driver) {
 	}
 }
 
-// focusPattern is for all specs of groups, or those of which the names have a pattern:
+// focusPattern matches all specs of groups, or those whose names match a pattern:
 // 'ATOLL_SUITE_DRIVER=blocks ATOLL_SUITE_FOCUS="on the same node" make e2e-k8s'.
 func focusPattern(groups []string) string {
 	return `External.Storage.*\] (` + strings.Join(groups, "|") + `) .*` + os.Getenv("ATOLL_SUITE_FOCUS")
@@ -120,7 +120,7 @@ func skipPattern() string {
 	return without
 }
 
-// spec is one of the suite, as its report has it.
+// spec is a spec in the suite's report.
 type spec struct {
 	Name    string `xml:"name,attr"`
 	Status  string `xml:"status,attr"`
@@ -151,8 +151,8 @@ func readSpecs(file string) ([]spec, error) {
 
 var groupOf = regexp.MustCompile(`\[Testpattern: ([^\]]*)\] ([A-Za-z-]+)`)
 
-// conformance is a table of groups with counts, and one of why specs were skipped. Specs
-// that were not asked for have no message.
+// conformance renders a table of counts by group, and one of the reasons for skipped specs.
+// Specs that were not selected have no message.
 func conformance(groups []string, specs []spec) string {
 	type counts struct{ passed, failed, skipped int }
 	per, reasons := map[string]*counts{}, map[string]int{}
@@ -193,7 +193,7 @@ func conformance(groups []string, specs []spec) string {
 	return b.String() + strings.Join(lines, "")
 }
 
-// reason is the first line of a message, without where it came from.
+// reason is the first line of a message, without its source.
 func reason(message string) string {
 	message, _, _ = strings.Cut(message, "\n")
 	return strings.TrimSpace(strings.TrimPrefix(message, "skipped - "))

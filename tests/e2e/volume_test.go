@@ -7,7 +7,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster"
 )
 
-// claim is a PersistentVolumeClaim; pod mounts it at /data and sleeps.
+// claim is the document of a PersistentVolumeClaim.
 func claim(name, class, size, mode string) string {
 	return fmt.Sprintf(`
 apiVersion: v1
@@ -20,13 +20,15 @@ spec:
 ---`, name, class, mode, size)
 }
 
-// podOptions are what a test wants of a pod, as lines of YAML.
+// podOptions are parts of a pod's document, as lines of YAML.
 type podOptions struct {
-	node    string // where it runs
-	spec    string // more of its spec, such as "securityContext: {fsGroup: 2000}"
-	mount   string // more of its mount, such as "subPath: a"
-	command string // a JSON list
+	node    string // name of the node
+	spec    string // further fields of the spec, such as "securityContext: {fsGroup: 2000}"
+	mount   string // further fields of the mount, such as "subPath: a"
+	command string // a JSON list; default is to sleep
 }
+
+// pod is the document of a pod that mounts a claim at /data.
 
 func pod(name, claim string, o podOptions) string {
 	if o.command == "" {
@@ -66,51 +68,51 @@ func prefixed(prefix, s string) string {
 	return prefix + s
 }
 
-// running waits until pods run.
-func (e *env) running(pods ...string) {
+// waitRunning waits until pods run.
+func (e *env) waitRunning(pods ...string) {
 	e.Helper()
 	for _, p := range pods {
-		e.is("{.status.phase}", "Running", "pod", p)
+		e.waitField("{.status.phase}", "Running", "pod", p)
 	}
 }
 
-// sh runs a line of shell in a pod.
+// sh runs a shell command in a pod.
 func (e *env) sh(pod, line string) string {
 	e.Helper()
 	return e.kubectl("exec", pod, "--", "sh", "-c", line)
 }
 
-// bound waits until a claim has its volume, and gives its name.
-func (e *env) bound(claim string) string {
+// waitBound waits until a claim is bound, and returns the name of its volume.
+func (e *env) waitBound(claim string) string {
 	e.Helper()
-	e.is("{.status.phase}", "Bound", "pvc", claim)
+	e.waitField("{.status.phase}", "Bound", "pvc", claim)
 	return e.field("{.spec.volumeName}", "pvc", claim)
 }
 
-// ready waits until a pool is ready.
-func (e *env) ready(pool string) {
+// waitReady waits until a pool is ready.
+func (e *env) waitReady(pool string) {
 	e.Helper()
-	e.is(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "storagepool", "-n", "atoll-system", pool)
+	e.waitField(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "storagepool", "-n", "atoll-system", pool)
 }
 
-// deletePool deletes a pool with its bricks' data, and takes its disks back.
+// deletePool deletes a pool and waits until its objects are deleted.
 func (e *env) deletePool(pool string) {
 	e.Helper()
 	e.kubectl("delete", "storagepool", "-n", "atoll-system", pool, "--wait=false")
-	e.gone("storagepool", "-n", "atoll-system", pool)
-	e.gone("statefulset", "-n", "atoll-system", "-l", "atoll.storage/pool="+pool)
-	e.gone("storageclass", "atoll."+pool)
+	e.waitDeleted("storagepool", "-n", "atoll-system", pool)
+	e.waitDeleted("statefulset", "-n", "atoll-system", "-l", "atoll.storage/pool="+pool)
+	e.waitDeleted("storageclass", "atoll."+pool)
 }
 
-// lifecycle is a volume's: claimed, written on one node, read on another, grown, deleted.
+// lifecycle claims a volume, writes it on one node, reads it on another, expands and deletes it.
 func (e *env) lifecycle(class string) {
 	e.Helper()
 	name := strings.ReplaceAll(class, ".", "-")
 	writer, reader := name+"-writer", name+"-reader"
 	e.apply(claim(name, class, "64Mi", "ReadWriteMany") +
 		pod(writer, name, podOptions{node: "n1"}) + pod(reader, name, podOptions{node: "n2"}))
-	volume := e.bound(name)
-	e.running(writer, reader)
+	volume := e.waitBound(name)
+	e.waitRunning(writer, reader)
 	e.sh(writer, "echo hello from one node >/data/a; mkdir /data/d; dd if=/dev/urandom of=/data/d/random bs=1M count=8 2>/dev/null; sync")
 	if have := e.sh(reader, "cat /data/a"); have != "hello from one node\n" {
 		e.Errorf("the other node reads %q", have)
@@ -121,13 +123,13 @@ func (e *env) lifecycle(class string) {
 	e.expand(name, "128Mi")
 	e.kubectl("delete", "pod", writer, reader, "--wait=true", "--timeout=60s")
 	e.kubectl("delete", "pvc", name)
-	e.gone("pv", volume)
+	e.waitDeleted("pv", volume)
 }
 
-// expand grows a volume under its pods. What pods see of it is tested where the kernel has
-// XFS quotas (tests/quota); here sizes are advisory, and df tells the pool's.
+// expand expands a volume that pods use. What pods see is tested in tests/quota, where the
+// kernel has XFS quotas; here sizes are advisory, and df shows the pool's size.
 func (e *env) expand(claim, size string) {
 	e.Helper()
 	e.kubectl("patch", "pvc", claim, "-p", fmt.Sprintf(`{"spec":{"resources":{"requests":{"storage":%q}}}}`, size))
-	e.is("{.status.capacity.storage}", size, "pvc", claim)
+	e.waitField("{.status.capacity.storage}", size, "pvc", claim)
 }

@@ -20,7 +20,7 @@ type workload struct {
 	writer int // node
 }
 
-// report is what tests/e2e/ledger tells of a volume.
+// report is the result of 'ledger check' (tests/e2e/ledger).
 type report struct {
 	Writes, Whole, Missing int
 	Lost                   []string
@@ -28,21 +28,21 @@ type report struct {
 	Errors                 map[string]int
 }
 
-// load starts a workload on a new volume of a class, and waits until it writes.
-func (e *env) load(name, class string, writer, reader int) *workload {
+// startWorkload starts a workload on a new volume of a class, and waits until it writes.
+func (e *env) startWorkload(name, class string, writer, reader int) *workload {
 	e.Helper()
 	w := &workload{env: e, name: name, writer: writer}
-	if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a volume before
+	if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a former volume
 		e.Fatal(err)
 	}
 	e.apply(claim(name, class, "64Mi", "ReadWriteMany") +
-		// A container that dies with its node is started again, and goes on in its ledger.
+		// A container that dies with its node is restarted, and continues its ledger.
 		strings.ReplaceAll(pod(name, name, podOptions{node: fmt.Sprintf("n%d", writer), command: fmt.Sprintf(`[ledger, write, /data, /ledger/%s]`, name)}),
 			"restartPolicy: Never", "restartPolicy: Always") +
 		strings.ReplaceAll(pod(name+"-reader", name, podOptions{node: fmt.Sprintf("n%d", reader)}),
 			"restartPolicy: Never", "restartPolicy: Always"))
-	e.running(name, name+"-reader")
-	w.progress(20)
+	e.waitRunning(name, name+"-reader")
+	w.waitProgress(20)
 	return w
 }
 
@@ -51,8 +51,8 @@ func (w *workload) ledger() string {
 	return filepath.Join(w.NodeDir(w.writer), "srv/ledger", w.name)
 }
 
-// progress waits until so many more writes have been taken.
-func (w *workload) progress(more int) {
+// waitProgress waits until more writes were acknowledged.
+func (w *workload) waitProgress(more int) {
 	w.Helper()
 	count := func() int {
 		text, err := os.ReadFile(w.ledger())
@@ -62,7 +62,7 @@ func (w *workload) progress(more int) {
 		return strings.Count(string(text), `"Micros"`)
 	}
 	start := count()
-	w.eventually(limit, fmt.Sprintf("%s has written %d times more", w.name, more), func() error {
+	w.eventually(limit, fmt.Sprintf("%s has written %d more times", w.name, more), func() error {
 		if now := count(); now < start+more {
 			return fmt.Errorf("it has %d, and had %d", now, start)
 		}
@@ -70,7 +70,7 @@ func (w *workload) progress(more int) {
 	})
 }
 
-// check ends the writer and asks for every byte of it on the other node.
+// check stops the writer and reads every byte that it wrote on the other node.
 func (w *workload) check() report {
 	w.Helper()
 	w.kubectl("delete", "pod", w.name)
@@ -85,7 +85,7 @@ func (w *workload) check() report {
 	return r
 }
 
-// readBy has a pod look for every byte of the ledger on its volume.
+// readBy compares a pod's volume with the ledger, byte by byte.
 func (w *workload) readBy(pod string) report {
 	w.Helper()
 	text, err := os.ReadFile(w.ledger())
@@ -103,8 +103,8 @@ func (w *workload) readBy(pod string) report {
 	return r
 }
 
-// healthy waits until a pool says that all bricks are online and none lacks anything.
-func (e *env) healthy(pool string) {
+// waitHealthy waits until a pool is Ready and Healed.
+func (e *env) waitHealthy(pool string) {
 	e.Helper()
 	e.eventually(2*limit, pool+" is healthy", func() error {
 		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", pool, "-o", "jsonpath={.status.conditions}")
@@ -125,7 +125,7 @@ func (e *env) healthy(pool string) {
 	})
 }
 
-// errorsText is what the application saw, as the table of docs/reliability.md has it.
+// errorsText lists the errors that the application saw, for the table of docs/reliability.md.
 func (r report) errorsText() string {
 	if len(r.Errors) == 0 {
 		return "none"
@@ -138,10 +138,10 @@ func (r report) errorsText() string {
 	return strings.Join(all, ", ")
 }
 
-// stall is the longest write.
+// stall is the duration of the longest write.
 func (r report) stall() time.Duration { return time.Duration(r.Longest) * time.Millisecond }
 
-// ledgerOf reads a file that a pod has kept on its node.
+// ledgerOf reads a file that a pod has written on its node.
 func (e *env) ledgerOf(name string, node int) string {
 	e.Helper()
 	text, err := os.ReadFile(filepath.Join(e.NodeDir(node), "srv/ledger", name))

@@ -1,8 +1,8 @@
-// Command ledger writes to a volume and keeps a ledger of all that the volume has taken for
-// good, so that later, and on another node, every byte of it can be asked for.
+// Command ledger writes to a volume and records every acknowledged write in a ledger, so that
+// later, and on another node, every byte can be verified.
 //
-//	ledger write DIR LEDGER    until it is told to end
-//	ledger check DIR <LEDGER   what is missing or wrong, as JSON
+//	ledger write DIR LEDGER    until SIGTERM
+//	ledger check DIR <LEDGER   report missing and wrong writes as JSON
 package main
 
 import (
@@ -24,17 +24,17 @@ import (
 
 const (
 	blockSize = 4096
-	fileEvery = 8 // each so many-th write is a new file and not a block of the long one
+	fileEvery = 8 // every eighth write is a new file instead of a block of the long one
 	pause     = 10 * time.Millisecond
 	retry     = 100 * time.Millisecond
 )
 
 // entry is one line of the ledger: a write that was synced without an error, or an error.
 type entry struct {
-	N      int       // of the write, from 0
+	N      int       // number of the write, from 0
 	At     time.Time // when it began
-	Micros int64     `json:",omitempty"` // until it was synced, with all attempts
-	Error  string    `json:",omitempty"` // of one attempt; the write is tried again
+	Micros int64     `json:",omitempty"` // until it was synced, including all attempts
+	Error  string    `json:",omitempty"` // of one attempt; the write is retried
 }
 
 func main() {
@@ -77,7 +77,7 @@ func write(dir, ledger string) error {
 	}
 }
 
-// count is the number of the write after the last of a ledger.
+// count returns the number of the next write, after the last one in a ledger.
 func count(ledger string) (int, error) {
 	f, err := os.Open(ledger)
 	if err != nil {
@@ -93,10 +93,10 @@ type writer struct {
 	dir    string
 	ledger *json.Encoder
 	next   int
-	blocks *os.File // the long file; nil when it must be opened
+	blocks *os.File // the long file; nil if it must be opened
 }
 
-// one does the next write, however often it takes, and notes it.
+// one repeats the next write until it succeeds, and records it.
 func (w *writer) one(end <-chan os.Signal) error {
 	e := entry{N: w.next, At: time.Now()}
 	for {
@@ -122,7 +122,7 @@ func (w *writer) one(end <-chan os.Signal) error {
 	return w.ledger.Encode(e)
 }
 
-// cause is the system's word for what went wrong.
+// cause is the errno of an error, in words.
 func cause(err error) string {
 	var number syscall.Errno
 	if errors.As(err, &number) {
@@ -148,7 +148,8 @@ func (w *writer) try(n int) error {
 	return w.blocks.Sync()
 }
 
-// newFile writes beside its name, syncs, renames and syncs the folder, as careful programs do.
+// newFile writes a temporary file, syncs, renames and syncs the directory, as careful
+// programs do.
 func newFile(dir string, n int) error {
 	name := filepath.Join(dir, strconv.Itoa(n))
 	f, err := os.Create(name + ".part")
@@ -169,7 +170,7 @@ func newFile(dir string, n int) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// pattern is what write n writes: no two are alike, and none is like what was there before.
+// pattern is the content of write n, unique to it.
 func pattern(n int) []byte {
 	b := make([]byte, blockSize)
 	r := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24), 1})
@@ -177,18 +178,18 @@ func pattern(n int) []byte {
 	return b
 }
 
-// report is what check tells.
+// report is the result of check.
 type report struct {
 	Writes  int
-	Whole   int            // how many there are before the first that is lost
+	Whole   int            // number of writes before the first lost one
 	Lost    []string       `json:",omitempty"` // the first of them
-	Missing int            // how many
+	Missing int            // number of lost writes
 	Longest int64          // milliseconds
 	At      time.Time      // when the longest write began
 	Errors  map[string]int `json:",omitempty"`
 }
 
-// enough is how many lost writes are named.
+// enough bounds the number of lost writes that are named.
 const enough = 10
 
 func check(dir string, ledger io.Reader, out io.Writer) error {
@@ -237,7 +238,7 @@ func verify(dir string, blocks *os.File, n int) error {
 	return nil
 }
 
-// each gives all entries; a last line that a kill cut off is none.
+// each calls do for every entry. An incomplete last line, of a killed writer, is skipped.
 func each(r io.Reader, do func(entry)) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
