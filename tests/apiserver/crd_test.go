@@ -79,7 +79,7 @@ func (p crdPools) try(text []byte) error {
 }
 
 // beyond are problems that 'atoll vet' finds, and a schema of one object cannot.
-var beyond = []string{"same-node", "decommission-set", "tiebreaker-node", "place-twice", "name-twice", "name-length", "class-twice", "class-parameter", "client-option", "default-class"}
+var beyond = []string{"same-node", "decommission-set", "tiebreaker-node", "place-twice", "pool-twice", "name-length", "class-twice", "class-parameter", "client-option", "class-default"}
 
 // TestCRDTakesWhatVetTakes holds the custom resource definition to 'atoll vet': documents
 // that it finds good are taken, and those with errors are refused, but for a few errors
@@ -169,7 +169,7 @@ func TestCRDRefusesChanges(t *testing.T) {
 	for i, test := range []struct{ before, after, refusal string }{
 		{"type: Replica3, " + three, "type: Replica3, options: {network.ping-timeout: \"5\"}, " + three, ""},
 		{"type: Replica3, " + three, "type: Replica3, " + six, ""},
-		{"type: Replica3, " + six, "type: Replica3, " + three, "only bricks that are decommissioned"},
+		{"type: Replica3, " + six, "type: Replica3, " + three, "only decommissioned, empty bricks"},
 		{"type: Replica3, " + leaving, "type: Replica3, " + three, ""},
 		{"type: Replica3, " + three, "type: Arbiter, " + three, "the type cannot change"},
 		{"type: Replica1, bricks: [{node: a, path: /p}]", "type: Replica3, " + three, "the type cannot change"},
