@@ -10,8 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/fluxcd/pkg/runtime/client"
-	helper "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/events"
 	"github.com/fluxcd/pkg/runtime/jitter"
 	"github.com/fluxcd/pkg/runtime/leaderelection"
@@ -46,11 +44,10 @@ type flags struct {
 	bricksInterval, rolloutDeadline    time.Duration
 	render                             render.Options
 
-	client  client.Options
-	elect   leaderelection.Options
-	log     logger.Options
-	limiter helper.RateLimiterOptions
-	jitter  jitter.IntervalOptions
+	limits limits
+	elect  leaderelection.Options
+	log    logger.Options
+	jitter jitter.IntervalOptions
 }
 
 func main() {
@@ -73,14 +70,9 @@ func main() {
 	s.DurationVar(&f.rolloutDeadline, "roll-deadline", pools.DefaultRolloutDeadline, "how long a restart of bricks may wait before it is reported as stuck")
 	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, except the GlusterFS containers; default is the image of this version")
 	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of the GlusterFS containers, glusterfsd and self-heal")
-	f.client.BindFlags(s)
-	for flag, value := range map[string]string{"kube-api-qps": "500", "kube-api-burst": "1000"} { // the API server has its own limits
-		s.Lookup(flag).DefValue = value
-		_ = s.Set(flag, value)
-	}
+	f.limits.bind(s)
 	f.elect.BindFlags(s)
 	f.log.BindFlags(s)
-	f.limiter.BindFlags(s)
 	f.jitter.BindFlags(s)
 	if err := cmd.ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
 		fmt.Fprintln(os.Stderr, name+":", err)
@@ -100,7 +92,7 @@ func (f *flags) run(ctx context.Context) error {
 			return err
 		}
 	}
-	config := client.GetConfigOrDie(f.client)
+	config := f.limits.config(ctx)
 	cached, err := pools.CacheOptions()
 	if err != nil {
 		return err
@@ -151,12 +143,12 @@ func (f *flags) setUp(m manager.Manager) error {
 	if f.kadalu {
 		kinds = append(kinds, func() v1alpha1.Object { return &v1alpha1.KadaluStorage{} })
 	}
-	recorders := helper.NewMetrics(m, metrics.MustMakeRecorder(), v1alpha1.Finalizer)
+	metricsRecorder := metrics.MustMakeRecorder()
 	for _, kind := range kinds {
 		r := &pools.Reconciler{
-			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: recorders, New: kind, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: metricsRecorder, New: kind, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
 		}
-		if err := r.SetupWithManager(m, f.workers, helper.GetRateLimiter(f.limiter)); err != nil {
+		if err := r.SetupWithManager(m, f.workers, f.limits.retries()); err != nil {
 			return fmt.Errorf("set up reconciler of %T: %w", kind(), err)
 		}
 	}

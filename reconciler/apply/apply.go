@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fluxcd/pkg/ssa"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
@@ -33,8 +32,7 @@ const LabelInventory = "atoll.storage/inventory"
 
 // Applier applies pools.
 type Applier struct {
-	client  client.Client
-	manager *ssa.ResourceManager
+	client client.Client
 
 	mu       sync.Mutex
 	keysSeen map[string]time.Time // by namespace: when the agent keys were last seen
@@ -46,8 +44,7 @@ func New(config *rest.Config) (*Applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	// The manager only computes differences and never waits, so it needs no poller.
-	return &Applier{client: c, manager: ssa.NewResourceManager(c, nil, ssa.Owner{Field: fieldManager, Group: "atoll.storage"})}, nil
+	return &Applier{client: c}, nil
 }
 
 // Pool is a rendered pool.

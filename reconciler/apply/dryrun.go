@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
-	"github.com/fluxcd/pkg/ssa"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -55,18 +56,39 @@ func (a *Applier) diff(ctx context.Context, p Pool, o *unstructured.Unstructured
 	if err := a.checkOwnership(ctx, p, o); err != nil {
 		return Change{}, err
 	}
-	entry, existing, merged, err := a.manager.Diff(ctx, o.DeepCopy(), ssa.DefaultDiffOptions())
-	if err != nil {
+	c := Change{Reference: referenceTo(o), Action: Unchanged}
+	existing, merged := c.object(), o.DeepCopy()
+	if err := a.client.Get(ctx, client.ObjectKeyFromObject(existing), existing); client.IgnoreNotFound(err) != nil {
+		return Change{}, fmt.Errorf("read %s: %w", c.Reference, err)
+	}
+	if err := serverSideApply(ctx, a.client, merged, client.DryRunAll); err != nil {
 		return Change{}, withRemedy(o, err)
 	}
-	return Change{Reference: referenceTo(o), Action: Action(entry.Action), Fields: changedFields(existing, merged)}, nil
+	switch {
+	case merged.GetResourceVersion() == "":
+		c.Action = Created
+	case !sameContent(existing, merged):
+		c.Action, c.Fields = Configured, changedFields(existing, merged)
+	}
+	return c, nil
+}
+
+// sameContent reports whether two states of an object have the same labels, annotations and
+// content. The API server and controllers write the rest of the metadata, and the status.
+func sameContent(a, b *unstructured.Unstructured) bool {
+	content := func(o *unstructured.Unstructured) map[string]any {
+		fields := maps.Clone(o.Object)
+		delete(fields, "metadata")
+		delete(fields, "status")
+		return fields
+	}
+	return equality.Semantic.DeepEqual(a.GetLabels(), b.GetLabels()) &&
+		equality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations()) &&
+		equality.Semantic.DeepEqual(content(a), content(b))
 }
 
 // changedFields lists the fields that applying an object would change.
 func changedFields(existing, merged *unstructured.Unstructured) []plan.Difference {
-	if existing == nil || merged == nil {
-		return nil
-	}
 	return slices.DeleteFunc(plan.Differences("", existing.Object, merged.Object), func(d plan.Difference) bool {
 		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, d.Path)
 	})

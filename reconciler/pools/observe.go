@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/fluxcd/pkg/apis/meta"
-	"github.com/fluxcd/pkg/runtime/conditions"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,6 +14,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/reconciler/conditions"
 	"github.com/atoll-storage/atoll/reconciler/health"
 	"github.com/atoll-storage/atoll/schema"
 )

@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
-	"github.com/fluxcd/pkg/runtime/conditions"
-	helper "github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/jitter"
-	"github.com/fluxcd/pkg/runtime/patch"
+	"github.com/fluxcd/pkg/runtime/metrics"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -26,6 +24,7 @@ import (
 
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/reconciler/apply"
+	"github.com/atoll-storage/atoll/reconciler/conditions"
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/loader"
@@ -48,7 +47,7 @@ type Reconciler struct {
 	Applier *apply.Applier
 	Options render.Options       // for all pools; the namespace is that of each pool
 	Events  events.EventRecorder // nil records no events
-	Metrics helper.Metrics
+	Metrics *metrics.Recorder    // nil records none
 	// New returns an empty resource of the kind.
 	New func() v1alpha1.Object
 	// BricksInterval is how often agents are polled. RolloutDeadline is how long a restart of bricks
@@ -79,18 +78,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := slices.Clone(o.GetConditions())
-	patcher := patch.NewSerialPatcher(o, r.Client)
+	patcher := newPatcher(r.Client, o)
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), reconcileTimeout/4)
 		defer cancel()
-		if e := patcher.Patch(last, o, patch.WithOwnedConditions{Conditions: ownedConditions}, patch.WithFieldOwner(fieldManager)); e != nil {
-			err = errors.Join(err, client.IgnoreNotFound(e))
+		if e := patcher.patch(last, o); e != nil {
+			err = errors.Join(err, e)
 		}
 		r.recordTransitions(o, before)
-		r.Metrics.RecordReadiness(last, o)
-		r.Metrics.RecordReconciling(last, o)
-		r.Metrics.RecordStalled(last, o)
-		r.Metrics.RecordDuration(last, o, begin)
+		r.recordRun(last, o, begin)
 	}()
 	if at, requested := o.GetAnnotations()[meta.ReconcileRequestAnnotation]; requested {
 		if o.Base().Status.LastHandledReconcileAt != at {
@@ -111,7 +107,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		markStalled(o, v1alpha1.ReasonInvalid, err)
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
-	r.Metrics.RecordSuspend(ctx, o, pool.Spec.Suspend)
+	r.recordSuspend(ctx, o, pool.Spec.Suspend)
 	if pool.Spec.Suspend {
 		return ctrl.Result{}, nil
 	}
@@ -126,9 +122,7 @@ func (r *Reconciler) forget(ctx context.Context, req ctrl.Request) {
 	o := r.New()
 	o.SetNamespace(req.Namespace)
 	o.SetName(req.Name)
-	for _, kind := range []string{meta.ReadyCondition, meta.ReconcilingCondition, meta.StalledCondition} {
-		r.Metrics.DeleteCondition(ctx, o, kind)
-	}
+	r.deleteMetrics(ctx, o)
 }
 
 // finalize sets the finalizer of a pool whose objects are deleted with it, so that the resource

@@ -135,10 +135,10 @@ const (
 	PhaseLeaving  Phase = "Leaving" // it is decommissioned
 )
 
-// GetConditions implements conditions.Getter of fluxcd/pkg/runtime.
+// GetConditions implements conditions.Object.
 func (p *Pool) GetConditions() []metav1.Condition { return p.Status.Conditions }
 
-// SetConditions implements conditions.Setter of fluxcd/pkg/runtime.
+// SetConditions implements conditions.Object.
 func (p *Pool) SetConditions(all []metav1.Condition) { p.Status.Conditions = all }
 
 // StoragePool is Atoll's kind of a pool.

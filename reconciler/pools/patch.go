@@ -1,0 +1,87 @@
+package pools
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
+	"github.com/atoll-storage/atoll/reconciler/conditions"
+)
+
+// conflicts says how often to retry when somebody else changed the conditions meanwhile.
+var conflicts = wait.Backoff{Steps: 5, Duration: 100 * time.Millisecond, Jitter: 1}
+
+// patcher writes what a run has changed of a resource. It does what fluxcd/pkg/runtime/patch
+// does, which links gomega into the program.
+type patcher struct {
+	client client.Client
+	before v1alpha1.Object
+}
+
+func newPatcher(c client.Client, o v1alpha1.Object) patcher { return patcher{c, copied(o)} }
+
+func copied(o v1alpha1.Object) v1alpha1.Object { return o.DeepCopyObject().(v1alpha1.Object) }
+
+// patch writes conditions, metadata and status. A resource that was deleted meanwhile is not an error.
+func (p patcher) patch(ctx context.Context, o v1alpha1.Object) error {
+	// Conditions come first: they alone need the version that was read.
+	var errs []error
+	for _, write := range []func(context.Context, v1alpha1.Object) error{p.conditions, p.metadata, p.status} {
+		errs = append(errs, client.IgnoreNotFound(write(ctx, o)))
+	}
+	return errors.Join(errs...)
+}
+
+// conditions writes the owned conditions, and leaves those of others as they are now.
+func (p patcher) conditions(ctx context.Context, o v1alpha1.Object) error {
+	if equality.Semantic.DeepEqual(p.before.GetConditions(), o.GetConditions()) {
+		return nil
+	}
+	return retry.RetryOnConflict(conflicts, func() error {
+		latest := copied(p.before)
+		if err := p.client.Get(ctx, client.ObjectKeyFromObject(o), latest); err != nil {
+			return err
+		}
+		base := copied(latest)
+		for _, kind := range ownedConditions {
+			if c := conditions.Get(o, kind); c != nil {
+				conditions.Set(latest, c)
+			} else {
+				conditions.Delete(latest, kind)
+			}
+		}
+		return p.client.Status().Patch(ctx, latest, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(fieldManager))
+	})
+}
+
+// metadata writes all but the status, such as finalizers.
+func (p patcher) metadata(ctx context.Context, o v1alpha1.Object) error {
+	after := copied(o)
+	after.Base().Status = p.before.Base().Status
+	patch := client.MergeFrom(p.before)
+	if data, err := patch.Data(after); err != nil || string(data) == "{}" {
+		return err
+	}
+	return p.client.Patch(ctx, after, patch, client.FieldOwner(fieldManager))
+}
+
+// status writes the status but for its conditions.
+func (p patcher) status(ctx context.Context, o v1alpha1.Object) error {
+	before, after := copied(p.before), copied(p.before)
+	after.Base().Status = copied(o).Base().Status
+	for _, o := range []v1alpha1.Object{before, after} {
+		o.SetConditions([]metav1.Condition(nil))
+	}
+	patch := client.MergeFrom(before)
+	if data, err := patch.Data(after); err != nil || string(data) == "{}" {
+		return err
+	}
+	return p.client.Status().Patch(ctx, after, patch, client.FieldOwner(fieldManager))
+}
