@@ -287,7 +287,7 @@ func (s *served) withoutCreate(ctx context.Context, created []string) {
 		name := fmt.Sprintf("less-%d", i)
 		time.Sleep(time.Second) // until the server's authorizer has it
 		s.must(s.put(poolText(name, 6, "")))
-		if c := s.conditioned(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message, "may not do that") {
+		if c := s.conditioned(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message, "a kubeconfig whose user has this permission") {
 			s.t.Errorf("without %s: %+v", what, c)
 		}
 	}
