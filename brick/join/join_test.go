@@ -25,8 +25,7 @@ func volfile(t *testing.T, kind string) string {
 	t.Helper()
 	text := ""
 	for i := range 3 {
-		text += fmt.Sprintf("volume p-client-%d\n type protocol/client\n option remote-host 127.0.0.%d\n option "+
-			"remote-port 1\nend-volume\n", i, i+1)
+		text += fmt.Sprintf("volume p-client-%d\n type protocol/client\n option remote-host 127.0.0.%d\n option remote-port 1\nend-volume\n", i, i+1)
 	}
 	path := filepath.Join(t.TempDir(), "heal.vol")
 	text += "volume p-set-0\n type " + kind + "\n subvolumes p-client-0 p-client-1 p-client-2\nend-volume\n"
@@ -53,12 +52,9 @@ func serve(t *testing.T, states ...*agent.Status) (port int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &http.Server{
-			ReadHeaderTimeout: time.Second,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				_ = json.NewEncoder(w).Encode(state)
-			}),
-		}
+		s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(state)
+		})}
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
 	}
@@ -105,10 +101,7 @@ func TestBrickJoinsSet(t *testing.T) {
 			if err := unix.Setxattr(own, ondisk.JoiningAttribute, []byte(id), 0); err != nil {
 				t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
 			}
-			b := Brick{
-				Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind),
-				AgentPort: serve(t, test.states...), Log: logr.Discard(),
-			}
+			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			err := b.Run(ctx)

@@ -47,8 +47,7 @@ func (b Brick) fileSystem(ctx context.Context, path string, log logr.Logger) (st
 	case "ext4":
 		return "ext4", nil
 	}
-	return "", fmt.Errorf("%w: %s has %s; only blank devices are formatted: if the content is not needed, run "+
-		"'wipefs -a' and 'blkdiscard' (or dd of zeros) on it",
+	return "", fmt.Errorf("%w: %s has %s; only blank devices are formatted: if the content is not needed, run 'wipefs -a' and 'blkdiscard' (or dd of zeros) on it",
 		ErrNoFileSystem, b.Device, found)
 }
 
@@ -73,8 +72,7 @@ func (b Brick) unfinished(path string) (bool, error) {
 	}
 	id := b.deviceUUID()
 	if !bytes.Equal(head[xfsUUID:xfsUUID+len(id)], id[:]) {
-		return false, fmt.Errorf("%w: %s has an unfinished XFS that another program began to create", ErrNoFileSystem,
-			b.Device)
+		return false, fmt.Errorf("%w: %s has an unfinished XFS that another program began to create", ErrNoFileSystem, b.Device)
 	}
 	return true, nil
 }
@@ -82,8 +80,7 @@ func (b Brick) unfinished(path string) (bool, error) {
 // format creates the brick's file system. mkfs.xfs itself checks once more for existing ones.
 func (b Brick) format(ctx context.Context, path string, more ...string) error {
 	id := b.deviceUUID()
-	cmd := exec.CommandContext(ctx, "mkfs.xfs", append(more, "-q", "-m", "uuid="+id.String(), "-i", "size=512",
-		path)...)
+	cmd := exec.CommandContext(ctx, "mkfs.xfs", append(more, "-q", "-m", "uuid="+id.String(), "-i", "size=512", path)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("create a file system on %s: %w: %s", b.Device, err, bytes.TrimSpace(out))
 	}
@@ -169,8 +166,7 @@ func checkZero(f *os.File, at, n int64) error {
 		return fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if i := bytes.IndexFunc(data, func(r rune) bool { return r != 0 }); i >= 0 {
-		return fmt.Errorf("%w: %s has no signature, but data at byte %d; only blank devices are formatted: if the "+
-			"data is not needed, run 'blkdiscard' (or dd of zeros) on it",
+		return fmt.Errorf("%w: %s has no signature, but data at byte %d; only blank devices are formatted: if the data is not needed, run 'blkdiscard' (or dd of zeros) on it",
 			ErrNoFileSystem, f.Name(), at+int64(i))
 	}
 	return nil

@@ -54,10 +54,8 @@ func (b Brick) checkNotRemembered(root *os.Root) error {
 	if m.VolumeID != b.VolumeID || m.Place != b.Place || m.Generation < b.Generation {
 		return nil
 	}
-	return fmt.Errorf("%w: generation %d was created at %s; check whether the disk is absent, not mounted, or "+
-		"renamed. If its data is lost for good, "+
-		"set generation: %d for this brick in the pool's document: a new brick is created and healed from the "+
-		"others of its set", ErrMissing, m.Generation, m.Place, m.Generation+1)
+	return fmt.Errorf("%w: generation %d was created at %s; check whether the disk is absent, not mounted, or renamed. If its data is lost for good, "+
+		"set generation: %d for this brick in the pool's document: a new brick is created and healed from the others of its set", ErrMissing, m.Generation, m.Place, m.Generation+1)
 }
 
 // remember records that the brick exists.

@@ -132,10 +132,7 @@ func (b Brick) markNew(root *os.Root, name string) error {
 	if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create %s: %w", markDir, err)
 	}
-	for attribute, value := range map[string]string{
-		ondisk.FreshAttribute:   "1",
-		ondisk.JoiningAttribute: uuid.NewString(),
-	} {
+	for attribute, value := range map[string]string{ondisk.FreshAttribute: "1", ondisk.JoiningAttribute: uuid.NewString()} {
 		if err := setAttribute(root, dir, attribute, []byte(value)); err != nil {
 			return err
 		}
@@ -175,9 +172,7 @@ func (b Brick) adopt(root *os.Root, name string) error {
 	}
 	if id == "" {
 		if empty, err := isEmpty(root, name); err != nil || !empty {
-			return errors.Join(err,
-				fmt.Errorf("%w: %s; to make it a brick, move the files away, otherwise correct the pool's document",
-					ErrNotEmpty, b.Directory))
+			return errors.Join(err, fmt.Errorf("%w: %s; to make it a brick, move the files away, otherwise correct the pool's document", ErrNotEmpty, b.Directory))
 		}
 		if err := b.checkMayBeNew(); err != nil {
 			return err
@@ -186,8 +181,7 @@ func (b Brick) adopt(root *os.Root, name string) error {
 	}
 	if id != string(b.VolumeID[:]) {
 		found, _ := uuid.FromBytes([]byte(id))
-		return fmt.Errorf("%w: %s is a brick of volume %s, this pool is volume %s; if it holds this pool's data, "+
-			"set volumeID: %s in its document",
+		return fmt.Errorf("%w: %s is a brick of volume %s, this pool is volume %s; if it holds this pool's data, set volumeID: %s in its document",
 			ErrForeign, b.Directory, found, b.VolumeID, found)
 	}
 	at, err := attribute(root, name+"/"+markDir, xattrPosition)
@@ -195,8 +189,7 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		return err
 	}
 	if at != "" && at != b.position() {
-		return fmt.Errorf("%w: %s is brick %s, the document has it as %s; restore the order of the document's bricks",
-			ErrForeign, b.Directory, at, b.position())
+		return fmt.Errorf("%w: %s is brick %s, the document has it as %s; restore the order of the document's bricks", ErrForeign, b.Directory, at, b.position())
 	}
 	if err := b.checkGeneration(root, name); err != nil {
 		return err
@@ -211,8 +204,7 @@ func setAttribute(root *os.Root, name, attribute string, value []byte) error {
 	}
 	defer d.Close()
 	if err := unix.Fsetxattr(int(d.Fd()), attribute, value, 0); err != nil {
-		return fmt.Errorf("set attribute %s of the brick: %w; the file system must support trusted attributes, and "+
-			"the process needs CAP_SYS_ADMIN", attribute, err)
+		return fmt.Errorf("set attribute %s of the brick: %w; the file system must support trusted attributes, and the process needs CAP_SYS_ADMIN", attribute, err)
 	}
 	return nil
 }
@@ -231,12 +223,10 @@ func (b Brick) checkGeneration(root *os.Root, name string) error {
 	}
 	switch {
 	case found < b.Generation:
-		return fmt.Errorf("%w: %s is generation %d, the document names %d; its data is stale: remove the disk or "+
-			"empty it, so that a new brick can be created",
+		return fmt.Errorf("%w: %s is generation %d, the document names %d; its data is stale: remove the disk or empty it, so that a new brick can be created",
 			ErrFormer, b.Directory, found, b.Generation)
 	case found > b.Generation:
-		return fmt.Errorf("%w: %s is generation %d, the document names %d; check whether the document is an old "+
-			"revision", ErrForeign, b.Directory, found, b.Generation)
+		return fmt.Errorf("%w: %s is generation %d, the document names %d; check whether the document is an old revision", ErrForeign, b.Directory, found, b.Generation)
 	}
 	return nil
 }

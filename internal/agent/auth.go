@@ -66,8 +66,7 @@ func ReadKeys(dir string) (Keys, error) {
 			return nil, fmt.Errorf("read the agents' keys: %w", err)
 		}
 		if len(key) < minKey {
-			return nil, fmt.Errorf("read the agents' keys: %s has %d bytes, at least %d are needed", e.Name(),
-				len(key), minKey)
+			return nil, fmt.Errorf("read the agents' keys: %s has %d bytes, at least %d are needed", e.Name(), len(key), minKey)
 		}
 		keys = append(keys, key)
 	}
@@ -92,10 +91,7 @@ func (k Keys) Sign(audience string, body []byte, now time.Time) (string, error) 
 		return "", fmt.Errorf("%w: no key to sign with", ErrToken)
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		jwt.RegisteredClaims{
-			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-		}, digest(body),
+		jwt.RegisteredClaims{Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife))}, digest(body),
 	})
 	return t.SignedString(k[0])
 }

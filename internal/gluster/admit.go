@@ -30,8 +30,7 @@ func AdmittedUsers(volfile string) ([]string, error) {
 	var users []string
 	for _, v := range g.order {
 		for option, value := range v.options {
-			if v.kind == "protocol/server" && strings.HasPrefix(option, "auth.login.") &&
-				strings.HasSuffix(option, ".allow") {
+			if v.kind == "protocol/server" && strings.HasPrefix(option, "auth.login.") && strings.HasSuffix(option, ".allow") {
 				users = append(users, strings.Split(value, ",")...)
 			}
 		}

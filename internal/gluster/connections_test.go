@@ -23,8 +23,7 @@ total_bytes_read = 1
 }
 
 func TestRenameTop(t *testing.T) {
-	const text = "volume p-client-0\n    type protocol/client\nend-volume\n\nvolume p\n    type debug/io-stats\n    " +
-		"subvolumes p-client-0\nend-volume\n"
+	const text = "volume p-client-0\n    type protocol/client\nend-volume\n\nvolume p\n    type debug/io-stats\n    subvolumes p-client-0\nend-volume\n"
 	if got := RenameTop(text, 0); got != text {
 		t.Error(got)
 	}

@@ -37,7 +37,7 @@ func serve(o *operated, n int) *served {
 	o.t.Helper()
 	s := &served{operated: o, bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil), binary: build(o.t, o.t.TempDir(), "atoll-brick")}
 	for i, b := range s.bricks.Pool.Bricks {
-		s.bricks.Eventually(20*time.Second, "the brick answers", func() bool {
+		s.bricks.Eventually("the brick answers", func() bool {
 			return gluster.Ping(context.Background(), fmt.Sprintf("127.0.0.1:%d", b.Port)) == nil
 		})
 		s.agents = append(s.agents, s.bricks.Run(s.binary, "agent", "--namespace=atoll-system", "--pool=fast", "--brick="+strconv.Itoa(i),

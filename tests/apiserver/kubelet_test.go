@@ -93,7 +93,7 @@ func TestEvents(t *testing.T) {
 	h.StartNode("--events", "--kubeconfig", kubeconfig(t, config))
 	n := csi.NewNodeClient(h.Dial("node.sock"))
 	id := h.Create(h.Dial("controller.sock"))
-	h.Note(filepath.Dir(h.Staging()), id)
+	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
 	h.Stage(n, id, h.Staging())
 	pods := map[string]*corev1.Pod{}
 	for _, name := range []string{"hears", "deaf"} {

@@ -2,7 +2,6 @@ package block
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,22 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// database is a real one on a volume.
+// database is a database on a volume.
 type database interface {
-	// start opens the database in a folder, which is empty the first time.
+	// start starts the database in a directory, which is empty the first time.
 	start(t *testing.T, dir string)
-	// insert adds a number, and has it on the disk when it returns.
+	// insert commits a number.
 	insert(n int) error
-	// check holds the database to its own rules, and gives the numbers that are in it.
+	// check runs the database's integrity checks, and returns the numbers in it.
 	check(t *testing.T) (count, highest int)
-	// stop ends it, at once when it is killed.
+	// stop shuts the database down, or kills it.
 	stop(kill bool)
 }
 
-// session is a client that answers a line with a line.
+// session is a client that answers lines with lines.
 type session struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -67,7 +68,7 @@ func (s *session) end() {
 	}
 }
 
-// ask sends a line and waits for one that begins with a word.
+// ask sends a line and waits for an answer that begins with a word.
 func (s *session) ask(line, word string) (string, error) {
 	if _, err := fmt.Fprintln(s.in, line); err != nil {
 		return "", err
@@ -80,7 +81,7 @@ func (s *session) ask(line, word string) (string, error) {
 			return "", fmt.Errorf("%q: %s", line, s.out.Text())
 		}
 	}
-	return "", fmt.Errorf("%q: the database has ended", line)
+	return "", fmt.Errorf("%q: the client has ended", line)
 }
 
 // numbers reads "count highest".
@@ -95,7 +96,7 @@ func numbers(t *testing.T, text string, err error) (count, highest int) {
 	return count, highest
 }
 
-// sqlite is SQLite with a write-ahead log, which it syncs at every commit.
+// sqlite is SQLite with a write-ahead log that is synced at every commit.
 type sqlite struct{ s *session }
 
 func (d *sqlite) start(t *testing.T, dir string) {
@@ -103,7 +104,7 @@ func (d *sqlite) start(t *testing.T, dir string) {
 	answer, err := d.s.ask(`.mode list
 pragma journal_mode=wal; pragma synchronous=full; create table if not exists t(n integer primary key, fill text); select 'ok open';`, "ok ")
 	if err != nil || answer != "open" {
-		t.Fatalf("opening SQLite: %q, %v", answer, err)
+		t.Fatalf("open SQLite: %q, %v", answer, err)
 	}
 }
 
@@ -115,7 +116,7 @@ func (d *sqlite) insert(n int) error {
 func (d *sqlite) check(t *testing.T) (count, highest int) {
 	t.Helper()
 	if answer, err := d.s.ask("select 'ok ' || integrity_check from pragma_integrity_check;", "ok "); err != nil || answer != "ok" {
-		t.Errorf("SQLite finds %q, %v", answer, err)
+		t.Errorf("SQLite's integrity check: %q, %v", answer, err)
 	}
 	answer, err := d.s.ask("select 'ok ' || count(*) || ' ' || coalesce(max(n), 0) from t;", "ok ")
 	return numbers(t, answer, err)
@@ -129,14 +130,14 @@ func (d *sqlite) stop(kill bool) {
 	d.s.end()
 }
 
-// postgres is PostgreSQL with page checksums, as its own user.
+// postgres is PostgreSQL with page checksums, run by its own user.
 type postgres struct {
 	bin, dir, port string
 	server         *exec.Cmd
 	s              *session
 }
 
-// asUser is what runs a program as the user postgres.
+// asUser runs a program as the user postgres.
 var asUser = []string{"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"}
 
 func (d *postgres) run(t *testing.T, args ...string) string {
@@ -159,7 +160,7 @@ func (d *postgres) start(t *testing.T, dir string) {
 		must(t, exec.Command("chown", "postgres:postgres", d.dir).Run())
 		d.run(t, d.bin+"/initdb", "--data-checksums", "--auth=trust", "-D", d.dir)
 	}
-	_ = os.Remove(filepath.Join(d.dir, "postmaster.pid")) // of another node
+	_ = os.Remove(filepath.Join(d.dir, "postmaster.pid")) // the database ran on another node
 	sockets, err := os.MkdirTemp("", "pg-")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(sockets) })
@@ -175,17 +176,17 @@ func (d *postgres) start(t *testing.T, dir string) {
 	must(t, spawn.Start(d.server))
 	t.Cleanup(func() { d.stop(true) })
 	psql := []string{"-X", "-q", "-t", "-A", "-F", " ", "-h", sockets, "-p", d.port, "-U", "postgres"}
-	for range 200 {
-		if exec.Command("psql", append(psql, "-c", "select 1")...).Run() == nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	await.True(t, "PostgreSQL answers", func() bool {
+		return exec.Command("psql", append(psql[:len(psql):len(psql)], "-c", "select 1")...).Run() == nil
+	}, func() string {
+		text, _ := os.ReadFile(filepath.Join(sockets, "log"))
+		return string(text)
+	})
 	d.s = newSession(t, "psql", psql...)
 	if fresh {
 		if _, err := d.s.ask("create table t(n integer primary key, fill text); select 'ok';", "ok"); err != nil {
 			text, _ := os.ReadFile(filepath.Join(sockets, "log"))
-			t.Fatalf("opening PostgreSQL: %v\n%s", err, text)
+			t.Fatalf("open PostgreSQL: %v\n%s", err, text)
 		}
 	}
 }
@@ -199,10 +200,10 @@ func (d *postgres) check(t *testing.T) (count, highest int) {
 	t.Helper()
 	answer, err := d.s.ask("select 'ok', count(*), coalesce(max(n), 0) from t;", "ok ")
 	count, highest = numbers(t, answer, err)
-	// Every row is read, and every page's checksum with it; then by the index.
+	// The first query checks the checksum of every page, the second one reads by the index.
 	answer, err = d.s.ask("set enable_seqscan=off; select 'ok', count(n), max(length(fill)) from t where n > 0;", "ok ")
 	if byIndex, length := numbers(t, answer, err); byIndex != count || count > 0 && length != 960 {
-		t.Errorf("PostgreSQL has %d rows, and %d by its index, the longest with %d characters", count, byIndex, length)
+		t.Errorf("PostgreSQL has %d rows, %d in the index, the longest with %d characters", count, byIndex, length)
 	}
 	return count, highest
 }
@@ -216,7 +217,7 @@ func (d *postgres) stop(kill bool) {
 	}
 	signal := syscall.SIGINT // a fast shutdown
 	if kill {
-		signal = syscall.SIGQUIT // an immediate one: as if the power went
+		signal = syscall.SIGQUIT // an immediate one, as in a power failure
 	}
 	_ = d.server.Process.Signal(signal)
 	ended := make(chan struct{})
@@ -228,106 +229,127 @@ func (d *postgres) stop(kill bool) {
 	}
 }
 
-// TestDatabases runs real databases on volumes: through bricks that are killed and come back
-// one after another, through a killed plugin, and over to another node when theirs is cut
-// off. All that was committed is there, and their own checks find nothing.
+// TestDatabases runs databases on volumes while bricks are restarted one by one, the node plugin is
+// killed, and the node is disconnected and another one takes over. All that was committed is
+// there, and the databases' own checks find nothing.
 func TestDatabases(t *testing.T) {
+	t.Parallel()
 	bin, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if _, err := exec.LookPath("sqlite3"); err != nil || len(bin) == 0 {
 		t.Skip("PostgreSQL or SQLite is not installed: run make deps")
 	}
-	for _, one := range []struct {
+	for _, test := range []struct {
 		name, fileSystem string
 		db               database
 	}{
 		{"PostgreSQL", "xfs", &postgres{bin: bin[len(bin)-1], port: strconv.Itoa(20000 + os.Getpid()%10000)}},
 		{"SQLite", "ext4", &sqlite{}},
 	} {
-		t.Run(one.name, func(t *testing.T) {
-			t.Parallel() // mostly, they wait for bricks to be healed
-			testDatabase(t, one.fileSystem, one.db)
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			testDatabase(t, test.fileSystem, test.db)
 		})
 	}
+}
+
+// inserter inserts rows into a database, and counts those that were committed.
+type inserter struct {
+	db      database
+	acked   atomic.Int64
+	longest time.Duration
+}
+
+// insert inserts some more rows.
+func (i *inserter) insert(t *testing.T, rows int) {
+	t.Helper()
+	for range rows {
+		begin := time.Now()
+		if err := i.db.insert(int(i.acked.Load()) + 1); err != nil {
+			t.Fatalf("after %d rows: %v", i.acked.Load(), err)
+		}
+		i.acked.Add(1)
+		i.longest = max(i.longest, time.Since(begin))
+	}
+}
+
+// untilError inserts rows until one fails, and sends its error.
+func (i *inserter) untilError() <-chan error {
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			if err := i.db.insert(int(i.acked.Load()) + 1); err != nil {
+				failed <- err
+				return
+			}
+			i.acked.Add(1)
+		}
+	}()
+	return failed
 }
 
 func testDatabase(t *testing.T, fileSystem string, db database) {
 	c := start(t, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
-	for _, n := range c.nodes {
+	for _, n := range c.nodes { // the database has a user of its own
 		must(t, os.Chmod(n.h.Path("."), 0o755))
 		must(t, os.MkdirAll(n.h.Path("kubelet/pods"), 0o755))
 	}
-	id := c.create("pvc-1", fileSystem, copySize) // a brick that was away compares all of it
-	must(t, a.take(t.Context(), id, fileSystem))
+	id := c.create("pvc-1", fileSystem, copySize) // a heal compares all of it
+	must(t, a.publish(id, fileSystem))
 	must(t, unix.Chmod(a.h.Path("kubelet/pods"), 0o755))
 	db.start(t, a.target(id))
-	acked, longest := 0, time.Duration(0)
-	work := func(d time.Duration) {
-		t.Helper()
-		for end := time.Now().Add(d); time.Now().Before(end); {
-			begin := time.Now()
-			if err := db.insert(acked + 1); err != nil {
-				t.Fatalf("after %d rows: %v", acked, err)
-			}
-			acked, longest = acked+1, max(longest, time.Since(begin))
-		}
-	}
-	work(2 * time.Second)
+	work := &inserter{db: db}
+	work.insert(t, 200)
 	for i := range 3 {
 		bricks.Stop(c.bricks.Bricks[i])
-		work(2 * time.Second)
+		work.insert(t, 100)
 		c.bricks.StartBrick(i)
-		work(4 * time.Second)
-		for end := time.Now().Add(5 * time.Minute); c.lacking(i) > 0; {
-			if time.Now().After(end) {
-				t.Fatal("the brick is not healed")
-			}
-			work(time.Second)
-		}
+		c.locked(i, a)
+		c.bricks.Eventually(fmt.Sprintf("brick %d is healed", i), func() bool {
+			work.insert(t, 10)
+			return c.pending(i) == 0
+		})
 	}
 	bricks.Stop(a.plugin)
-	work(time.Second)
+	work.insert(t, 100)
 	a.startPlugin()
-	t.Logf("%d rows through three brick restarts and a killed plugin, the longest took %s", acked, longest.Round(time.Millisecond))
+	acked := int(work.acked.Load())
+	t.Logf("%d rows through three brick restarts and a killed plugin, the longest took %s", acked, work.longest.Round(time.Millisecond))
 	if count, highest := db.check(t); count != acked || highest != acked {
 		t.Errorf("there are %d rows up to %d, committed were %d", count, highest, acked)
 	}
-	// The node falls silent with a transaction under way.
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			if err := db.insert(acked + 1); err != nil {
-				failed <- err
-				return
-			}
-			acked++
-		}
-	}()
-	time.Sleep(time.Second)
+	takenOver(t, a, b, id, fileSystem, work)
+	must(t, b.unpublish(id))
+	must(t, a.unpublish(id))
+	must(t, a.publish(id, fileSystem)) // node a can have the volume again
+	must(t, a.unpublish(id))
+}
+
+// takenOver disconnects node a during a transaction. Node b then has all that was committed.
+func takenOver(t *testing.T, a, b *node, id, fileSystem string, work *inserter) {
+	t.Helper()
+	from := work.acked.Load()
+	failed := work.untilError()
+	await.True(t, "rows are inserted", func() bool { return work.acked.Load() > from+50 })
 	a.connect(false)
-	took := b.takeWithin(takeoverLimit+takeoverGrace, id, fileSystem)
+	took := b.takeOver(id, fileSystem)
 	a.connect(true)
 	select {
 	case err := <-failed:
-		t.Logf("taken over after %s; the first node's database ended with: %v", took.Round(100*time.Millisecond), err)
-	case <-time.After(time.Minute):
-		t.Error("the first node's database does not notice")
+		t.Logf("taken over after %s; the database on the first node ended with: %v", took.Round(100*time.Millisecond), err)
+	case <-time.After(await.Limit):
+		t.Fatal("the database on the first node does not notice")
 	}
-	db.stop(true)
+	work.db.stop(true)
 	must(t, unix.Chmod(b.h.Path("kubelet/pods"), 0o755))
-	db.start(t, b.target(id))
-	count, highest := db.check(t)
+	work.db.start(t, b.target(id))
+	count, highest := work.db.check(t)
+	acked := int(work.acked.Load())
 	if count < acked || count > acked+1 || highest != count {
 		t.Errorf("after the takeover there are %d rows up to %d, committed were %d", count, highest, acked)
 	}
-	acked = count
-	work(2 * time.Second)
-	db.check(t)
-	db.stop(false)
-	must(t, b.give(id))
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	must(t, a.give(id))
-	must(t, a.take(ctx, id, fileSystem)) // and back
-	must(t, a.give(id))
+	work.acked.Store(int64(count))
+	work.insert(t, 100)
+	work.db.check(t)
+	work.db.stop(false)
 }

@@ -1,27 +1,31 @@
-// Package block fences block volumes for real: bricks and nodes in network namespaces of
-// their own, cut off, stopped and killed under writers that know every block.
+// Package block tests block volumes with real bricks and nodes, in a network namespace each, that
+// are disconnected, stopped and killed under writers that remember every page.
 package block
 
 import (
-	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 	"github.com/atoll-storage/atoll/tests/internal/netns"
+	"github.com/atoll-storage/atoll/tests/internal/sandbox"
 )
+
+func TestMain(m *testing.M) {
+	sandbox.Parallel(6)
+	os.Exit(sandbox.Run(m))
+}
 
 // cluster is a pool with nodes.
 type cluster struct {
@@ -32,7 +36,7 @@ type cluster struct {
 	nodes      []*node
 }
 
-// node is a host with the driver, that can be cut off.
+// node is a host with the driver that can be disconnected.
 type node struct {
 	t       *testing.T
 	h       *host.Host
@@ -44,14 +48,7 @@ type node struct {
 	csi     csi.NodeClient
 }
 
-// TestMain lets all kinds of pools be tested beside each other on few cores, too: mostly,
-// tests wait.
-func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", strconv.Itoa(len(kinds))) // unless another number is asked for
-	os.Exit(m.Run())
-}
-
-// kind is a kind of pools, of one set.
+// kind is a type of pools with one set.
 type kind struct {
 	name   string
 	is     schema.Type
@@ -60,8 +57,8 @@ type kind struct {
 	shape  func(*volfile.Pool)
 }
 
-// kinds are those whose volumes outlive the restart of a brick. Bricks compare whole files: one
-// that is large is enough.
+// kinds are the types whose volumes survive the restart of a brick. A heal compares whole files:
+// one large volume is enough.
 var kinds = []kind{
 	{"Replica3", schema.Replica3, 3, size / 4, nil},
 	{"Arbiter", schema.Arbiter, 3, size / 8, nil},
@@ -69,9 +66,10 @@ var kinds = []kind{
 	{"Replica2 with a tiebreaker", schema.Replica2, 2, size / 8, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
 }
 
-// onKinds runs a test on all kinds, beside each other.
+// onKinds runs a test on all kinds, side by side.
 func onKinds(t *testing.T, test func(*testing.T, kind)) {
 	t.Helper()
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
@@ -80,7 +78,7 @@ func onKinds(t *testing.T, test func(*testing.T, kind)) {
 	}
 }
 
-// start makes a pool of three bricks, a self-heal daemon, a controller, and nodes.
+// start makes a pool of three bricks with a self-heal daemon, a controller, and nodes.
 func start(t *testing.T, names ...string) *cluster {
 	t.Helper()
 	return startOn(t, nil, names...)
@@ -139,8 +137,11 @@ func (c *cluster) add() (address, path string) {
 	return address, path
 }
 
+// healthAddress is the address of the mounter's metrics in the node's network namespace.
+const healthAddress = "127.0.0.1:9808"
+
 func (n *node) startMounter() {
-	n.mounter = n.h.Start("mounter", "--socket", n.h.Path("mounter.sock"), "--node-id", n.name)
+	n.mounter = n.h.Start("mounter", "--socket", n.h.Path("mounter.sock"), "--node-id", n.name, "--health", healthAddress)
 }
 
 func (n *node) startPlugin() {
@@ -148,7 +149,7 @@ func (n *node) startPlugin() {
 	n.csi = csi.NewNodeClient(n.h.Dial("node.sock"))
 }
 
-// connect cuts the node off, or brings it back.
+// connect connects the node to the network, or disconnects it.
 func (n *node) connect(up bool) {
 	n.t.Helper()
 	if err := n.c.network.Connect(n.network, up); err != nil {
@@ -156,99 +157,79 @@ func (n *node) connect(up bool) {
 	}
 }
 
-// client is the process of the node's client.
+// client is the process ID of the node's client.
 func (n *node) client() int {
 	n.t.Helper()
 	pids := host.Clients(n.t, n.h.Path("mounts"))
 	if len(pids) != 1 {
-		n.t.Fatalf("node %s has the clients %v", n.name, pids)
+		n.t.Fatalf("node %s has the clients %v, want one", n.name, pids)
 	}
 	return pids[0]
 }
 
-// capability is that of a block volume: with a file system, or "" for raw use.
-func capability(fileSystem string) *csi.VolumeCapability {
-	c := &csi.VolumeCapability{AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
-	if fileSystem == "" {
-		c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
-	} else {
-		c.AccessType = &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fileSystem}}
-	}
-	return c
-}
-
-// create makes a volume.
-func (c *cluster) create(name, fileSystem string, size int64) (id string) {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
-	defer cancel()
-	made, err := c.controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: name, VolumeCapabilities: []*csi.VolumeCapability{capability(fileSystem)}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-		Parameters: map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"},
-	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return made.GetVolume().GetVolumeId()
-}
-
-func deletion(id string) *csi.DeleteVolumeRequest { return &csi.DeleteVolumeRequest{VolumeId: id} }
-
-func (n *node) staging(id string) string { return n.h.Path("kubelet/staging/" + id) }
-
-// target is where a pod of the node has the volume: a folder, or a device.
-func (n *node) target(id string) string { return n.h.Path("kubelet/pods/" + id) }
-
-// take brings a volume to a pod of the node.
-func (n *node) take(ctx context.Context, id, fileSystem string) error {
-	_, err := n.csi.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id), VolumeCapability: capability(fileSystem)})
-	if err != nil {
-		return err
-	}
-	_, err = n.csi.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: n.staging(id), TargetPath: n.target(id), VolumeCapability: capability(fileSystem),
-	})
-	return err
-}
-
-// takeWithin tries until it works, and tells how long that took.
-func (n *node) takeWithin(limit time.Duration, id, fileSystem string) time.Duration {
+// connected waits until the node's client is connected to all bricks.
+func (n *node) connected() {
 	n.t.Helper()
-	begin := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	for {
-		err := n.take(ctx, id, fileSystem)
-		if err == nil {
-			return time.Since(begin)
-		}
-		select {
-		case <-ctx.Done():
-			n.t.Fatalf("node %s does not get %s within %s: %v", n.name, id, limit, err)
-		case <-time.After(200 * time.Millisecond):
-		}
+	want := len(n.c.bricks.Pool.Bricks)
+	n.c.bricks.Eventually(fmt.Sprintf("the client of node %s is connected to all bricks", n.name), func() bool {
+		mounts, _ := filepath.Glob(n.h.Path("mounts/*/root"))
+		return len(mounts) == 1 && bricks.Connected(mounts[0]) == want
+	})
+}
+
+// lost waits until the node's mounter has noticed that volumes are lost.
+func (n *node) lost(volumes int) {
+	n.t.Helper()
+	const counter = `atoll_block_volumes_lost_total{pool="p"} `
+	await.True(n.t, fmt.Sprintf("node %s has lost its volume", n.name), func() bool {
+		text, err := netns.Get(n.network, "http://"+healthAddress+"/metrics")
+		_, value, found := strings.Cut(text, counter)
+		value, _, _ = strings.Cut(value, "\n")
+		count, convert := strconv.Atoi(value)
+		return err == nil && found && convert == nil && count >= volumes
+	}, n.h.Logs)
+}
+
+// locked waits until the clients of nodes have locked the volume at a brick.
+func (c *cluster) locked(brick int, nodes ...*node) {
+	c.t.Helper()
+	if brick >= len(c.bricks.Pool.Bricks) {
+		return // a tiebreaker has no locks
+	}
+	for _, n := range nodes {
+		await.True(c.t, fmt.Sprintf("node %s has its lock at brick %d", n.name, brick), func() bool {
+			return c.bricks.HasLock(brick, n.client())
+		}, func() string { return strings.Join(c.bricks.Locks(brick), "\n") }, n.h.Logs)
 	}
 }
 
-// give gives a volume back.
-func (n *node) give(id string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if _, err := n.csi.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: n.target(id)}); err != nil {
-		return fmt.Errorf("unpublishing: %w", err)
-	}
-	for {
-		_, err := n.csi.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id)})
-		if status.Code(err) == codes.Unavailable { // still open, such as in a mount namespace that a test beside this one has made
-			select {
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-ctx.Done():
+// restart kills a brick under a writer and starts it again, and waits until it is healed, and
+// nodes have locked the volume there.
+func (c *cluster) restart(brick int, w *writer, nodes ...*node) {
+	c.t.Helper()
+	bricks.Stop(c.bricks.Bricks[brick])
+	w.progress(c.t, 20)
+	c.bricks.StartBrick(brick)
+	c.locked(brick, nodes...)
+	c.healed(brick)
+}
+
+// healed waits until no other brick has pending changes for a brick.
+func (c *cluster) healed(brick int) {
+	c.t.Helper()
+	c.bricks.Eventually(fmt.Sprintf("brick %d is healed", brick), func() bool { return c.pending(brick) == 0 })
+}
+
+// pending counts what the other bricks list for healing.
+func (c *cluster) pending(brick int) int {
+	n := 0
+	for i, b := range c.bricks.Pool.Bricks {
+		entries, _ := os.ReadDir(b.Directory + "/.glusterfs/indices/xattrop")
+		for _, e := range entries {
+			if i != brick && !strings.HasPrefix(e.Name(), "xattrop-") {
+				n++
 			}
 		}
-		if err != nil {
-			return fmt.Errorf("unstaging: %w", err)
-		}
-		return nil
 	}
+	return n
 }

@@ -2,13 +2,13 @@ package block
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
@@ -19,18 +19,20 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// TestBlockLife takes volumes of each kind through their life: made, formatted, written,
-// given to another node, grown in use, discarded, deleted, gone from the bricks.
+// TestBlockLife creates volumes with each file system and raw, formats and writes them, moves them to
+// another node, grows them in use, discards space, and deletes them from the bricks.
 func TestBlockLife(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"xfs", "ext4", ""} {
-		t.Run("on "+kind, func(t *testing.T) {
+		t.Run(cmp.Or(kind, "raw"), func(t *testing.T) {
+			t.Parallel()
 			c := start(t, "a", "b")
 			a, b := c.nodes[0], c.nodes[1]
 			id := c.create("pvc-1", kind, size)
-			must(t, a.take(t.Context(), id, kind))
-			must(t, a.take(t.Context(), id, kind)) // again
-			if err := b.take(t.Context(), id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "node a has") {
-				t.Fatalf("on a second node: %v", err)
+			must(t, a.publish(id, kind))
+			must(t, a.publish(id, kind)) // a repeated call
+			if err := b.publish(id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "node a has") {
+				t.Fatalf("publish on a second node: %v", err)
 			}
 			if kind == "xfs" {
 				listed(t, a.h)
@@ -46,21 +48,20 @@ func TestBlockLife(t *testing.T) {
 				discards(t, c.bricks, a.target(id))
 			}
 			must(t, writeSynced(file(a), data))
-			must(t, a.give(id))
-			must(t, a.give(id))
-			must(t, b.take(t.Context(), id, kind))
+			must(t, a.unpublish(id))
+			must(t, a.unpublish(id))
+			must(t, b.publish(id, kind))
 			if got, err := readStart(file(b), len(data)); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("on the other node: %v", err)
+				t.Errorf("read on the other node: %v", err)
 			}
 			growBlock(t, c.controller, b, id, kind, 2*size)
-			if _, err := c.controller.DeleteVolume(t.Context(), deletion(id)); status.Code(err) != codes.FailedPrecondition {
-				t.Errorf("deleted while it is in use: %v", err)
+			if err := c.deleted(t.Context(), id); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("delete a volume in use: %v", err)
 			}
-			must(t, b.give(id))
-			_, err := c.controller.DeleteVolume(t.Context(), deletion(id))
-			must(t, err)
+			must(t, b.unpublish(id))
+			must(t, c.deleted(t.Context(), id))
 			place := filepath.Join(c.bricks.Pool.Bricks[0].Directory, "blocks")
-			c.bricks.Eventually(20*time.Second, "the bricks have nothing of the volume", func() bool {
+			c.bricks.Eventually("the first brick has nothing of the volume", func() bool {
 				left, err := exec.Command("find", place, "-type", "f").Output()
 				return err == nil && len(left) == 0
 			})
@@ -68,14 +69,14 @@ func TestBlockLife(t *testing.T) {
 	}
 }
 
-// discards holds that space which a file has given back is given back by the bricks.
+// discards checks that the bricks free the space of a deleted file.
 func discards(t *testing.T, c *bricks.Cluster, target string) {
 	t.Helper()
 	used := func() int64 {
 		var st unix.Stat_t
 		all, _ := filepath.Glob(c.Pool.Bricks[0].Directory + "/blocks/volumes/*/*/*")
 		if len(all) != 1 || unix.Stat(all[0], &st) != nil {
-			t.Fatalf("the brick has %v", all)
+			t.Fatalf("the brick has %v, want one volume", all)
 		}
 		return st.Blocks * 512
 	}
@@ -83,10 +84,10 @@ func discards(t *testing.T, c *bricks.Cluster, target string) {
 	must(t, writeSynced(filepath.Join(target, "large"), bytes.Repeat([]byte{1}, large)))
 	before := used()
 	must(t, os.Remove(filepath.Join(target, "large")))
-	c.Eventually(20*time.Second, "the brick has the space back", func() bool {
-		for _, command := range []string{"sync -f", "fstrim"} { // XFS frees blocks some time after it has forgotten the file
-			words := append(strings.Fields(command), target)
-			if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+	c.Eventually("the brick has freed the space", func() bool {
+		for _, command := range []string{"sync -f", "fstrim"} { // XFS frees the blocks of a deleted file later
+			args := append(strings.Fields(command), target)
+			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 				t.Fatalf("%s: %v: %s", command, err, out)
 			}
 		}
@@ -94,7 +95,7 @@ func discards(t *testing.T, c *bricks.Cluster, target string) {
 	})
 }
 
-// listed holds that the command line tells which node has the volume.
+// listed checks that 'atoll volumes list' shows which node has the volume.
 func listed(t *testing.T, h *host.Host) {
 	t.Helper()
 	out, err := exec.Command("nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
@@ -116,16 +117,16 @@ func listed(t *testing.T, h *host.Host) {
 	}
 }
 
-// growBlock makes a volume larger while it is used, and holds that it is.
+// growBlock grows a volume in use, and checks its size.
 func growBlock(t *testing.T, controller csi.ControllerClient, n *node, id, kind string, size int64) {
 	t.Helper()
 	grown, err := controller.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}})
 	if err != nil || !grown.GetNodeExpansionRequired() {
-		t.Fatalf("growing: %v, %v", grown, err)
+		t.Fatalf("expand: %v, %v", grown, err)
 	}
 	if kind == "ext4" && !capable(unix.CAP_SYS_RESOURCE) {
-		must(t, n.give(id)) // it grows when it is staged again
-		must(t, n.take(t.Context(), id, kind))
+		must(t, n.unpublish(id)) // the file system grows when the volume is staged
+		must(t, n.publish(id, kind))
 	}
 	if _, err := n.csi.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{
 		VolumeId: id, VolumePath: n.target(id), StagingTargetPath: n.staging(id), CapacityRange: &csi.CapacityRange{RequiredBytes: size},
@@ -135,7 +136,7 @@ func growBlock(t *testing.T, controller csi.ControllerClient, n *node, id, kind 
 	stats, err := n.csi.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: n.target(id)})
 	must(t, err)
 	if total := stats.GetUsage()[0].GetTotal(); total < size*9/10 || kind == "" && total != size {
-		t.Errorf("it has %d bytes after growing to %d", total, size)
+		t.Errorf("the volume has %d bytes after it was expanded to %d", total, size)
 	}
 }
 

@@ -16,47 +16,35 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// sharedCapability is that of a raw volume for several nodes.
+// sharedCapability is the capability of a raw volume for several nodes.
 func sharedCapability() *csi.VolumeCapability {
 	c := capability("")
 	c.AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 	return c
 }
 
-// createShared asks for a raw volume for several nodes.
+// createShared creates a raw volume for several nodes, with a value of rawReadWriteMany.
 func (c *cluster) createShared(name, parameter string) (id string, err error) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
-	defer cancel()
-	r := &csi.CreateVolumeRequest{
-		Name: name, VolumeCapabilities: []*csi.VolumeCapability{sharedCapability()}, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 * half},
-		Parameters: map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"},
-	}
+	r := creation(name, sharedCapability(), 2*half)
 	if parameter != "" {
 		r.Parameters["rawReadWriteMany"] = parameter
 	}
-	made, err := c.controller.CreateVolume(ctx, r)
-	return made.GetVolume().GetVolumeId(), err
+	return c.created(c.t.Context(), r)
 }
 
-// share is take for a volume that other nodes may have.
+// share publishes a volume that other nodes may have too.
 func (n *node) share(id string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
-	_, err := n.csi.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id), VolumeCapability: sharedCapability()})
-	if err != nil {
-		return err
-	}
-	_, err = n.csi.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: n.staging(id), TargetPath: n.target(id), VolumeCapability: sharedCapability(),
-	})
-	return err
+	return await.Call(ctx, func(ctx context.Context) error { return n.tryPublish(ctx, id, sharedCapability()) })
 }
 
-// shared is a pool with two nodes that both have a volume.
+// shared starts a pool with two nodes that both have a volume.
 func shared(t *testing.T) (c *cluster, a, b *node, id string) {
 	t.Helper()
 	c = start(t, "a", "b")
@@ -64,21 +52,20 @@ func shared(t *testing.T) (c *cluster, a, b *node, id string) {
 	id, err := c.createShared("pvc-1", "true")
 	must(t, err)
 	for _, n := range c.nodes {
-		answer, err := c.controller.ControllerPublishVolume(t.Context(), &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: n.name, VolumeCapability: sharedCapability()})
-		if err != nil {
-			t.Fatal(answer, err)
-		}
+		must(t, await.Call(t.Context(), func(ctx context.Context) error {
+			_, err := c.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: n.name, VolumeCapability: sharedCapability()})
+			return err
+		}))
 		must(t, n.share(id))
 	}
 	return c, a, b, id
 }
 
-// inUse holds that a volume is not deleted as long as nodes have it, and which those are.
+// inUse checks that a volume is not deleted while nodes have it, and that these are listed.
 func (c *cluster) inUse(id string, by ...string) {
 	c.t.Helper()
-	_, err := c.controller.DeleteVolume(c.t.Context(), deletion(id))
-	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 was taken by node") {
-		c.t.Errorf("deleting %s, which %v have: %v", id, by, err)
+	if err := c.deleted(c.t.Context(), id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 was taken by node") {
+		c.t.Errorf("delete %s, which %v have: %v", id, by, err)
 	}
 	h := c.nodes[1].h
 	out, err := exec.CommandContext(c.t.Context(), "nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
@@ -92,16 +79,18 @@ func (c *cluster) inUse(id string, by ...string) {
 		err = json.Unmarshal(out, &all)
 	}
 	if err != nil || len(all.Volumes) != 1 || !all.Volumes[0].Shared || !slices.Equal(all.Volumes[0].Nodes, by) {
-		c.t.Errorf("%v have it, listed are %s, %v", by, out, err)
+		c.t.Errorf("%v have the volume, listed are %s, %v", by, out, err)
 	}
 }
 
-// half is what each node writes to, in bytes.
+// half is the size of the half of a volume that a node writes to, in bytes.
 const half = 16 << 20
 
-// TestShared has two nodes write to a volume. Each reads at once what the other has written,
-// synced or not. Bricks are restarted one after another with no error; nobody deletes it.
+// TestShared has two nodes write to a volume. Each immediately reads what the other has written,
+// synced or not. No write fails while bricks are restarted one by one, and the volume is not
+// deleted.
 func TestShared(t *testing.T) {
+	t.Parallel()
 	c, a, b, id := shared(t)
 	c.inUse(id, "a", "b")
 	began := time.Now()
@@ -112,20 +101,14 @@ func TestShared(t *testing.T) {
 			from, to = b, a
 		}
 		put(t, from.target(id), n)
-		if got := look(t, to.target(id)); got != n {
+		if got := get(t, to.target(id)); got != n {
 			t.Fatalf("node %s wrote %d, node %s reads %d", from.name, n, to.name, got)
 		}
 	}
 	t.Logf("%d pages went from one node to the other in %s", rounds, time.Since(began).Round(time.Millisecond))
 	writers := []*writer{startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)}
 	for _, i := range []int{0, 1, 2, 0} {
-		bricks.Stop(c.bricks.Bricks[i])
-		time.Sleep(time.Second)
-		c.bricks.StartBrick(i)
-		time.Sleep(5 * time.Second) // until the locks are on it again
-		begin := time.Now()
-		c.bricks.Eventually(5*time.Minute, "the brick is healed", func() bool { return c.lacking(i) == 0 })
-		t.Logf("brick %d: healed after %s", i, time.Since(begin).Round(time.Second))
+		c.restart(i, writers[0], a, b)
 	}
 	for i, w := range writers {
 		w.finish()
@@ -135,11 +118,10 @@ func TestShared(t *testing.T) {
 		w.check(t, c.nodes[1-i].target(id))
 	}
 	c.inUse(id, "a", "b")
-	must(t, a.give(id))
+	must(t, a.unpublish(id))
 	c.inUse(id, "b")
-	must(t, b.give(id))
-	_, err := c.controller.DeleteVolume(t.Context(), deletion(id))
-	must(t, err)
+	must(t, b.unpublish(id))
+	must(t, c.deleted(t.Context(), id))
 }
 
 // put writes a number to the first page of a device, and does not sync it.
@@ -155,8 +137,8 @@ func put(t *testing.T, device string, number uint64) {
 	must(t, f.Close())
 }
 
-// look reads it.
-func look(t *testing.T, device string) uint64 {
+// get reads the number.
+func get(t *testing.T, device string) uint64 {
 	t.Helper()
 	p := aligned()
 	defer unix.Munmap(p)
@@ -168,104 +150,112 @@ func look(t *testing.T, device string) uint64 {
 	return binary.LittleEndian.Uint64(p)
 }
 
-// silence is how long a node must not have been heard of until nothing of it gets through.
-const silence = 12 * time.Second
-
-// TestSharedPartition cuts off one of two nodes that both write. The other one goes on, and
-// when the bricks have dropped the first one's lock, writes over what that has written:
-// nothing of the first gets through any more, when its link is back neither. That is so at the
-// bricks: it does not take a mount holder that notices.
+// TestSharedPartition disconnects one of two nodes that both write. The other one continues, and
+// overwrites what the first one has written once the bricks have dropped its locks. No write of
+// the first node gets through any more, neither before nor after it is connected again. The
+// bricks see to that, also if the node's mounter is stopped.
 func TestSharedPartition(t *testing.T) {
+	t.Parallel()
 	c, a, b, id := shared(t)
-	for name, holder := range map[string]bool{"with its mount holder": true, "with its mount holder stopped": false} {
-		t.Run(name, func(t *testing.T) {
+	for round, mounter := range []string{"runs", "is stopped"} {
+		t.Run("its mounter "+mounter, func(t *testing.T) {
 			c.t, a.t, b.t = t, t, t
-			if !holder {
+			if mounter != "runs" {
 				must(t, unix.Kill(a.mounter.Process.Pid, unix.SIGSTOP))
 				defer unix.Kill(a.mounter.Process.Pid, unix.SIGCONT)
 			}
 			first, other := startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)
-			time.Sleep(3 * time.Second)
+			first.progress(t, 200)
+			other.progress(t, 200)
+			client := a.client()
 			a.connect(false)
-			time.Sleep(silence)
+			for i := range c.bricks.Bricks {
+				c.bricks.Eventually("the bricks have dropped the locks of node a", func() bool { return !c.bricks.HasLock(i, client) })
+			}
 			before, _ := first.counts()
+			cut := first.last()
 			first.check(t, b.target(id))
+			// The second writer overwrites every page that the first one may have on its way.
 			second := startWriterAt("node b", b.target(id), 0, half)
-			time.Sleep(3 * time.Second)
+			second.progress(t, int(cut)+100)
 			a.connect(true)
-			time.Sleep(10 * time.Second)
+			a.connected()
+			first.refusals(t, 100)
 			must(t, unix.Kill(a.mounter.Process.Pid, unix.SIGCONT))
-			time.Sleep(5 * time.Second) // it looks, and does not take the lock again
-			after, refused := first.counts()
-			if after != before || before == 0 || refused == 0 {
-				t.Errorf("node a had %d writes acknowledged when it was silent for %s, and %d after, %d refused", before, silence, after-before, refused)
+			a.lost(round + 1)
+			first.refusals(t, 100)
+			if after, _ := first.counts(); after != before {
+				t.Errorf("node a had %d writes acknowledged after the bricks had dropped its locks", after-before)
 			}
 			first.finish()
 			second.finish()
 			other.finish()
+			first.absentAfter(t, b.target(id), cut)
 			second.check(t, b.target(id))
 			other.check(t, b.target(id))
 			if _, failed := other.counts(); failed > 0 {
-				t.Errorf("%d writes of the node that was not cut off failed", failed)
+				t.Errorf("%d writes of the other node failed", failed)
 			}
-			c.back(a, b, id)
+			c.returned(a, b, id)
 		})
 	}
-	must(t, a.give(id))
-	must(t, b.give(id))
+	must(t, a.unpublish(id))
+	must(t, b.unpublish(id))
 }
 
-// back holds that a node that was cut off gives the volume back and can have it again.
-func (c *cluster) back(a, b *node, id string) {
+// returned checks that a node that was disconnected can give the volume up and have it again.
+func (c *cluster) returned(a, b *node, id string) {
 	c.t.Helper()
 	c.inUse(id, "a", "b")
-	must(c.t, a.give(id))
+	must(c.t, a.unpublish(id))
 	c.inUse(id, "b")
 	must(c.t, a.share(id))
 	put(c.t, a.target(id), 7)
-	if got := look(c.t, b.target(id)); got != 7 {
+	if got := get(c.t, b.target(id)); got != 7 {
 		c.t.Errorf("node a wrote 7, node b reads %d", got)
 	}
 }
 
-// TestSharedTwoBricksAtOnce restarts two of three bricks at the same time: all nodes have
-// lost the volume. Their locks could be had again, as no other's is in the way, and are not.
+// TestSharedTwoBricksAtOnce restarts two of three bricks at the same time. All nodes have lost the
+// volume, and do not lock it again, although no other lock conflicts.
 func TestSharedTwoBricksAtOnce(t *testing.T) {
+	t.Parallel()
 	c, a, b, id := shared(t)
 	writers := []*writer{startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)}
-	time.Sleep(2 * time.Second)
+	for _, w := range writers {
+		w.progress(t, 100)
+	}
 	for i := range 2 {
 		bricks.Stop(c.bricks.Bricks[i])
 	}
 	for i := range 2 {
 		c.bricks.StartBrick(i)
 	}
-	time.Sleep(5 * time.Second)
-	var before [2]int
 	for i, w := range writers {
-		before[i], _ = w.counts()
-	}
-	time.Sleep(5 * time.Second)
-	for i, w := range writers {
-		if ok, failed := w.counts(); ok != before[i] || failed == 0 {
-			t.Errorf("%s: %d writes were acknowledged after the volume was lost, %d refused", w.who, ok-before[i], failed)
+		w.refusals(t, 1)
+		before, _ := w.counts()
+		c.nodes[i].connected()
+		c.nodes[i].lost(1)
+		w.refusals(t, 100)
+		if ok, _ := w.counts(); ok != before {
+			t.Errorf("%s: %d writes were acknowledged after the volume was lost", w.who, ok-before)
 		}
 		w.finish()
-		must(t, c.nodes[i].give(id))
+		must(t, c.nodes[i].unpublish(id))
 	}
 	must(t, b.share(id))
 	for _, w := range writers {
 		w.check(t, b.target(id))
 	}
-	must(t, b.give(id))
-	// The last one has tidied up, the one that was lost too.
-	_, err := c.controller.DeleteVolume(t.Context(), deletion(id))
-	must(t, err)
+	must(t, b.unpublish(id))
+	// The notes of nodes that lost the volume do not keep it from being deleted.
+	must(t, c.deleted(t.Context(), id))
 }
 
-// TestSharedIsOfTheRecord asks for volumes of classes that do not allow it: the first node
-// is refused, and the second one does not get it, whatever they ask for.
-func TestSharedIsOfTheRecord(t *testing.T) {
+// TestSharedNeedsRecord requests a volume as shared whose class, and so its record, does not allow
+// that. Nodes are refused, whatever they request.
+func TestSharedNeedsRecord(t *testing.T) {
+	t.Parallel()
 	c := start(t, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
 	for parameter, says := range map[string]string{"": "rawReadWriteMany", "false": "rawReadWriteMany", "yes": `"true" or "false"`} {
@@ -277,13 +267,13 @@ func TestSharedIsOfTheRecord(t *testing.T) {
 	if err := a.share(id); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "one node at a time") {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
-	must(t, b.take(t.Context(), id, "")) // node a does not keep what it was refused
+	must(t, b.publish(id, "")) // node a has no lock on a volume that it was refused
 	if err := a.share(id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: node b has") {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
 	if err := b.share(id); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
-	put(t, b.target(id), 1) // it keeps what it is using
-	must(t, b.give(id))
+	put(t, b.target(id), 1) // node b still has the volume
+	must(t, b.unpublish(id))
 }

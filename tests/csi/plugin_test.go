@@ -1,5 +1,3 @@
-// Package csi runs the driver's own processes on real bricks and takes them away
-// under a writer.
 package csi
 
 import (
@@ -10,20 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// TestPluginDies kills the node plugin fifty times under a writer: no error, no
-// stall, no lost line.
-func TestPluginDies(t *testing.T) {
+// TestPluginKilled kills the node plugin fifty times under a writer, which sees no error, no stall
+// and no lost line.
+func TestPluginKilled(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	h := host.New(t, c)
 	h.Start("mounter", "--socket", h.Path("mounter.sock"))
@@ -37,14 +36,14 @@ func TestPluginDies(t *testing.T) {
 		bricks.Stop(node) // SIGKILL
 		node = h.StartNode()
 		h.Probe(h.Dial("node.sock"))
+		w.Progress(t, 1)
 	}
 	w.Finish(t)
-	t.Logf("%d kills", kills)
-	if w.Lines < kills || w.Longest > 2*time.Second {
-		t.Errorf("%d lines, the longest took %s", w.Lines, w.Longest)
+	if w.Longest() > stallLimit {
+		t.Errorf("a write took %s", w.Longest())
 	}
-	// The plugin that is there now takes away what another one has mounted.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	// The last plugin unmounts what the first one mounted.
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	n := csi.NewNodeClient(h.Dial("node.sock"))
 	if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target}); err != nil {
@@ -55,9 +54,9 @@ func TestPluginDies(t *testing.T) {
 	}
 }
 
-// TestVolumesCommand keeps a deleted volume, restores it and purges it from the
-// command line, on a real pool.
+// TestVolumesCommand archives, restores and purges a deleted volume with 'atoll volumes'.
 func TestVolumesCommand(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	h := host.New(t, c)
 	program := h.Build("atoll")
@@ -78,7 +77,7 @@ func TestVolumesCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	atoll("archive", "p", "pvc-1")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
 		t.Fatal(err)
@@ -106,9 +105,10 @@ func TestVolumesCommand(t *testing.T) {
 	}
 }
 
-// TestAdopted makes a volume of what the Kadalu operator has left on a pool, and
-// brings it to a pod by a PersistentVolume written by hand.
+// TestAdopted adopts a directory that the Kadalu operator left on a pool as a volume, and stages it
+// as for a PersistentVolume that was written by hand.
 func TestAdopted(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	h := host.New(t, c)
 	program := h.Build("atoll")
@@ -122,7 +122,7 @@ func TestAdopted(t *testing.T) {
 	}
 	out, err := exec.Command(program, "volumes", "--catalog", h.Path("catalog"), "adopt", "p", "pvc-old", "--size=10Mi").CombinedOutput()
 	if err != nil || string(out) != "driver csi.atoll.storage, volumeHandle v1.dir.p.pvc-old, 10485760 bytes\n" {
-		t.Fatalf("adopting: %v\n%s", err, out)
+		t.Fatalf("adopt: %v\n%s", err, out)
 	}
 	h.Start("mounter", "--socket", h.Path("mounter.sock"))
 	h.StartNode()
@@ -133,9 +133,9 @@ func TestAdopted(t *testing.T) {
 	}
 }
 
-// TestControllerDies kills the controller and holds that another one goes on with
-// what is on the pool.
-func TestControllerDies(t *testing.T) {
+// TestControllerKilled kills the controller. The next one lists and deletes the volume on the pool.
+func TestControllerKilled(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	h := host.New(t, c)
 	arguments := []string{"--endpoint", "unix://" + h.Path("controller.sock"), "--mounts", h.Path("controller-mounts")}
@@ -145,7 +145,7 @@ func TestControllerDies(t *testing.T) {
 	id, _ := h.Volume(h.Dial("controller.sock"), h.Dial("node.sock"))
 	bricks.Stop(controller)
 	h.Start("controller", arguments...)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	client := csi.NewControllerClient(h.Dial("controller.sock"))
 	listed, err := client.ListVolumes(ctx, &csi.ListVolumesRequest{})
@@ -155,12 +155,8 @@ func TestControllerDies(t *testing.T) {
 	if _, err := client.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
 		t.Error(err)
 	}
-	for trash := filepath.Join(c.Pool.Bricks[0].Directory, ".atoll/trash"); ; time.Sleep(50 * time.Millisecond) {
-		if left, err := os.ReadDir(trash); err == nil && len(left) == 0 {
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("the trash is not emptied\n%s", h.Logs())
-		}
-	}
+	c.Eventually("the trash is empty", func() bool {
+		left, err := os.ReadDir(filepath.Join(c.Pool.Bricks[0].Directory, ".atoll/trash"))
+		return err == nil && len(left) == 0
+	})
 }

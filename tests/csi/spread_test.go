@@ -6,20 +6,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/ondisk"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// TestRecordsReachNewSets adds a set to a pool with a volume: its record comes onto the
-// bricks of the new set, where agents look for it, and grows there too.
+// TestRecordsReachNewSets adds a set to a pool with a volume. The volume's record is copied to the
+// bricks of the new set, where agents read it, and is updated there when the volume grows.
 func TestRecordsReachNewSets(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	h := host.New(t, c)
 	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
@@ -28,10 +29,10 @@ func TestRecordsReachNewSets(t *testing.T) {
 	c.Grow(3)
 	c.Catalog(h.Catalog(), schema.Subdirectory)
 	sizeOn := func(brick int) int64 { return sizeOn(t, c.Pool.Bricks[brick].Directory) }
-	c.Eventually(60*time.Second, "the new bricks have the record", func() bool {
+	c.Eventually("the new bricks have the record", func() bool {
 		return sizeOn(3) > 0 && sizeOn(4) == sizeOn(0) && sizeOn(5) == sizeOn(0)
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	size := 2 * sizeOn(0)
 	if _, err := csi.NewControllerClient(controller).ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
@@ -44,7 +45,7 @@ func TestRecordsReachNewSets(t *testing.T) {
 	}
 }
 
-// sizeOn is the size in the record on the only volume of a brick, 0 when it has none.
+// sizeOn is the size in the record of the only volume on a brick, 0 without a record.
 func sizeOn(t *testing.T, brick string) int64 {
 	t.Helper()
 	found, _ := filepath.Glob(filepath.Join(brick, ondisk.Folder, "*/*/*"))
@@ -61,9 +62,10 @@ func sizeOn(t *testing.T, brick string) int64 {
 	return 0
 }
 
-// TestRecordsReachSetsThatReplaceOthers removes a set and adds another one: as many as
-// before, and yet one of them is without records.
-func TestRecordsReachSetsThatReplaceOthers(t *testing.T) {
+// TestRecordsReachReplacedSets replaces a set with an empty one. The number of sets is the same, but
+// one lacks the records.
+func TestRecordsReachReplacedSets(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 2, nil)
 	h := host.New(t, c)
 	var ports []int
@@ -90,9 +92,9 @@ func TestRecordsReachSetsThatReplaceOthers(t *testing.T) {
 		}
 		return string(value[:n])
 	}
-	c.Eventually(60*time.Second, "the records are on all sets", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
-	// What is on a set that replaces another: nothing.
+	c.Eventually("the records are on all sets", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
+	// A set that replaces another is empty.
 	bricks.Stop(c.Bricks[1])
 	c.Replace(1)
-	c.Eventually(90*time.Second, "the records are on all sets again", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
+	c.Eventually("the records are on all sets again", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/schema/loader"
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
@@ -143,11 +144,11 @@ func (s *show) degraded() (string, error) {
 }
 
 func (s *show) heal() (string, error) {
-	pending := podrun.Backlog(s.brick(0))
+	pending := bricks.PendingOn(s.brick(0))
 	if err := s.cluster.StartContainer(s.ctx, "atoll-fast-1-0", "glusterfsd"); err != nil {
 		return "", err
 	}
-	if err := s.until(func() bool { return podrun.Backlog(s.brick(0)) == 0 && podrun.Backlog(s.brick(2)) == 0 }); err != nil {
+	if err := s.until(func() bool { return bricks.PendingOn(s.brick(0)) == 0 && bricks.PendingOn(s.brick(2)) == 0 }); err != nil {
 		return "", fmt.Errorf("waiting for the heal backlog to reach 0: %w", err)
 	}
 	for name, sum := range s.written {
@@ -166,7 +167,7 @@ func (s *show) brick(index int) string {
 }
 
 func (s *show) proof() (string, error) {
-	if err := s.until(func() bool { return podrun.Connected(s.volume) == 3 }); err != nil {
+	if err := s.until(func() bool { return bricks.Connected(s.volume) == 3 }); err != nil {
 		return "", fmt.Errorf("waiting for the client to find brick 1: %w", err)
 	}
 	if err := s.cluster.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
@@ -181,7 +182,7 @@ func (s *show) until(ok func() bool) error {
 	for !ok() {
 		if time.Since(said) > 2*time.Second {
 			said = time.Now()
-			fmt.Printf("    ... %d entries to heal\n", podrun.Backlog(s.brick(0)))
+			fmt.Printf("    ... %d entries to heal\n", bricks.PendingOn(s.brick(0)))
 		}
 		select {
 		case <-s.ctx.Done():

@@ -16,17 +16,17 @@ import (
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/schema/loader"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// external loads a document as a user would write it, renders it, and reads the
-// catalog entry as the driver would.
+// external loads a pool document, renders it, and decodes the catalog entry as the driver does.
 func external(t *testing.T, spec string) gluster.Server {
 	t.Helper()
 	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: ext}\nspec: {type: External, external: " + spec + "}\n"
 	r, err := loader.Load(context.Background(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil || len(r.Diagnostics) > 0 {
-		t.Fatalf("loading: %v %v", r.Diagnostics, err)
+		t.Fatalf("load: %v %v", r.Diagnostics, err)
 	}
 	objects, err := render.Render(r.Documents[0].Pool, render.Options{})
 	if err != nil {
@@ -45,7 +45,7 @@ func external(t *testing.T, spec string) gluster.Server {
 	return gluster.Server{}
 }
 
-// mountServer starts the client and waits for the root of the mount.
+// mountServer starts a client and waits for the root of the mount.
 func mountServer(t *testing.T, g *bricks.Glusterd, s gluster.Server, limit time.Duration) (string, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp(g.Dir, "mount-")
@@ -63,13 +63,13 @@ func mountServer(t *testing.T, g *bricks.Glusterd, s gluster.Server, limit time.
 	return dir, gluster.WaitMounted(ctx, dir)
 }
 
-// TestExternal mounts a volume of a real glusterd from a pool document; the first
-// host of the document is down.
+// TestExternal mounts a volume of a real glusterd from a pool document whose first host is down.
 func TestExternal(t *testing.T) {
+	t.Parallel()
 	g := bricks.StartGlusterd(t, "127.1.1.1")
 	g.Create("vol1", 3, "replica", "3")
 	g.Do("volume", "start", "vol1")
-	dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), 30*time.Second)
+	dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), await.Limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,14 +84,15 @@ func TestExternal(t *testing.T) {
 	}
 }
 
-// TestExternalRefuses holds that a volume that is stopped or not there is never
-// taken for mounted.
-func TestExternalRefuses(t *testing.T) {
+// TestExternalNotMounted checks that a volume that is stopped or does not exist is not reported as
+// mounted.
+func TestExternalNotMounted(t *testing.T) {
+	t.Parallel()
 	g := bricks.StartGlusterd(t, "127.1.1.2")
 	g.Create("stopped", 1)
 	for _, volume := range []string{"stopped", "missing"} {
 		if dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"), 3*time.Second); err == nil {
-			t.Errorf("volume %s counts as mounted at %s", volume, dir)
+			t.Errorf("volume %s is reported as mounted at %s", volume, dir)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +19,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// startAgents starts the self-heal daemon and the agents of all bricks, and gives what
-// runs 'atoll heal' with the keys of a folder: "keys", or "others", which agents refuse.
+// startAgents starts the self-heal daemon and the agents of all bricks. It returns a function that
+// runs 'atoll heal' with the keys of a directory: "keys", or "others", which agents refuse.
 func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string, args ...string) (string, error) {
 	t.Helper()
 	atoll, brick := h.Build("atoll"), h.Build("atoll-brick")
@@ -35,7 +34,7 @@ func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string
 	}
 	c.Heal()
 	var ports []int
-	_, common, _ := net.SplitHostPort(host.Address(t))
+	_, common, _ := net.SplitHostPort(host.Address(t)) // agents on several hosts have the same port
 	for i, b := range c.Pool.Bricks {
 		port := common
 		if i > 0 && b.Host == c.Pool.Bricks[0].Host {
@@ -58,16 +57,14 @@ func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string
 	}
 }
 
-// TestHealCommand asks agents as people do: how bricks are, and for a heal of one whose
-// disk was replaced behind everybody's back.
+// TestHealCommand shows the status of bricks with 'atoll heal', and has a brick healed whose disk
+// was replaced without notice.
 func TestHealCommand(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	h := host.Bare(t)
 	run := startAgents(t, c, h)
-	type line struct {
-		Status  *agent.Status
-		Trouble string
-	}
+	type line struct{ Status *agent.Status }
 	status := func() (lines []line) {
 		t.Helper()
 		out, err := run("keys", "status", "p", "-o", "json")
@@ -76,7 +73,7 @@ func TestHealCommand(t *testing.T) {
 		}
 		return lines
 	}
-	c.Eventually(20*time.Second, "all bricks are online", func() bool {
+	c.Eventually("all bricks are online", func() bool {
 		for _, l := range status() {
 			if l.Status == nil || !l.Status.Online {
 				return false
@@ -87,16 +84,18 @@ func TestHealCommand(t *testing.T) {
 	mounted := c.Mount("client", volfile.Client)
 	written := bricks.Write(t, mounted, "file", 20)
 	bricks.Stop(c.Bricks[2])
-	c.Eventually(20*time.Second, "the brick that was stopped is offline", func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
+	c.Eventually("the stopped brick is offline", func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
 	c.Replace(2)
 	if out, err := run("others", "full", "p"); err == nil || !strings.Contains(out, "brick 0: the agent refused the request: 401") {
 		t.Errorf("with a wrong key: %v\n%s", err, out)
 	}
-	time.Sleep(4 * time.Second) // until the daemon is connected to it, which it tries each three seconds
-	if out, err := run("keys", "full", "p"); err != nil || !strings.Contains(out, "heal started on 3 bricks") {
-		t.Errorf("full: %v\n%s", err, out)
-	}
-	c.Eventually(60*time.Second, "the new disk has all files", func() bool {
+	full := sometimes(func() { // a daemon that is not connected to the brick yet heals nothing there
+		if out, err := run("keys", "full", "p"); err != nil || !strings.Contains(out, "heal started on 3 bricks") {
+			t.Errorf("full: %v\n%s", err, out)
+		}
+	})
+	c.Eventually("the new disk has all files", func() bool {
+		full()
 		for name := range written {
 			var st unix.Stat_t
 			if unix.Stat(filepath.Join(c.Pool.Bricks[2].Directory, name), &st) != nil {
@@ -106,7 +105,7 @@ func TestHealCommand(t *testing.T) {
 		return c.PendingHeals() == 0
 	})
 	if out, err := run("keys", "start"); err != nil || !strings.Contains(out, "pool p: heal started on 3 bricks") {
-		t.Errorf("start, of all pools: %v\n%s", err, out)
+		t.Errorf("start for all pools: %v\n%s", err, out)
 	}
 	if out, err := run("keys", "status"); err != nil || !strings.Contains(out, "POOL  BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {
 		t.Errorf("the table: %v\n%s", err, out)

@@ -15,8 +15,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// TestHealFull replaces the disk of a brick by an empty one and asks for a full heal:
-// what was there is there again, on Replica3 and on Disperse.
+// TestHealFull replaces the disk of a brick with an empty one, and requests a full heal, which
+// restores all files.
 func TestHealFull(t *testing.T) {
 	for name, test := range map[string]struct {
 		kind  schema.Type
@@ -26,6 +26,7 @@ func TestHealFull(t *testing.T) {
 		"Disperse": {schema.Disperse, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := bricks.Start(t, test.kind, 3, test.shape)
 			mounted := c.Mount("client", volfile.Client)
 			dir := filepath.Join(mounted, "a/b")
@@ -40,13 +41,13 @@ func TestHealFull(t *testing.T) {
 			if err != nil || len(h) != 1 || len(h[0].Bricks) != 3 {
 				t.Fatalf("%+v, %v", h, err)
 			}
-			c.Eventually(60*time.Second, "all files are on the new brick", func() bool {
+			full := sometimes(func() { // until the daemon listens, and is connected to all bricks
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				if h.Heal(ctx, c.HealSocket(), gluster.HealFull) != nil {
-					return false // it has not started yet
-				}
-				time.Sleep(500 * time.Millisecond)
+				_ = h.Heal(ctx, c.HealSocket(), gluster.HealFull)
+			})
+			c.Eventually("all files are on the new brick", func() bool {
+				full()
 				for file := range written {
 					var st unix.Stat_t
 					if unix.Stat(filepath.Join(c.Pool.Bricks[2].Directory, "a/b", file), &st) != nil {
@@ -55,7 +56,7 @@ func TestHealFull(t *testing.T) {
 				}
 				return c.PendingHeals() == 0
 			})
-			// The others go, as far as they may: what is read comes from the new one too.
+			// Without the first brick, reading needs the new one.
 			if test.kind == schema.Disperse {
 				bricks.Stop(c.Bricks[0])
 			}

@@ -10,8 +10,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// optionValues are values that differ from glusterd's defaults, for every option
-// of the schema.
+// optionValues has a value that differs from glusterd's default for every option of the schema.
 var optionValues = map[string]string{
 	"performance.quick-read": "off", "performance.open-behind": "off", "performance.write-behind": "off",
 	"performance.stat-prefetch": "off", "performance.read-ahead": "on", "performance.io-cache": "on",
@@ -25,10 +24,11 @@ var optionValues = map[string]string{
 	"diagnostics.brick-log-level": "ERROR", "server.outstanding-rpc-limit": "33",
 }
 
-// TestOptionsAsGlusterd sets every option on real volumes and holds that it
-// appears in our graphs where it appears in glusterd's: the same xlator, name
-// and value, and switches add and remove the same xlators.
+// TestOptionsAsGlusterd sets every option on real volumes, and compares our graphs with
+// glusterd's: an option appears in the same xlators with the same name and value, and a switch
+// adds and removes the same xlators.
 func TestOptionsAsGlusterd(t *testing.T) {
+	t.Parallel()
 	g := bricks.StartGlusterd(t, "127.1.1.3")
 	kinds := map[string]struct {
 		kind  schema.Type
@@ -63,7 +63,7 @@ var replicateOnly = map[string]bool{
 	"cluster.quorum-type": true, "cluster.favorite-child-policy": true, "cluster.heal-timeout": true, "cluster.shd-max-threads": true,
 }
 
-// ours prints our graphs of the same shape.
+// ours returns our graphs of the same type of volume.
 func ours(t *testing.T, kind schema.Type, options map[string]string) map[string]parsed {
 	t.Helper()
 	p := volfile.Pool{Name: "p", Type: kind, VolumeID: "64220cb5-c301-41b1-b4f1-e5756b3171dc", Data: 2, Redundancy: 1, Options: options}
@@ -90,8 +90,7 @@ func ours(t *testing.T, kind schema.Type, options map[string]string) map[string]
 	return all
 }
 
-// compareOption looks at what the option changed in glusterd's graphs and holds
-// ours to it.
+// compareOption checks that our graphs have what the option changed in glusterd's.
 func compareOption(t *testing.T, what string, kind schema.Type, option, value string, before, after map[string]parsed) {
 	t.Helper()
 	mine := ours(t, kind, map[string]string{option: value})
@@ -104,7 +103,7 @@ func compareOption(t *testing.T, what string, kind schema.Type, option, value st
 			if before[graph][xlator] == nil {
 				seen = true
 				if mine[graph][xlator] == nil {
-					t.Errorf("%s: glusterd adds %s to the %s graph, we do not", what, xlator, graph)
+					t.Errorf("%s: glusterd adds %s to the %s graph, ours lacks it", what, xlator, graph)
 				}
 			}
 			for name, set := range options {
@@ -125,18 +124,18 @@ func compareOption(t *testing.T, what string, kind schema.Type, option, value st
 			if xlators[xlator] == nil && !strings.HasSuffix(xlator, " again") {
 				seen = true
 				if mine[graph][xlator] != nil {
-					t.Errorf("%s: glusterd takes %s out of the %s graph, we do not", what, xlator, graph)
+					t.Errorf("%s: glusterd removes %s from the %s graph, ours has it", what, xlator, graph)
 				}
 			}
 		}
 	}
 	if !seen {
-		t.Errorf("%s: glusterd changes nothing; the test's value is its default", what)
+		t.Errorf("%s: glusterd changes nothing: the test's value is the default", what)
 	}
 	compareBack(t, what, kind, mine, after)
 }
 
-// compareBack holds that what the option changes in our graphs is in glusterd's.
+// compareBack checks that glusterd's graphs have what the option changes in ours.
 func compareBack(t *testing.T, what string, kind schema.Type, mine, theirs map[string]parsed) {
 	t.Helper()
 	plain := ours(t, kind, nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
@@ -13,13 +12,15 @@ import (
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// TestReap takes a pool out of the catalog under a mount: its client stays as long as
-// something is mounted from it, and then goes.
+// TestReap removes a mounted pool from the catalog. Its client ends once nothing is mounted from
+// it.
 func TestReap(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	dir := t.TempDir()
 	pools := catalog.Folder{Dir: filepath.Join(dir, "catalog")}
@@ -39,7 +40,7 @@ func TestReap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 		defer cancel()
 		at, err := clients.Root(ctx, p, schema.Subdirectory)
 		if err != nil {
@@ -63,16 +64,16 @@ func TestReap(t *testing.T) {
 	if _, err := pools.Write("p", map[string]string{entry.KeyEntry: "{"}); err != nil {
 		t.Fatal(err)
 	}
-	running(1, "while the entry is broken")
+	running(1, "while the entry is invalid")
 	if err := pools.Remove("p"); err != nil {
 		t.Fatal(err)
 	}
-	running(1, "while a pod has the volume")
+	running(1, "while a pod mounts the volume")
 	if err := unix.Unmount(pod, 0); err != nil {
 		t.Fatal(err)
 	}
-	running(0, "when the pool has gone")
+	running(0, "without pool and mounts")
 	c.Catalog(pools, schema.Subdirectory)
 	root()
-	running(1, "when it is back")
+	running(1, "with the pool again")
 }

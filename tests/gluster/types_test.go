@@ -1,5 +1,3 @@
-// Package gluster starts real glusterfsd bricks, mounts and self-heal daemons
-// from rendered volfiles, on loopback, and breaks them.
 package gluster
 
 import (
@@ -8,21 +6,20 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// testbed is a pool and the test that runs on it.
+// testbed is a pool with its test.
 type testbed struct {
 	t *testing.T
 	*bricks.Cluster
 }
 
-// TestTypes takes every native type through a day: write, lose a brick, read
-// and write on, get the brick back, heal, and lose another brick.
+// TestTypes writes to a pool of every native type, kills a brick, reads and writes, restarts the
+// brick, waits for the heal, and kills another brick.
 func TestTypes(t *testing.T) {
 	thin := func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }
 	coded := func(data, redundancy int) func(*volfile.Pool) {
@@ -33,7 +30,7 @@ func TestTypes(t *testing.T) {
 		kind   schema.Type
 		count  int
 		shape  func(*volfile.Pool)
-		victim int // index of the brick that dies first, -1 when none may
+		victim int // index of the brick that is killed first, -1 if the type tolerates none
 	}{
 		{"Replica1", schema.Replica1, 1, nil, -1},
 		{"Replica2", schema.Replica2, 2, nil, 1},
@@ -46,6 +43,7 @@ func TestTypes(t *testing.T) {
 		{"Disperse 4+2", schema.Disperse, 6, coded(4, 2), 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			c := testbed{t, bricks.Start(t, test.kind, test.count, test.shape)}
 			dir := c.Mount("files", volfile.Client)
 			before := bricks.Write(t, dir, "before", 60)
@@ -59,7 +57,7 @@ func TestTypes(t *testing.T) {
 			during.Verify(t, dir)
 			c.StartBrick(test.victim)
 			c.Heal()
-			c.Eventually(2*time.Minute, "nothing is left to heal", func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
+			c.Eventually("all is healed", func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
 			c.compare(test.victim, before, during)
 			c.loseAnother(test.victim)
 			remount := c.Mount("again", volfile.Client)
@@ -69,7 +67,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// complete reports whether the brick has every file that its set has.
+// complete reports whether a brick has every file that its set has.
 func (c testbed) complete(brick int, want bricks.Files) bool {
 	other := c.neighbour(brick)
 	for name := range want {
@@ -92,21 +90,21 @@ func (c testbed) neighbour(brick int) int {
 	return first
 }
 
-// compare holds that the healed brick has the same bytes as its neighbour.
+// compare checks that the healed brick has the content that was written.
 func (c testbed) compare(brick int, all ...bricks.Files) {
 	c.t.Helper()
 	if c.Pool.Type == schema.Disperse {
-		return // fragments differ; loseAnother makes the healed ones count
+		return // fragments differ; after loseAnother, reading needs the healed ones
 	}
 	compared := 0
 	for _, fs := range all {
 		for name, sum := range fs {
 			data, err := os.ReadFile(filepath.Join(c.Pool.Bricks[brick].Directory, name))
 			if os.IsNotExist(err) {
-				continue // in another set; complete has looked
+				continue // in another set, as complete has checked
 			}
 			if err != nil || (bricks.Files{name: sum})[name] != bricks.Checksum(data) {
-				c.t.Errorf("brick %d: %s is not what was written (%v)", brick, name, err)
+				c.t.Errorf("brick %d: %s has other content, or %v", brick, name, err)
 			}
 			compared++
 		}
@@ -116,8 +114,8 @@ func (c testbed) compare(brick int, all ...bricks.Files) {
 	}
 }
 
-// loseAnother kills a brick that was healthy all the time, so that reading
-// needs the healed one. A plain pair needs its first brick for quorum.
+// loseAnother kills a brick that was never down, so that reading needs the healed one. A pair
+// without tiebreaker needs its first brick for quorum.
 func (c testbed) loseAnother(healed int) {
 	if c.Pool.Type == schema.Replica2 && c.Pool.Tiebreaker == nil {
 		return
@@ -125,9 +123,10 @@ func (c testbed) loseAnother(healed int) {
 	bricks.Stop(c.Bricks[c.neighbour(healed)])
 }
 
-// TestBlockGraph writes a sparse file through the graph of blocks while a brick
-// dies.
+// TestBlockGraph writes a sparse file through the graph for block volumes, also without one of
+// three bricks, and checks that it is not sharded.
 func TestBlockGraph(t *testing.T) {
+	t.Parallel()
 	c := testbed{t, bricks.Start(t, schema.Replica3, 3, nil)}
 	path := filepath.Join(c.Mount("blocks", volfile.BlockClient), "disk")
 	f, err := os.Create(path)
@@ -154,10 +153,10 @@ func TestBlockGraph(t *testing.T) {
 		}
 		got := make([]byte, len(block))
 		if _, err := f.ReadAt(got, offset); err != nil || bricks.Checksum(got) != bricks.Checksum(block) {
-			t.Fatalf("reading at %d: %v", offset, err)
+			t.Fatalf("read at %d: %v", offset, err)
 		}
 	}
-	// One file: what stands beside it would be written past its lock.
+	// A lock on the file does not cover writes to shards beside it (ADR 0015).
 	if _, err := os.Stat(filepath.Join(c.Pool.Bricks[0].Directory, ".shard")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there are shards: %v", err)
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// volfiles gives what glusterd wrote for a volume: the graphs of a brick, of a
-// client, and of the self-heal daemon.
+// volfiles returns the graphs that glusterd wrote for a volume: of a brick, of a client, and of
+// the self-heal daemon.
 func volfiles(t *testing.T, g *bricks.Glusterd, name string) map[string]parsed {
 	t.Helper()
 	files := map[string]parsed{}
 	all, err := filepath.Glob(filepath.Join(g.Dir, "work/vols", name, "*.vol"))
 	if err != nil || len(all) == 0 {
-		t.Fatalf("glusterd has no volfiles of %s: %v", name, err)
+		t.Fatalf("no volfiles of %s: %v", name, err)
 	}
 	for _, path := range all {
 		text, err := os.ReadFile(path)
@@ -35,8 +35,7 @@ func volfiles(t *testing.T, g *bricks.Glusterd, name string) map[string]parsed {
 	return files
 }
 
-// parsed maps the types of a graph's xlators to their options, of the first of a
-// type.
+// parsed maps the types of a graph's xlators to the options of the first xlator of the type.
 type parsed map[string]map[string]string
 
 func parse(volfile string) parsed {

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lister lists a folder again and again, and looks at an attribute of it, until it is
-// told to stop. It knows how often something was missing.
+// lister lists a directory and reads an attribute of it in a loop, and notes what is missing.
 type lister struct {
 	dir, attribute string
 	want           []string
@@ -20,9 +19,12 @@ type lister struct {
 	stop    chan struct{}
 	done    chan struct{}
 	rounds  int
-	broken  int // listings that ended with an error, as their brick has gone
+	retried int // listings that a brick's end broke off
 	missing []string
 }
+
+// copies is the number of bricks that have the directory.
+const copies = 3
 
 func startLister(dir, attribute string, want []string) *lister {
 	l := &lister{dir: dir, attribute: attribute, want: want, stop: make(chan struct{}), done: make(chan struct{})}
@@ -42,12 +44,16 @@ func startLister(dir, attribute string, want []string) *lister {
 	return l
 }
 
-// list lists once. When the brick that is read goes, a listing ends with an error, which
-// is no lie: the next one has another brick.
+// list lists once. When the brick that is being read ends, the listing ends with ENOTCONN:
+// positions in a directory belong to a brick. The next listing has another brick, so that as many
+// may break off as there are copies.
 func (l *lister) list() error {
 	entries, err := os.ReadDir(l.dir)
-	if errors.Is(err, unix.ENOTCONN) {
-		l.broken++
+	for range copies {
+		if !errors.Is(err, unix.ENOTCONN) {
+			break
+		}
+		l.retried++
 		entries, err = os.ReadDir(l.dir)
 	}
 	if err != nil {
@@ -59,7 +65,7 @@ func (l *lister) list() error {
 		}
 	}
 	if _, err := unix.Getxattr(l.dir, l.attribute, nil); err != nil {
-		return fmt.Errorf("the attribute: %w", err)
+		return fmt.Errorf("read the attribute: %w", err)
 	}
 	return nil
 }
@@ -68,8 +74,8 @@ func (l *lister) finish(t *testing.T) {
 	t.Helper()
 	close(l.stop)
 	<-l.done
-	t.Logf("listed %d times, %d of them in a second try", l.rounds, l.broken)
+	t.Logf("listed %d times, %d listings broke off", l.rounds, l.retried)
 	if len(l.missing) > 0 {
-		t.Errorf("%d times something was missing, such as %v", len(l.missing), l.missing[:min(5, len(l.missing))])
+		t.Errorf("%d listings lacked something: %v", len(l.missing), l.missing[:min(5, len(l.missing))])
 	}
 }

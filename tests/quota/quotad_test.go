@@ -55,12 +55,12 @@ func TestExternalQuota(t *testing.T) {
 		}
 		return int64(st.Blocks) * st.Frsize
 	}
-	g.Eventually(60*time.Second, "the volume is held to its size", func() bool { return size() == 16*mib })
+	g.Eventually("the volume is held to its size", func() bool { return size() == 16*mib })
 	full(t, at, 16*mib)
 	if _, err := pool.Expand(ctx, "v", 32*mib); err != nil {
 		t.Fatal(err)
 	}
-	g.Eventually(60*time.Second, "the volume is held to its new size", func() bool { return size() == 32*mib })
+	g.Eventually("the volume is held to its new size", func() bool { return size() == 32*mib })
 	full(t, at, 32*mib)
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))

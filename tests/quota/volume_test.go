@@ -209,7 +209,7 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 		t.Fatal(err)
 	}
 	var asked time.Time
-	c.Eventually(2*time.Minute, "the new brick has the volume", func() bool {
+	c.Eventually("the new brick has the volume", func() bool {
 		if time.Since(asked) > 5*time.Second { // the daemon has to connect first
 			asked = time.Now()
 			_ = sets.Heal(ctx, c.HealSocket(), gluster.HealFull) // again
@@ -222,7 +222,7 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	c.Eventually(time.Minute, "what was healed onto the new brick counts", func() bool { // the file may still be written
+	c.Eventually("what was healed onto the new brick counts", func() bool { // the file may still be written
 		if err := a.Derive(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 		t.Fatal(err)
 	}
 	// XFS frees what is removed in the background.
-	c.Eventually(time.Minute, "the volume has room again", func() bool { return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil })
+	c.Eventually("the volume has room again", func() bool { return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil })
 	// A healed brick counts blocks of its own: when it reaches the limit a write earlier than
 	// the others do, GlusterFS may call the first error EIO.
 	full(t, at, 24*mib, unix.EIO)

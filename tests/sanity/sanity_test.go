@@ -1,5 +1,5 @@
-// Package sanity runs the CSI conformance suite (csi-sanity) against the driver on
-// real bricks. It is a module of its own for the suite's dependencies.
+// Package sanity runs the CSI conformance suite (csi-sanity) against the driver on real bricks. It
+// is a separate module because of the suite's dependencies.
 package sanity
 
 import (
@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
@@ -25,14 +24,23 @@ import (
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/sandbox"
 )
 
-// serve starts the driver with both roles and gives its endpoint and the
-// kubelet's root.
+// TestMain lets a few pools be tested side by side.
+func TestMain(m *testing.M) {
+	if os.Getenv(poolVariable) == "" { // Ginkgo refuses the flag
+		sandbox.Parallel(3)
+	}
+	os.Exit(sandbox.Run(m))
+}
+
+// serve starts the driver with both roles and returns its endpoint and the kubelet's root.
 func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "csi-") // a socket's path is limited
+	dir, err := os.MkdirTemp("", "csi-") // short: paths of sockets have at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,24 +67,22 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("serving: %v", err)
+			t.Errorf("serve: %v", err)
 		}
 		clients.Close()
-		if err := bricks.UnmountBelow(dir); err != nil { // what a failed test left
+		if err := bricks.UnmountBelow(dir); err != nil { // a failed test may leave mounts
 			t.Error(err)
 		}
 		os.RemoveAll(dir)
 	})
-	for range 100 {
-		if _, err := os.Stat(filepath.Join(dir, "csi.sock")); err == nil {
-			return endpoint, kubelet
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("the driver does not listen")
-	return "", ""
+	await.True(t, "the driver listens", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "csi.sock"))
+		return err == nil
+	})
+	return endpoint, kubelet
 }
 
+// suite runs the suite with the parameters of a class.
 func suite(t *testing.T, folder csicatalog.Folder, parameters map[string]string) {
 	t.Helper()
 	endpoint, kubelet := serve(t, folder)
@@ -96,7 +102,7 @@ func suite(t *testing.T, folder csicatalog.Folder, parameters map[string]string)
 	config.TestVolumeSize = 10 << 20
 	config.TestVolumeExpandSize = 20 << 20
 	config.IdempotentCount = 3
-	if parameters["layout"] == string(schema.Block) { // the suite wants to get what it asks for
+	if parameters["layout"] == string(schema.Block) { // the suite expects exactly these sizes
 		config.TestVolumeSize, config.TestVolumeExpandSize = 320<<20, 400<<20
 		if os.Getenv(poolVariable) == "Raw" {
 			config.TestVolumeAccessType = "block"
@@ -114,7 +120,7 @@ func start(t *testing.T, kind schema.Type, count int, shape func(*volfile.Pool))
 	return bricks.Start(t, kind, count, shape)
 }
 
-// pools are what the suite runs on; each gives the parameters of the class.
+// pools start the pools that the suite runs on, and return the parameters of the class.
 var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 	"Replica1": func(t *testing.T, f csicatalog.Folder) map[string]string {
 		start(t, schema.Replica1, 1, nil).Catalog(f, schema.Subdirectory)
@@ -137,7 +143,7 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 		c.Catalog(f, schema.Subdirectory)
 		return map[string]string{"poolSelector": "type=Disperse"}
 	},
-	// A pool is one volume, and the suite makes many at a time: many pools.
+	// A pool is one volume, and the suite has many at a time: many pools.
 	"Single": func(t *testing.T, f csicatalog.Folder) map[string]string {
 		names := ""
 		for i := range 12 {
@@ -165,15 +171,14 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 	},
 }
 
-// poolVariable tells a copy of the test which pool to run the suite on: the suite
-// runs once a process.
+// poolVariable tells a copy of this program on which pool to run the suite, which runs once per
+// process.
 const poolVariable = "ATOLL_SANITY_POOL"
 
-// copies are the suite's tests of snapshots and clones: of folders there are none, and
-// which pool a volume is in the suite does not know.
+// copies matches the suite's tests of snapshots and clones, which volumes of files do not have.
 const copies = `(?i)snapshot|source volume|volume source`
 
-// TestSanity runs the suite on every kind of pool.
+// TestSanity runs the suite on every type of pool.
 func TestSanity(t *testing.T) {
 	if name := os.Getenv(poolVariable); name != "" {
 		folder := csicatalog.Folder{Dir: t.TempDir()}
@@ -182,6 +187,7 @@ func TestSanity(t *testing.T) {
 	}
 	for name := range pools {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestSanity$", "-test.v", "-ginkgo.no-color", "-ginkgo.v")
 			if name != "Block" && name != "Raw" {
 				cmd.Args = append(cmd.Args, "-ginkgo.skip="+copies)

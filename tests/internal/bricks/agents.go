@@ -12,7 +12,8 @@ import (
 	"github.com/atoll-storage/atoll/render/volfile"
 )
 
-// StartAgents starts an agent for each brick, with the keys of a folder. They heal nothing.
+// StartAgents starts an agent for each brick, with the keys in a directory. These agents heal
+// nothing.
 func (c *Cluster) StartAgents(program, keys string) {
 	c.t.Helper()
 	var ports []int
@@ -22,12 +23,12 @@ func (c *Cluster) StartAgents(program, keys string) {
 			"--port="+strconv.Itoa(b.Port), fmt.Sprintf("--listen=%s:%d", at.Host, at.Port), "--keys="+keys)
 		c.Run(agent[0], agent[1:]...)
 		ports = append(ports, at.Port)
-		c.listens("the agent", at)
+		c.listens(fmt.Sprintf("agent %d", i), at)
 	}
 	c.Agents(ports)
 }
 
-// Keys makes a folder with a key.
+// Keys creates a directory with one key of agents.
 func Keys(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -37,7 +38,7 @@ func Keys(t testing.TB) string {
 	return dir
 }
 
-// OnXFS has the bricks of a pool on a file system whose files can share their content.
+// OnXFS puts the bricks of a pool on an XFS, whose files can share content (reflink).
 func OnXFS(t testing.TB, p *volfile.Pool) {
 	t.Helper()
 	at := filepath.Join(t.TempDir(), "mounted")

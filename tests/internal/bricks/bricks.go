@@ -1,15 +1,13 @@
-// Package bricks starts real glusterfsd bricks, mounts and self-heal daemons from
-// graphs of package volfile, on loopback, for tests.
+// Package bricks starts real glusterfsd bricks, mounts and self-heal daemons from the graphs of
+// package volfile, for tests.
 package bricks
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,31 +18,36 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/netns"
+	"github.com/atoll-storage/atoll/tests/internal/ports"
 )
 
-// Cluster is a pool's processes on this machine.
+// Cluster is the processes of a pool on this machine.
 type Cluster struct {
-	t      testing.TB
-	dir    string
-	Pool   volfile.Pool
-	Bricks []*exec.Cmd // by brick index, the tiebreaker last
-	agents []int
-	// network is the namespace that bricks are in, with their address; "" is the machine's,
-	// on loopback.
+	t       testing.TB
+	dir     string
+	Pool    volfile.Pool
+	Bricks  []*exec.Cmd          // by brick index, the tiebreaker last
+	clients map[string]*exec.Cmd // by mount point
+	agents  []int                // ports
+	// network is the path of the bricks' network namespace, "" for that of the test; address
+	// is the bricks' address in it.
 	network, address string
 }
 
-// Bare is a cluster without bricks, for processes of a test whose files are in dir.
-func Bare(t testing.TB, dir string) *Cluster { return &Cluster{t: t, dir: dir} }
+// Bare returns a cluster without bricks, for processes of a test whose files are in dir.
+func Bare(t testing.TB, dir string) *Cluster {
+	return &Cluster{t: t, dir: dir, clients: map[string]*exec.Cmd{}}
+}
 
-// Start prepares and starts all bricks of a pool, on ports that were free.
+// Start prepares and starts all bricks of a pool on loopback.
 func Start(t testing.TB, kind schema.Type, bricks int, shape func(*volfile.Pool)) *Cluster {
 	t.Helper()
 	return StartIn(t, "", "127.0.0.1", kind, bricks, shape)
 }
 
-// StartIn is Start in a network namespace, by its path, which has this address.
+// StartIn is Start in a network namespace, given by path, that has this address.
 func StartIn(t testing.TB, network, address string, kind schema.Type, bricks int, shape func(*volfile.Pool)) *Cluster {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
@@ -53,7 +56,9 @@ func StartIn(t testing.TB, network, address string, kind schema.Type, bricks int
 	if _, err := exec.LookPath("glusterfsd"); err != nil {
 		t.Skip("glusterfsd is not installed: run make deps")
 	}
-	c := &Cluster{t: t, dir: t.TempDir(), network: network, address: address, Pool: volfile.Pool{Name: "p", Type: kind, VolumeID: uuid.NewString()}}
+	c := Bare(t, tempDir(t))
+	c.network, c.address = network, address
+	c.Pool = volfile.Pool{Name: "p", Type: kind, VolumeID: uuid.NewString()}
 	for i := range bricks {
 		c.Pool.Bricks = append(c.Pool.Bricks, c.endpoint(fmt.Sprintf("brick-%d", i)))
 	}
@@ -73,7 +78,22 @@ func StartIn(t testing.TB, network, address string, kind schema.Type, bricks int
 	return c
 }
 
-// Grow adds bricks to the pool and starts them; clients do not know of them.
+// tempDir is t.TempDir with a short path: paths of sockets have at most 107 bytes.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "b-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// Grow adds bricks to the pool and starts them; clients keep their graph.
 func (c *Cluster) Grow(n int) {
 	c.t.Helper()
 	first := len(c.Pool.Bricks)
@@ -83,7 +103,7 @@ func (c *Cluster) Grow(n int) {
 	}
 }
 
-// Extend adds bricks to the pool and starts none.
+// Extend adds bricks to the pool without starting them.
 func (c *Cluster) Extend(n int) {
 	c.t.Helper()
 	for range n {
@@ -96,20 +116,16 @@ func (c *Cluster) Extend(n int) {
 
 func (c *Cluster) endpoint(name string) volfile.Endpoint {
 	var port int
-	if err := c.inside(func() error {
-		l, err := net.Listen("tcp", c.address+":0")
-		if err != nil {
-			return err
-		}
-		port = l.Addr().(*net.TCPAddr).Port
-		return l.Close()
+	if err := c.inside(func() (err error) {
+		port, err = ports.Free(c.address)
+		return err
 	}); err != nil {
 		c.t.Fatal(err)
 	}
 	return volfile.Endpoint{Host: c.address, Port: port, Directory: filepath.Join(c.dir, name)}
 }
 
-// inside does something in the network of the bricks.
+// inside calls a function in the network namespace of the bricks.
 func (c *Cluster) inside(do func() error) error {
 	if c.network == "" {
 		return do()
@@ -124,7 +140,7 @@ func (c *Cluster) at(i int) volfile.Endpoint {
 	return c.Pool.Bricks[i]
 }
 
-// prepare makes the folder of a brick as glusterfsd wants to find it.
+// prepare creates the directory of a brick with what glusterfsd requires in it.
 func (c *Cluster) prepare(i int) {
 	c.t.Helper()
 	dir := c.at(i).Directory
@@ -133,11 +149,11 @@ func (c *Cluster) prepare(i int) {
 	}
 	id := uuid.MustParse(c.Pool.VolumeID)
 	if err := unix.Setxattr(dir, "trusted.glusterfs.volume-id", id[:], 0); err != nil {
-		c.t.Fatalf("marking %s: %v", dir, err)
+		c.t.Fatalf("set the volume ID of %s: %v", dir, err)
 	}
 }
 
-// StartBrick starts the brick at index i, the tiebreaker last, and waits until it listens.
+// StartBrick starts the brick with index i, the tiebreaker last, and waits until it listens.
 func (c *Cluster) StartBrick(i int) {
 	c.t.Helper()
 	build := func() (*volfile.Xlator, error) { return volfile.Brick(c.Pool, i) }
@@ -152,10 +168,10 @@ func (c *Cluster) StartBrick(i int) {
 	c.listens(name, at)
 }
 
-// listens waits until a process that was started does.
+// listens waits until a process listens.
 func (c *Cluster) listens(name string, at volfile.Endpoint) {
 	c.t.Helper()
-	c.Eventually(20*time.Second, name+" listens", func() bool {
+	c.Eventually(name+" listens", func() bool {
 		return c.inside(func() error {
 			conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", at.Host, at.Port), time.Second)
 			if err == nil {
@@ -166,7 +182,7 @@ func (c *Cluster) listens(name string, at volfile.Endpoint) {
 	})
 }
 
-// command is a program in the network of the bricks.
+// command starts a program in the network namespace of the bricks.
 func (c *Cluster) command(program string) []string {
 	if c.network == "" {
 		return []string{program}
@@ -174,19 +190,19 @@ func (c *Cluster) command(program string) []string {
 	return []string{"nsenter", "--net=" + c.network, program}
 }
 
-// Run starts a process and ends it with the test.
+// Run starts a process that ends with the test.
 func (c *Cluster) Run(name string, args ...string) *exec.Cmd {
 	c.t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := spawn.Start(cmd); err != nil { // threads end, such as those that were in a namespace
+	if err := spawn.Start(cmd); err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { Stop(cmd) })
 	return cmd
 }
 
-// Stop kills a process that Run has started, and waits for it.
+// Stop kills a process that Run started, and waits for it.
 func Stop(cmd *exec.Cmd) {
 	if cmd.ProcessState == nil {
 		cmd.Process.Kill()
@@ -196,7 +212,7 @@ func Stop(cmd *exec.Cmd) {
 
 func (c *Cluster) log(name string) string { return filepath.Join(c.dir, name+".log") }
 
-// write prints a graph into a file and gives the file's path.
+// write prints a graph into a file and returns the file's path.
 func (c *Cluster) write(name string, build func() (*volfile.Xlator, error)) string {
 	c.t.Helper()
 	x, err := build()
@@ -214,45 +230,7 @@ func (c *Cluster) write(name string, build func() (*volfile.Xlator, error)) stri
 	return path
 }
 
-// Mount mounts a client graph and waits until its root answers.
-func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, error)) string {
-	c.t.Helper()
-	dir := filepath.Join(c.dir, "mount-"+name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		c.t.Fatal(err)
-	}
-	vol := c.write(name, func() (*volfile.Xlator, error) { return build(c.Pool) })
-	c.Run("glusterfs", "-N", "-f", vol, "-l", c.log(name), dir)
-	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	c.Eventually(20*time.Second, name+" is mounted", func() bool {
-		var st unix.Stat_t
-		return unix.Stat(dir, &st) == nil && st.Ino == 1 // the root of every GlusterFS mount
-	})
-	return dir
-}
-
-// Heal starts a self-heal daemon, which heals all bricks of this host.
-func (c *Cluster) Heal() {
-	vol := c.write("heal", func() (*volfile.Xlator, error) { return volfile.Heal(c.Pool) })
-	daemon := append(c.command("glusterfs"), "-N", "-f", vol, "--process-name", "glustershd", "--client-pid=-6", "--volfile-id", "shd/p",
-		"-l", c.log("heal"), "-S", filepath.Join(c.dir, "heal.sock"))
-	c.Run(daemon[0], daemon[1:]...)
-}
-
-// HealSocket is that of the self-heal daemon.
-func (c *Cluster) HealSocket() string { return filepath.Join(c.dir, "heal.sock") }
-
-// HealVolfile is the daemon's volfile.
-func (c *Cluster) HealVolfile() string {
-	c.t.Helper()
-	text, err := os.ReadFile(filepath.Join(c.dir, "heal.vol"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return string(text)
-}
-
-// Replace gives a brick that was stopped an empty disk, and starts it.
+// Replace gives a stopped brick an empty disk, and starts it.
 func (c *Cluster) Replace(i int) {
 	c.t.Helper()
 	if err := os.RemoveAll(c.at(i).Directory); err != nil {
@@ -262,57 +240,20 @@ func (c *Cluster) Replace(i int) {
 	c.StartBrick(i)
 }
 
-// Eventually polls until ok, and fails the test with the end of every log.
-func (c *Cluster) Eventually(limit time.Duration, what string, ok func() bool) {
+// logTail is how many bytes of each log a failure shows.
+const logTail = 3000
+
+// Eventually waits until a condition holds. If it never does, the test fails with the end of
+// every log.
+func (c *Cluster) Eventually(what string, holds func() bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			logs, _ := filepath.Glob(filepath.Join(c.dir, "*.log"))
-			for _, l := range logs {
-				text, _ := os.ReadFile(l)
-				c.t.Logf("%s:\n%s", l, text[max(0, len(text)-3000):])
-			}
-			c.t.Fatalf("after %s it is still not so that %s", limit, what)
-		case <-time.After(50 * time.Millisecond):
+	await.True(c.t, what, holds, func() string {
+		all := ""
+		logs, _ := filepath.Glob(filepath.Join(c.dir, "*.log"))
+		for _, l := range logs {
+			text, _ := os.ReadFile(l)
+			all += fmt.Sprintf("%s:\n%s\n", l, text[max(0, len(text)-logTail):])
 		}
-	}
-}
-
-// PendingHeals counts what the bricks' indices list for healing.
-func (c *Cluster) PendingHeals() int {
-	n := 0
-	for _, b := range c.Pool.Bricks {
-		for _, index := range []string{"xattrop", "dirty"} {
-			entries, _ := os.ReadDir(filepath.Join(b.Directory, ".glusterfs/indices", index))
-			for _, e := range entries {
-				if !strings.HasPrefix(e.Name(), "xattrop-") && !strings.HasPrefix(e.Name(), "dirty-") {
-					n++
-				}
-			}
-		}
-	}
-	return n + c.Blamed()
-}
-
-// Blamed counts the bricks that the thin arbiter still holds for stale: it is
-// asked only when a brick is away, and then overrules the bricks' own marks.
-func (c *Cluster) Blamed() int {
-	if c.Pool.Tiebreaker == nil {
-		return 0
-	}
-	n := 0
-	marks, _ := filepath.Glob(filepath.Join(c.Pool.Tiebreaker.Directory, "*"))
-	for _, mark := range marks {
-		for i := range c.Pool.Bricks {
-			value := make([]byte, 64)
-			size, err := unix.Getxattr(mark, fmt.Sprintf("trusted.afr.%s-client-%d", c.Pool.Name, i), value)
-			if err == nil && strings.Trim(string(value[:size]), "\x00") != "" {
-				n++
-			}
-		}
-	}
-	return n
+		return all
+	})
 }

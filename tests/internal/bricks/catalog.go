@@ -21,11 +21,11 @@ func (c *Cluster) setSize() int {
 	return 3
 }
 
-// Agents, if not nil, are the ports of the bricks' agents for Catalog.
+// Agents sets the ports of the bricks' agents that Catalog writes.
 func (c *Cluster) Agents(ports []int) { c.agents = ports }
 
-// Catalog writes the pool's entry, as the renderer would have it for these bricks,
-// into a catalog folder.
+// Catalog writes the pool's entry, as the renderer would for these bricks, into a catalog
+// directory.
 func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	c.t.Helper()
 	files := map[string]string{}
@@ -46,11 +46,11 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 		VolumeID: c.Pool.VolumeID, SetSize: c.setSize(), Data: max(1, c.Pool.Data),
 	}
 	for i, b := range c.Pool.Bricks {
-		one := entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory}
+		brick := entry.Brick{Host: b.Host, Port: b.Port, Directory: b.Directory}
 		if c.agents != nil {
-			one.Agent = c.agents[i]
+			brick.Agent = c.agents[i]
 		}
-		e.Bricks = append(e.Bricks, one)
+		e.Bricks = append(e.Bricks, brick)
 	}
 	text, err := entry.Encode(e)
 	if err != nil {

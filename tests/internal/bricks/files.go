@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// Files maps names to checksums.
+// Files maps names of files to checksums of their content.
 type Files map[string][32]byte
 
-// Write fills a folder of the mount with n small files and one of 8 MiB.
+// Write fills a directory with n small files and one of 8 MiB.
 func Write(t testing.TB, dir, prefix string, n int) Files {
 	t.Helper()
 	written := Files{}
@@ -26,7 +26,7 @@ func Write(t testing.TB, dir, prefix string, n int) Files {
 		random.Read(data)
 		name := fmt.Sprintf("%s-%d", prefix, i)
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatalf("writing: %v", err)
+			t.Fatal(err)
 		}
 		written[name] = Checksum(data)
 	}
@@ -39,10 +39,10 @@ func (f Files) Verify(t testing.TB, dir string) {
 	for name, sum := range f {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || Checksum(data) != sum {
-			t.Fatalf("reading %s: wrong content or %v", name, err)
+			t.Fatalf("read %s: %d bytes, error %v, or wrong content", name, len(data), err)
 		}
 	}
 }
 
-// Checksum is what Files holds.
+// Checksum is the checksum that Files has.
 func Checksum(data []byte) [32]byte { return sha256.Sum256(data) }

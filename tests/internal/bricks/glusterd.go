@@ -10,25 +10,24 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 )
 
-// Glusterd is a real management daemon on a loopback address of its own, with
-// its files in a folder of the test.
+// Glusterd is a real management daemon on a loopback address that no other uses, with its files
+// in a directory of the test.
 type Glusterd struct {
 	Dir      string // of all of its files
 	t        testing.TB
 	address  string
-	names    string // file with names that only its processes know, or ""
+	names    string // hosts file that only its processes see, or ""
 	*Cluster        // for processes and waiting
 }
 
-// StartGlusterd starts it on an address such as 127.1.1.1. It and its bricks know
-// the names, which are of that address; nobody else does.
+// StartGlusterd starts the daemon on an address such as 127.1.1.1. The names resolve to that
+// address, for the daemon and its bricks only.
 func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
@@ -37,12 +36,7 @@ func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	if _, err := exec.LookPath("glusterd"); err != nil {
 		t.Skip("glusterd is not installed: run make deps")
 	}
-	// Socket paths are limited to 108 bytes: not below the test's long name.
-	dir, err := os.MkdirTemp("", "gd-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := tempDir(t)
 	g := &Glusterd{t: t, Dir: dir, address: address, Cluster: Bare(t, dir)}
 	if len(names) > 0 {
 		g.names = filepath.Join(dir, "hosts")
@@ -63,11 +57,11 @@ func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	}
 	t.Cleanup(g.stopBricks) // after glusterd itself has ended
 	g.daemon("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l", filepath.Join(dir, "log/glusterd.log"))
-	g.Eventually(20*time.Second, "glusterd answers", func() bool { return g.try("volume", "list") == nil })
+	g.Eventually("glusterd answers", func() bool { return g.try("volume", "list") == nil })
 	return g
 }
 
-// daemon is Run with the names.
+// daemon starts a process that knows the names and ends with the test.
 func (g *Glusterd) daemon(name string, args ...string) {
 	g.t.Helper()
 	cmd := exec.Command(name, args...)
@@ -121,13 +115,13 @@ func (g *Glusterd) Do(args ...string) {
 	}
 }
 
-// Create makes a volume of n bricks; shape is such as "replica 3".
+// Create creates a volume of n bricks; shape is, for example, "replica", "3".
 func (g *Glusterd) Create(name string, n int, shape ...string) {
 	g.t.Helper()
 	g.CreateAt(slices.Repeat([]string{g.address}, n), name, shape...)
 }
 
-// CreateAt makes a volume of bricks whose hosts are named so.
+// CreateAt creates a volume with a brick on each of the hosts, given by name.
 func (g *Glusterd) CreateAt(hosts []string, name string, shape ...string) {
 	g.t.Helper()
 	args := append([]string{"volume", "create", name}, shape...)
@@ -137,20 +131,20 @@ func (g *Glusterd) CreateAt(hosts []string, name string, shape ...string) {
 	g.Do(append(args, "force")...)
 }
 
-// CreateIn makes a volume of bricks in these folders.
-func (g *Glusterd) CreateIn(folders []string, name string, shape ...string) {
+// CreateIn creates a volume of bricks in these directories.
+func (g *Glusterd) CreateIn(directories []string, name string, shape ...string) {
 	g.t.Helper()
 	args := append([]string{"volume", "create", name}, shape...)
-	for _, folder := range folders {
-		args = append(args, g.address+":"+folder)
+	for _, dir := range directories {
+		args = append(args, g.address+":"+dir)
 	}
 	g.Do(append(args, "force")...)
 }
 
-// Mounted is where MountVolume mounts a volume.
+// Mounted is the directory at which MountVolume mounts a volume.
 func (g *Glusterd) Mounted(volume string) string { return filepath.Join(g.Dir, "mount-"+volume) }
 
-// MountVolume mounts a volume that is started, and waits until it answers.
+// MountVolume mounts a started volume, and waits until it answers.
 func (g *Glusterd) MountVolume(volume string) string {
 	g.t.Helper()
 	dir := g.Mounted(volume)
@@ -159,14 +153,12 @@ func (g *Glusterd) MountVolume(volume string) string {
 	}
 	g.daemon("glusterfs", "-N", "-s", g.address, "--volfile-id", volume, "-l", filepath.Join(g.Dir, "log/mount-"+volume+".log"), dir)
 	g.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	g.Eventually(60*time.Second, volume+" is mounted", func() bool {
-		var st unix.Stat_t
-		return unix.Stat(dir, &st) == nil && st.Ino == 1 // the root of every GlusterFS mount
-	})
+	g.Eventually(volume+" is mounted", func() bool { return IsMounted(dir) })
 	return dir
 }
 
-// stopBricks ends what glusterd started, by the pid files below its run folder.
+// stopBricks kills the processes that glusterd started, by the pid files below its run
+// directory.
 func (g *Glusterd) stopBricks() {
 	_ = filepath.WalkDir(filepath.Join(g.Dir, "run"), func(path string, _ os.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".pid" {
@@ -177,7 +169,7 @@ func (g *Glusterd) stopBricks() {
 		if err != nil || convert != nil {
 			return nil
 		}
-		// Only if it is still one of ours.
+		// The number may belong to another process by now.
 		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(cmdline), g.Dir) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}

@@ -1,10 +1,9 @@
-// Package host runs the driver's processes as a node of a cluster has them, for
-// tests: with its folders, a kubelet's files, and containers that have volumes.
+// Package host runs the driver's processes for tests as on a node of a cluster: with the node's
+// directories, the kubelet's files, and containers that mount volumes.
 package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,19 +22,21 @@ import (
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/programs"
 )
 
-// Host is a node of a cluster: folders, and the driver's processes.
+// Host is a node of a cluster: its directories, and the driver's processes.
 type Host struct {
 	t       *testing.T
 	dir     string
 	program string
-	// Network is the namespace that roles are started in; "" is the machine's.
+	// Network is the path of the network namespace in which roles start; "" is that of the test.
 	Network string
 }
 
-// New makes a node on which a pool is known.
+// New creates a node whose catalog has a pool.
 func New(t *testing.T, c *bricks.Cluster) *Host {
 	t.Helper()
 	h := Bare(t)
@@ -43,10 +44,10 @@ func New(t *testing.T, c *bricks.Cluster) *Host {
 	return h
 }
 
-// Bare makes a node that knows no pool.
+// Bare creates a node with an empty catalog.
 func Bare(t *testing.T) *Host {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "host-") // sockets' paths are limited
+	dir, err := os.MkdirTemp("", "host-") // short: paths of sockets have at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,35 +70,20 @@ func Bare(t *testing.T) *Host {
 	return h
 }
 
-// Build builds one of the project's commands, and gives the program's path. It is built in
-// one place for all tests, and linked again only when it has changed.
+// Build links one of the project's programs into the host's directory and returns its path.
 func (h *Host) Build(command string) string {
 	h.t.Helper()
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/atoll-storage/atoll").Output()
-	if err != nil {
-		h.t.Fatalf("finding the project: %v", err)
-	}
-	project := strings.TrimSpace(string(root))
-	built := filepath.Join(project, ".cache/test", command)
-	if out, err := exec.Command("go", "build", "-C", project, "-o", built, "./cmd/"+command).CombinedOutput(); err != nil {
-		h.t.Fatalf("building %s: %v\n%s", command, err, out)
-	}
-	text, err := os.ReadFile(built)
+	path, err := programs.Link(command, h.dir)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	program := h.Path(command)
-	fresh := program + ".new" // the former may be running
-	if err := errors.Join(os.WriteFile(fresh, text, 0o755), os.Rename(fresh, program)); err != nil {
-		h.t.Fatal(err)
-	}
-	return program
+	return path
 }
 
-// Catalog is the folder with the host's pools.
+// Catalog is the directory with the host's pools.
 func (h *Host) Catalog() catalog.Folder { return catalog.Folder{Dir: h.Path("catalog")} }
 
-// Path is that of a file or folder of the host.
+// Path is the path of a file or directory of the host.
 func (h *Host) Path(name string) string { return filepath.Join(h.dir, name) }
 
 // Start runs a role of the driver until the test ends.
@@ -122,13 +108,13 @@ func (h *Host) Start(role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// StartNode starts the node role with more arguments.
+// StartNode starts the node role, with more arguments.
 func (h *Host) StartNode(more ...string) *exec.Cmd {
 	h.t.Helper()
 	return h.Start("node", append(more, "--endpoint", "unix://"+h.Path("node.sock"), "--mounter", h.Path("mounter.sock"), "--node-id", "host", "--kubelet-root", h.Path("kubelet"))...)
 }
 
-// Dial connects to a role's socket and waits until it answers.
+// Dial connects to a role's socket and waits until the role answers.
 func (h *Host) Dial(socket string) *grpc.ClientConn {
 	h.t.Helper()
 	conn, err := grpc.NewClient("unix://"+h.Path(socket), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
@@ -144,14 +130,23 @@ func (h *Host) Dial(socket string) *grpc.ClientConn {
 // Probe waits until a role answers.
 func (h *Host) Probe(conn *grpc.ClientConn) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	h.call("probe", func(ctx context.Context) error {
+		_, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
+		return err
+	})
+}
+
+// call calls the driver as kubelet and sidecars do. The call must succeed in the end.
+func (h *Host) call(what string, call func(context.Context) error) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
-	if _, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}); err != nil {
-		h.t.Fatalf("the driver does not answer: %v\n%s", err, h.Logs())
+	if err := await.Call(ctx, call); err != nil {
+		h.t.Fatalf("%s: %v\n%s", what, err, h.Logs())
 	}
 }
 
-// Logs are the ends of all logs.
+// Logs returns the ends of all logs.
 func (h *Host) Logs() string {
 	var b strings.Builder
 	all, _ := filepath.Glob(h.Path("*.log"))
@@ -162,7 +157,7 @@ func (h *Host) Logs() string {
 	return b.String()
 }
 
-// AnyWriter is the capability of a volume that many pods write.
+// AnyWriter is the capability of a volume that many pods may write.
 func AnyWriter() *csi.VolumeCapability {
 	return &csi.VolumeCapability{
 		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
@@ -170,46 +165,52 @@ func AnyWriter() *csi.VolumeCapability {
 	}
 }
 
-// Create makes a volume of 10 MiB.
+// Create creates the volume pvc-1 of 10 MiB.
 func (h *Host) Create(controller *grpc.ClientConn) (id string) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	made, err := csi.NewControllerClient(controller).CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{AnyWriter()}, CapacityRange: &csi.CapacityRange{RequiredBytes: 10 << 20}, Parameters: map[string]string{"pool": "p"},
+	h.call("create a volume", func(ctx context.Context) error {
+		created, err := csi.NewControllerClient(controller).CreateVolume(ctx, &csi.CreateVolumeRequest{
+			Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{AnyWriter()},
+			CapacityRange: &csi.CapacityRange{RequiredBytes: 10 << 20}, Parameters: map[string]string{"pool": "p"},
+		})
+		id = created.GetVolume().GetVolumeId()
+		return err
 	})
-	if err != nil {
-		h.t.Fatalf("creating: %v\n%s", err, h.Logs())
-	}
-	return made.GetVolume().GetVolumeId()
+	return id
 }
 
 // Stage stages a volume.
 func (h *Host) Stage(n csi.NodeClient, id, staging string) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if _, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: AnyWriter()}); err != nil {
-		h.t.Fatalf("staging: %v\n%s", err, h.Logs())
-	}
+	h.call("stage", func(ctx context.Context) error {
+		_, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: AnyWriter()})
+		return err
+	})
 }
 
-// Volume makes a volume and brings it to a pod's path.
+// Publish publishes a staged volume at a pod's path.
+func (h *Host) Publish(n csi.NodeClient, id, staging, target string, readonly bool) {
+	h.t.Helper()
+	h.call("publish", func(ctx context.Context) error {
+		_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+			VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: AnyWriter(), Readonly: readonly,
+		})
+		return err
+	})
+}
+
+// Volume creates a volume, and stages and publishes it.
 func (h *Host) Volume(controller, node *grpc.ClientConn) (id, target string) {
 	h.t.Helper()
 	n := csi.NewNodeClient(node)
 	id = h.Create(controller)
 	staging, target := h.Path("kubelet/staging"), h.Path("kubelet/pod")
 	h.Stage(n, id, staging)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if _, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: AnyWriter()}); err != nil {
-		h.t.Fatalf("publishing: %v\n%s", err, h.Logs())
-	}
+	h.Publish(n, id, staging, target, false)
 	return id, target
 }
 
-// Clients gives the processes of glusterfs that mount below a folder.
+// Clients lists the processes of glusterfs that mount below a directory.
 func Clients(t *testing.T, dir string) []int {
 	t.Helper()
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")

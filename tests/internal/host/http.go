@@ -1,28 +1,29 @@
 package host
 
 import (
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/atoll-storage/atoll/tests/internal/ports"
 )
 
-// Address is one of this machine that was free.
+// Address returns an address of loopback on which nothing listens.
 func Address(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := ports.Free("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// Get reads a page of a role.
+// Get reads a page that a role serves.
 func Get(t *testing.T, address, path string) string {
 	t.Helper()
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := &http.Client{Timeout: 30 * time.Second}
 	answer, err := client.Get("http://" + address + path)
 	if err != nil {
 		t.Fatal(err)

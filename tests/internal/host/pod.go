@@ -9,68 +9,50 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// Pod is what a kubelet makes of a volume: a published path with the kubelet's own
-// file beside it, and a container that has it mounted.
+// Pod is a volume as a kubelet has it in a pod: a published path with the kubelet's file beside
+// it, and a container that mounts it.
 type Pod struct {
 	Target    string
 	Container *exec.Cmd
 }
 
-// At is the container's volume as this test can look at it.
+// At is the path of a file of the container's volume, as the test sees it.
 func (p Pod) At(name string) string {
 	return filepath.Join("/proc", fmt.Sprint(p.Container.Process.Pid), "root", p.Target+".container", name)
 }
 
-// StartPod publishes a volume and starts a container with it, with a propagation of
-// mounts as mount(8) names it: rslave is HostToContainer, private None.
+// StartPod publishes a volume and starts a container that mounts it, with a mount propagation
+// as mount(8) names it: rslave is HostToContainer, private is None.
 func (h *Host) StartPod(n csi.NodeClient, id, uid, propagation string, readonly bool) Pod {
 	h.t.Helper()
 	volume := filepath.Join(h.Path("kubelet"), "pods", uid, "volumes/kubernetes.io~csi/pv-1")
 	p := Pod{Target: filepath.Join(volume, "mount")}
-	h.Note(volume, id)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if _, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: id, StagingTargetPath: h.Staging(), TargetPath: p.Target, VolumeCapability: AnyWriter(), Readonly: readonly,
-	}); err != nil {
-		h.t.Fatalf("publishing: %v\n%s", err, h.Logs())
-	}
+	h.WriteVolumeData(volume, id)
+	h.Publish(n, id, h.Staging(), p.Target, readonly)
 	p.Container = h.Container(p.Target, propagation)
 	return p
 }
 
-// Unpublish takes a volume from a pod's path, and repeats that while it is being
-// repaired, as a kubelet does.
+// Unpublish unpublishes a volume, and repeats that while the mount is being repaired, as a
+// kubelet does.
 func (h *Host) Unpublish(n csi.NodeClient, id, target string) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	for {
+	h.call("unpublish", func(ctx context.Context) error {
 		_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target})
-		if err == nil {
-			return
-		}
-		if status.Code(err) != codes.Aborted {
-			h.t.Errorf("unpublishing: %v\n%s", err, h.Logs())
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err
+	})
 }
 
-// Container starts a container with what is mounted at a pod's target path.
+// Container starts a container that mounts what is mounted at a pod's target path.
 func (h *Host) Container(target, propagation string) *exec.Cmd {
 	h.t.Helper()
 	if err := os.Mkdir(target+".container", 0o700); err != nil {
@@ -88,13 +70,13 @@ func (h *Host) Container(target, propagation string) *exec.Cmd {
 	}
 	h.t.Cleanup(func() { bricks.Stop(c) })
 	if _, err := out.Read(make([]byte, 10)); err != nil {
-		h.t.Fatalf("the container does not start: %v", err)
+		h.t.Fatalf("start a container: %v", err)
 	}
 	return c
 }
 
-// Share makes the kubelet's folder as it is on a node: what is mounted below it is
-// seen by those who take their mounts from it.
+// Share makes the kubelet's directory a shared mount, as on a node: containers see what is
+// mounted below it later.
 func (h *Host) Share() {
 	h.t.Helper()
 	at := h.Path("kubelet")
@@ -103,8 +85,9 @@ func (h *Host) Share() {
 	}
 }
 
-// Note writes the kubelet's file into the folder of a staging or target path.
-func (h *Host) Note(dir, id string) {
+// WriteVolumeData writes the kubelet's vol_data.json into the directory of a staging or target
+// path.
+func (h *Host) WriteVolumeData(dir, id string) {
 	h.t.Helper()
 	text, err := json.Marshal(map[string]string{"driverName": schema.DriverName, "volumeHandle": id, "specVolID": "pv-1"})
 	if err != nil {
@@ -118,7 +101,7 @@ func (h *Host) Note(dir, id string) {
 	}
 }
 
-// Staging is a staging path as the kubelet has them.
+// Staging is a staging path as the kubelet chooses them.
 func (h *Host) Staging() string {
 	return h.Path("kubelet/plugins/kubernetes.io/csi/" + schema.DriverName + "/1234/globalmount")
 }

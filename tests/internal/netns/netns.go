@@ -1,10 +1,14 @@
-// Package netns makes networks of namespaces for tests: hosts with an address each, which can
+// Package netns makes networks of namespaces for tests: hosts that have an address each and can
 // be cut off.
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,24 +16,28 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Network is a bridge in a namespace of its own, with a namespace for each pod.
-// Nothing of it can be reached from the machine or the other way round.
+// Network is a bridge in its own namespace, and a namespace for each host on it. There is no
+// route between the network and the machine.
 type Network struct {
 	prefix     string
 	namespaces []string
 }
 
-// namespaceFolder is where ip-netns(8) keeps namespaces.
-const namespaceFolder = "/run/netns"
+// namespaceDir is where ip-netns(8) mounts namespaces.
+const namespaceDir = "/run/netns"
 
-// New makes the bridge. Close it.
+// made counts the networks of this process.
+var made atomic.Int64
+
+// New makes the bridge. The caller closes the network.
 func New() (*Network, error) {
-	n := &Network{prefix: "atoll" + strconv.Itoa(os.Getpid()) + "x" + strconv.FormatInt(time.Now().UnixNano()%100000, 36)}
+	n := &Network{prefix: fmt.Sprintf("atoll%dx%d", os.Getpid(), made.Add(1))}
 	hub := n.name(0)
 	if err := ip("netns", "add", hub); err != nil {
 		return nil, err
@@ -48,7 +56,7 @@ func New() (*Network, error) {
 
 func (n *Network) name(i int) string { return n.prefix + "-" + strconv.Itoa(i) }
 
-// Add makes one more namespace on the bridge and gives its address and its path.
+// Add makes another namespace on the bridge and returns its address and its path.
 func (n *Network) Add() (address, path string, err error) {
 	i := len(n.namespaces)
 	hub, name := n.name(0), n.name(i)
@@ -69,14 +77,14 @@ func (n *Network) Add() (address, path string, err error) {
 			return "", "", err
 		}
 	}
-	return address, filepath.Join(namespaceFolder, name), nil
+	return address, filepath.Join(namespaceDir, name), nil
 }
 
 // Connect sets the bridge's end of a namespace's link up or down.
 func (n *Network) Connect(namespace string, up bool) error {
 	i := slices.Index(n.namespaces, filepath.Base(namespace))
 	if i < 0 {
-		return fmt.Errorf("there is no namespace %s", namespace)
+		return fmt.Errorf("no namespace %s", namespace)
 	}
 	state := "down"
 	if up {
@@ -102,23 +110,46 @@ func ip(args ...string) error {
 	return nil
 }
 
-// In runs f on a thread that is in a network namespace; the thread ends
-// with it.
+// In calls f on a thread that is in a network namespace. The thread ends with the call.
 func In(path string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is not used again
+		runtime.LockOSThread() // never unlocked: Go ends the thread
 		done <- func() error {
 			fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
-				return fmt.Errorf("opening the namespace: %w", err)
+				return fmt.Errorf("open the namespace: %w", err)
 			}
 			defer unix.Close(fd)
 			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("entering the namespace: %w", err)
+				return fmt.Errorf("enter the namespace: %w", err)
 			}
 			return f()
 		}()
 	}()
 	return <-done
+}
+
+// Get reads a page over HTTP from inside a network namespace.
+func Get(namespace, url string) (string, error) {
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(_ context.Context, network, address string) (conn net.Conn, err error) {
+			err = In(namespace, func() error {
+				conn, err = net.DialTimeout(network, address, 10*time.Second)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	answer, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("get %s: %s: %s", url, answer.Status, text)
+	}
+	return string(text), err
 }

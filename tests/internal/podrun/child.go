@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setup is what a child makes of itself before it becomes the command.
+// setup is how a child sets itself up before it executes the command.
 type setup struct {
 	Hostname        string
 	Network         string // path of a network namespace
-	Root            string // folder for its root; "" keeps the machine's
-	Program         string // folder with atoll-brick
-	Hosts           string // file that is its /etc/hosts
+	Root            string // directory for its root; "" keeps the machine's
+	Program         string // directory with atoll-brick
+	Hosts           string // file for its /etc/hosts
 	Mounts          []bind
 	Command         []string
 	Capabilities    []string
 	Privileged      bool
 	ReadOnlyRoot    bool
 	NoNewPrivileges bool
-	Shared          string // folder whose mounts go on to the machine; without Root
+	Shared          string // directory whose mounts propagate to the machine; without Root
 }
 
 type bind struct {
@@ -34,8 +34,8 @@ type bind struct {
 	ReadOnly, Shared, Follows bool
 }
 
-// Child must be called first by main or TestMain: in a copy of the program that
-// was started to become a container, it never returns.
+// Child must be called first by main or TestMain. In a copy of the program that was started as
+// a container, it never returns.
 func Child() {
 	text := os.Getenv(childVariable)
 	if text == "" {
@@ -54,10 +54,10 @@ func Child() {
 func (s *setup) become() error {
 	fd, err := unix.Open(s.Network, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("opening the network: %w", err)
+		return fmt.Errorf("open the network namespace: %w", err)
 	}
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("entering the network: %w", err)
+		return fmt.Errorf("enter the network namespace: %w", err)
 	}
 	if s.Root == "" {
 		err = s.shareRoot()
@@ -74,11 +74,11 @@ func (s *setup) become() error {
 	if err := s.drop(); err != nil {
 		return err
 	}
-	return fmt.Errorf("becoming %s: %w", path, syscall.Exec(path, s.Command, []string{"PATH=" + os.Getenv("PATH")}))
+	return fmt.Errorf("execute %s: %w", path, syscall.Exec(path, s.Command, []string{"PATH=" + os.Getenv("PATH")}))
 }
 
-// shareRoot keeps the machine's files but for /etc/hosts. Mounts below Shared go
-// on to the machine, all others stay.
+// shareRoot keeps the machine's files except /etc/hosts. Mounts below Shared propagate to the
+// machine; all others stay in this namespace.
 func (s *setup) shareRoot() error {
 	tree, err := openTree(s.Shared)
 	if err != nil {
@@ -93,26 +93,26 @@ func (s *setup) shareRoot() error {
 	return unix.Mount(s.Hosts, "/etc/hosts", "", unix.MS_BIND, "")
 }
 
-// openTree takes a copy of the mounts at a path that belongs to no place yet. It
-// still shares with the original what is mounted on either.
+// openTree returns a detached copy of the mounts at a path. It stays a peer of the original:
+// mounts on one appear on the other.
 func openTree(path string) (int, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
-		return -1, fmt.Errorf("copying the mounts at %s: %w", path, err)
+		return -1, fmt.Errorf("copy the mounts at %s: %w", path, err)
 	}
 	return tree, nil
 }
 
 func attachTree(tree int, path string) error {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("mounting at %s: %w", path, err)
+		return fmt.Errorf("mount at %s: %w", path, err)
 	}
 	return unix.Close(tree)
 }
 
-// ownRoot builds the root of a container from the machine's programs and the
-// pod's volumes, and goes there. Volumes are opened first, while they are still
-// shared with the node; all else is this container's own.
+// ownRoot builds the root of a container from the machine's programs and the pod's volumes, and
+// changes to it. Volumes are opened first, while they are still shared with the node; nothing
+// else is shared.
 func (s *setup) ownRoot() error {
 	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (s *setup) ownRoot() error {
 	return os.Chdir("/")
 }
 
-// volume mounts one volume with the propagation that the container asks for.
+// volume mounts a volume with the mount propagation that the container requests.
 func (s *setup) volume(tree int, m bind) error {
 	to := filepath.Join(s.Root, m.To)
 	if err := os.MkdirAll(to, 0o755); err != nil {
@@ -177,7 +177,7 @@ func (s *setup) volume(tree int, m bind) error {
 	return nil
 }
 
-// proc shows the container its own processes.
+// proc mounts /proc with the container's processes.
 func (s *setup) proc() error {
 	for _, name := range []string{"proc", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(s.Root, name), 0o777); err != nil {
@@ -185,17 +185,17 @@ func (s *setup) proc() error {
 		}
 	}
 	if err := unix.Mount("proc", filepath.Join(s.Root, "proc"), "proc", 0, ""); err != nil {
-		return fmt.Errorf("mounting /proc: %w", err)
+		return fmt.Errorf("mount /proc: %w", err)
 	}
 	return nil
 }
 
-// programs are what an image would have, read-only.
+// programs mounts, read-only, what an image would contain.
 func (s *setup) programs() error {
 	for from, to := range map[string]string{"/usr": "/usr", "/bin": "/bin", "/sbin": "/sbin", "/lib": "/lib", "/lib64": "/lib64", s.Program: "/opt/atoll"} {
 		info, err := os.Lstat(from)
 		if err != nil {
-			continue // not every machine has all of them
+			continue // not every distribution has all of them
 		}
 		target := filepath.Join(s.Root, to)
 		if info.Mode()&os.ModeSymlink != 0 {
@@ -212,10 +212,10 @@ func (s *setup) programs() error {
 			return err
 		}
 		if err := unix.Mount(from, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-			return fmt.Errorf("mounting %s: %w", from, err)
+			return fmt.Errorf("mount %s: %w", from, err)
 		}
 		if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
-			return fmt.Errorf("mounting %s: %w", from, err)
+			return fmt.Errorf("mount %s: %w", from, err)
 		}
 	}
 	return nil
@@ -240,7 +240,7 @@ func (s *setup) etc() error {
 	return unix.Mount(s.Hosts, hosts, "", unix.MS_BIND, "")
 }
 
-// devices gives a container that has no /dev of its own the few that all have.
+// devices gives a container without a volume at /dev the devices that every container has.
 func (s *setup) devices() error {
 	if slices.ContainsFunc(s.Mounts, func(m bind) bool { return m.To == "/dev" }) {
 		return nil
@@ -266,15 +266,15 @@ func (s *setup) devices() error {
 	return nil
 }
 
-// capabilities are the numbers of those that rendered pods name (capability.h).
+// capabilities are the numbers (capability.h) of the capabilities that rendered pods name.
 var capabilities = map[string]uintptr{
 	"CHOWN": unix.CAP_CHOWN, "DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE, "DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH,
 	"FOWNER": unix.CAP_FOWNER, "FSETID": unix.CAP_FSETID, "MKNOD": unix.CAP_MKNOD, "SETGID": unix.CAP_SETGID,
 	"SETUID": unix.CAP_SETUID, "SYS_ADMIN": unix.CAP_SYS_ADMIN,
 }
 
-// drop takes all capabilities but those that were asked for out of the bounding
-// set, so that the command starts without them.
+// drop removes all capabilities that were not requested from the bounding set, so that the
+// command starts without them.
 func (s *setup) drop() error {
 	if s.NoNewPrivileges {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -288,7 +288,7 @@ func (s *setup) drop() error {
 	for _, name := range s.Capabilities {
 		number, known := capabilities[name]
 		if !known {
-			return fmt.Errorf("the capability %s is not known here", name)
+			return fmt.Errorf("unknown capability %s", name)
 		}
 		keep = append(keep, number)
 	}

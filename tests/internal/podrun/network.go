@@ -19,8 +19,7 @@ func dial(address string, port int) error {
 	return err
 }
 
-// get asks for a page, on the thread that it is called on: only that one is in the
-// namespace.
+// get requests a page on the calling thread, because only that thread is in the namespace.
 func get(address string, port int, path string) error {
 	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(port)), time.Second)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package podrun runs rendered brick pods as local processes, as a kubelet would:
-// every pod with an address and a host name of its own, every container with its
-// own view of files, a read-only root and only the capabilities that it asks for.
-// It reads nothing but the rendered objects, so that what it proves holds for them.
+// Package podrun runs rendered brick pods as local processes, as a kubelet would: every pod has
+// an address and a host name, every container has a mount namespace, a read-only root and only
+// the capabilities that it requests. It reads only the rendered objects, so that what it proves
+// holds for them.
 //
 // It is for tests and the demo. It needs root, and leaves nothing behind.
 package podrun
@@ -24,21 +24,23 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/netns"
 )
 
-// readyLimit is how long a pod may take until its probe succeeds.
-const readyLimit = 30 * time.Second
-
-// initLimit is how long an init container may take.
-const initLimit = 60 * time.Second
+// readyLimit is how long a pod may take until its probe succeeds, and initLimit how long an
+// init container may take. They only end what never succeeds: machines are slow beside other
+// work.
+const (
+	readyLimit = 5 * time.Minute
+	initLimit  = readyLimit
+)
 
 // Cluster is a set of nodes on this machine.
 type Cluster struct {
-	// Dir is the folder of the cluster: nodes, logs, and mounts.
+	// Dir is the directory of the cluster: nodes, logs, and mounts.
 	Dir string
-	// Program is the folder that has atoll-brick.
+	// Program is the directory that has atoll-brick.
 	Program string
-	// Hold is the flag of that name of what serves volfiles to bricks, if it is not zero.
+	// Hold is the flag --hold of the brick pods' volfile server, unless it is zero.
 	Hold time.Duration
-	// Secrets are what pods may mount, by name and key.
+	// Secrets are the Secrets that pods may mount, by name and key.
 	Secrets map[string]map[string]string
 
 	network *netns.Network
@@ -46,11 +48,11 @@ type Cluster struct {
 	pods    map[string]*Pod
 	mounts  map[string]string // graph of the catalog by the volfile of a client
 	clients map[string]client // by mount
-	served  map[string]bool   // pods whose bricks clients know
+	served  map[string]bool   // pods whose bricks are in the clients' graphs
 	undo    []func() error
 }
 
-// Pod is one pod; its name is its StatefulSet's with "-0".
+// Pod is a pod; its name is that of its StatefulSet with "-0".
 type Pod struct {
 	Name string
 	IP   string
@@ -61,10 +63,10 @@ type Pod struct {
 	containers map[string]*process
 }
 
-// New makes an empty cluster below dir for these objects. Close removes it.
+// New makes a cluster below dir for these objects, without running pods. Close removes it.
 func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if os.Getuid() != 0 {
-		return nil, errors.New("running pods as processes needs root: network and mount namespaces, loop devices")
+		return nil, errors.New("run pods as processes: root is needed for namespaces and loop devices")
 	}
 	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}, clients: map[string]client{}}
 	defer func() {
@@ -88,7 +90,7 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	return c, c.writeHosts()
 }
 
-// specOf is the pod of an object, nil when it has none.
+// specOf returns the pod spec of an object, nil if it has none.
 func specOf(o render.Object) *corev1.PodSpec {
 	switch o := o.(type) {
 	case *appsv1.StatefulSet:
@@ -99,8 +101,7 @@ func specOf(o render.Object) *corev1.PodSpec {
 	return nil
 }
 
-// addPod makes place for the pod of an object, or gives the one that it has its changed
-// spec.
+// addPod adds the pod of an object, or updates its spec if the pod exists.
 func (c *Cluster) addPod(o render.Object) error {
 	spec, name := specOf(o), o.GetName()+"-0"
 	if spec == nil {
@@ -119,8 +120,8 @@ func (c *Cluster) addPod(o render.Object) error {
 	return nil
 }
 
-// Apply takes what a changed document is rendered to. Pods that are running stay as they
-// are, as with the update strategy OnDelete, and see changed ConfigMaps, as clients do.
+// Apply applies the objects of a changed document. Running pods stay as they are, as with the
+// update strategy OnDelete. They and the clients see changed ConfigMaps.
 func (c *Cluster) Apply(objects []render.Object) error {
 	c.objects = objects
 	for _, o := range objects {
@@ -144,8 +145,8 @@ func (c *Cluster) Apply(objects []render.Object) error {
 	return c.publish()
 }
 
-// publish gives clients what has changed, as a node's mount holder does: when all bricks
-// that are in it can be reached.
+// publish gives clients a changed graph as a node's mounter does: once all of its bricks are
+// reachable.
 func (c *Cluster) publish() error {
 	ready := true
 	for _, name := range c.Pods() {
@@ -170,7 +171,7 @@ func (c *Cluster) publish() error {
 	return nil
 }
 
-// sets counts the sets of a client's graph.
+// sets counts the replica or disperse sets of a client's graph.
 func sets(graph string) int {
 	_, distribution, _ := strings.Cut(graph, "type cluster/distribute")
 	_, list, _ := strings.Cut(distribution, "subvolumes ")
@@ -178,11 +179,11 @@ func sets(graph string) int {
 	return len(strings.Fields(list))
 }
 
-// Delete ends all containers of a pod.
+// Delete kills all containers of a pod.
 func (c *Cluster) Delete(pod string) error {
 	p := c.pods[pod]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", pod)
+		return fmt.Errorf("no pod %s", pod)
 	}
 	var errs []error
 	for _, run := range p.containers {
@@ -192,12 +193,12 @@ func (c *Cluster) Delete(pod string) error {
 	return errors.Join(errs...)
 }
 
-// Stop ends a pod as a kubelet does: its containers are asked to end, and then its
-// sidecars, in the reverse order.
+// Stop stops a pod as a kubelet does: SIGTERM for its containers, and then for its sidecars in
+// reverse order.
 func (c *Cluster) Stop(pod string) error {
 	p := c.pods[pod]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", pod)
+		return fmt.Errorf("no pod %s", pod)
 	}
 	grace := time.Duration(*p.spec.TerminationGracePeriodSeconds) * time.Second
 	sidecars := slices.Clone(p.spec.InitContainers)
@@ -214,17 +215,16 @@ func (c *Cluster) Stop(pod string) error {
 	return errors.Join(errs...)
 }
 
-// Connect takes a pod off the network, or brings it back. Nothing in it notices but by
-// silence.
+// Connect connects a pod to the network, or disconnects it. Its peers see only silence.
 func (c *Cluster) Connect(pod string, connected bool) error {
 	p := c.pods[pod]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", pod)
+		return fmt.Errorf("no pod %s", pod)
 	}
 	return c.network.Connect(p.namespace, connected)
 }
 
-// nodeOf is the node that a pod is bound to; one that is not gets its own.
+// nodeOf is the node to which a pod is bound; each pod that is bound to none gets a node.
 func nodeOf(name string, spec *corev1.PodSpec) string {
 	if a := spec.Affinity; a != nil && a.NodeAffinity != nil {
 		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
@@ -232,7 +232,7 @@ func nodeOf(name string, spec *corev1.PodSpec) string {
 	return "node-of-" + strings.TrimSuffix(name, "-0")
 }
 
-// NodePath gives the place of a node's path on this machine.
+// NodePath is a node's path as a path of this machine.
 func (c *Cluster) NodePath(node, path string) string {
 	return filepath.Join(c.Dir, "nodes", node, path)
 }
@@ -250,8 +250,8 @@ func (c *Cluster) Pods() []string {
 
 func (c *Cluster) hostsFile() string { return filepath.Join(c.Dir, "hosts") }
 
-// writeHosts writes what the cluster's DNS would answer: pod names below their Service.
-// It stays the same file: containers have it mounted.
+// writeHosts writes what the cluster's DNS would answer: pod names below their Service. The
+// file is rewritten in place, because containers mount it.
 func (c *Cluster) writeHosts() error {
 	var b strings.Builder
 	b.WriteString("127.0.0.1 localhost\n")
@@ -266,12 +266,12 @@ func (c *Cluster) writeHosts() error {
 	return os.WriteFile(c.hostsFile(), []byte(b.String()), 0o600)
 }
 
-// Start runs the pod's init containers one after another, starts its containers
-// and waits until their readiness probes succeed.
+// Start runs the pod's init containers in order, starts its containers, and waits until their
+// readiness probes succeed.
 func (c *Cluster) Start(ctx context.Context, name string) error {
 	p := c.pods[name]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", name)
+		return fmt.Errorf("no pod %s", name)
 	}
 	for _, container := range p.spec.InitContainers {
 		run, err := c.start(p, container)
@@ -305,7 +305,7 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	return nil
 }
 
-// StartAll starts pods at the same time: bricks wait for each other.
+// StartAll starts pods at the same time, because bricks wait for each other.
 func (c *Cluster) StartAll(ctx context.Context, names ...string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, name := range names {
@@ -317,11 +317,11 @@ func (c *Cluster) StartAll(ctx context.Context, names ...string) error {
 	return c.publish()
 }
 
-// Run starts a pod's containers, and does not wait until they are ready.
+// Run starts a pod's containers without waiting until they are ready.
 func (c *Cluster) Run(name string) error {
 	p := c.pods[name]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", name)
+		return fmt.Errorf("no pod %s", name)
 	}
 	for _, container := range p.spec.Containers {
 		run, err := c.start(p, container)
@@ -333,11 +333,11 @@ func (c *Cluster) Run(name string) error {
 	return nil
 }
 
-// Ready asks the readiness probes of a pod's containers once.
+// Ready runs the readiness probes of a pod's containers once.
 func (c *Cluster) Ready(name string) error {
 	p := c.pods[name]
 	if p == nil {
-		return fmt.Errorf("there is no pod %s", name)
+		return fmt.Errorf("no pod %s", name)
 	}
 	for _, container := range p.spec.Containers {
 		probe := probeOf(container, container.ReadinessProbe)
@@ -351,7 +351,7 @@ func (c *Cluster) Ready(name string) error {
 	return nil
 }
 
-// StartContainer starts one container, as kubelet does after it has ended.
+// StartContainer starts a container that has ended, as kubelet does.
 func (c *Cluster) StartContainer(ctx context.Context, pod, container string) error {
 	p := c.pods[pod]
 	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
@@ -368,7 +368,7 @@ func (c *Cluster) StartContainer(ctx context.Context, pod, container string) err
 	return fmt.Errorf("pod %s has no container %s", pod, container)
 }
 
-// ready polls a probe of the container's.
+// ready polls a probe of a container until it succeeds.
 func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *corev1.Probe) error {
 	probe := probeOf(spec, of)
 	if probe == nil {
@@ -392,7 +392,7 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *
 	}
 }
 
-// probeOf gives what a probe of a container does, nil when there is none.
+// probeOf returns the function of a container's probe, nil without a probe.
 func probeOf(spec corev1.Container, r *corev1.Probe) func(ip string) error {
 	port := func(name string) int {
 		for _, named := range spec.Ports {
@@ -411,7 +411,7 @@ func probeOf(spec corev1.Container, r *corev1.Probe) func(ip string) error {
 	return nil
 }
 
-// Kill ends a container with SIGKILL.
+// Kill kills a container.
 func (c *Cluster) Kill(pod, container string) error {
 	p := c.pods[pod]
 	if p == nil || p.containers[container] == nil {
@@ -420,12 +420,12 @@ func (c *Cluster) Kill(pod, container string) error {
 	return p.containers[container].kill()
 }
 
-// PID is the process of a container, as this machine numbers it.
+// PID is the process ID of a container, as this machine sees it.
 func (c *Cluster) PID(pod, container string) int {
 	return c.pods[pod].containers[container].cmd.Process.Pid
 }
 
-// Log gives the end of what a container printed.
+// Log returns the end of a container's log.
 func (c *Cluster) Log(pod, container string) string {
 	text, _ := os.ReadFile(c.logFile(pod, container))
 	return string(text[max(0, len(text)-3000):])
@@ -435,8 +435,8 @@ func (c *Cluster) logFile(pod, container string) string {
 	return filepath.Join(c.Dir, "logs", pod+"."+container+".log")
 }
 
-// Close ends all processes and removes mounts, devices and namespaces. It goes
-// on after a failure and returns all of them.
+// Close kills all processes and removes mounts, devices and namespaces. It continues after an
+// error and returns all errors.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, p := range c.pods {

@@ -20,8 +20,8 @@ import (
 // process is a started container.
 type process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // how, once done is closed
+	done chan struct{} // closed when the process has ended
+	err  error         // of Wait, once done is closed
 }
 
 func (p *process) ended() bool {
@@ -54,7 +54,7 @@ func (p *process) kill() error {
 	return err
 }
 
-// stop asks the process to end, and tells whether it does so in its time.
+// stop sends SIGTERM, and returns an error if the process does not end within the grace period.
 func (p *process) stop(grace time.Duration) error {
 	if p.ended() {
 		return nil
@@ -66,11 +66,11 @@ func (p *process) stop(grace time.Duration) error {
 	case <-p.done:
 		return nil
 	case <-time.After(grace):
-		return errors.Join(errors.New("it does not end when it is asked to"), p.kill())
+		return errors.Join(fmt.Errorf("still running %s after SIGTERM", grace), p.kill())
 	}
 }
 
-// start spawns a container of a pod.
+// start starts a container of a pod.
 func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	set := setup{
 		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hostsFile(),
@@ -100,7 +100,7 @@ func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	return c.spawn(set, c.logFile(p.Name, spec.Name))
 }
 
-// permissions reads the security context.
+// permissions applies a security context.
 func (s *setup) permissions(c *corev1.SecurityContext) {
 	if c == nil {
 		return
@@ -115,11 +115,11 @@ func (s *setup) permissions(c *corev1.SecurityContext) {
 	}
 }
 
-// childVariable tells a copy of this program to set up a container instead.
+// childVariable makes a copy of this program set up a container.
 const childVariable = "ATOLL_PODRUN_CHILD"
 
-// spawn starts a copy of this program in new namespaces, which sets itself up and
-// becomes the container's command.
+// spawn starts a copy of this program in new namespaces, which sets itself up and executes the
+// container's command.
 func (c *Cluster) spawn(set setup, logFile string) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *Cluster) spawn(set setup, logFile string) (*process, error) {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
 	}
 	if err := spawn.Start(cmd); err != nil {
-		return nil, fmt.Errorf("starting %v: %w", set.Command, err)
+		return nil, fmt.Errorf("start %v: %w", set.Command, err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {

@@ -15,8 +15,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// shareMounts makes the cluster's folder a mount of its own that passes mounts on
-// to the containers that have it, as a node's root does.
+// shareMounts makes the cluster's directory a shared mount, which passes mounts on to the
+// containers that have it, as a node's root does.
 func (c *Cluster) shareMounts() error {
 	for _, name := range []string{"logs", "nodes", "pods", "mnt"} {
 		if err := os.MkdirAll(filepath.Join(c.Dir, name), 0o755); err != nil {
@@ -24,7 +24,7 @@ func (c *Cluster) shareMounts() error {
 		}
 	}
 	if err := unix.Mount(c.Dir, c.Dir, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mounting %s onto itself: %w", c.Dir, err)
+		return fmt.Errorf("mount %s onto itself: %w", c.Dir, err)
 	}
 	c.undo = append(c.undo, func() error { return bricks.UnmountBelow(c.Dir) })
 	if err := unix.Mount("", c.Dir, "", unix.MS_PRIVATE, ""); err != nil {
@@ -33,8 +33,9 @@ func (c *Cluster) shareMounts() error {
 	return unix.Mount("", c.Dir, "", unix.MS_SHARED, "")
 }
 
-// AddDevice gives a node a blank disk of this size: a sparse file behind a loop
-// device. It returns the loop device.
+// AddDevice gives a node a blank disk of this size: a sparse file behind a loop device, which
+// is detached when the cluster and all mounts of it are closed, or this process ends. It returns
+// the loop device.
 func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
 	f, err := os.OpenFile(image, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -45,13 +46,11 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	if err := f.Truncate(size); err != nil {
 		return "", err
 	}
-	d, err := loop.Attach(f, 0)
+	d, err := loop.Attach(f, loop.AutoClear)
 	if err != nil {
 		return "", err
 	}
-	defer d.Close()
-	// The device must not be on the mount that is unmounted after it is detached.
-	c.undo = append(c.undo, func() error { return detach(d.Name()) })
+	c.undo = append(c.undo, d.Close)
 	var st unix.Stat_t
 	if err := unix.Stat(d.Name(), &st); err != nil {
 		return "", err
@@ -61,9 +60,9 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 		return "", err
 	}
 	if err := unix.Mknod(place, unix.S_IFBLK|0o600, int(st.Rdev)); err != nil {
-		return "", fmt.Errorf("making the device file %s: %w", place, err)
+		return "", fmt.Errorf("make the device node %s: %w", place, err)
 	}
-	// What every node has there: major 1, minor 3 (null(4)).
+	// Every node has /dev/null: major 1, minor 3 (null(4)).
 	err = unix.Mknod(c.NodePath(node, "/dev/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
@@ -71,7 +70,7 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	return d.Name(), err
 }
 
-// BlankDevice makes a node's disk as if it had just been bought.
+// BlankDevice zeroes a node's disk, as if it were new.
 func (c *Cluster) BlankDevice(node, path string) error {
 	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
 	info, err := os.Stat(image)
@@ -83,37 +82,24 @@ func (c *Cluster) BlankDevice(node, path string) error {
 		return err
 	}
 	defer d.Close()
-	// BLKZEROOUT of <linux/fs.h>, through the device: its cache knows of it.
+	// BLKZEROOUT of <linux/fs.h> goes through the device, so that its cache stays correct.
 	part := [2]uint64{0, uint64(info.Size())}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&part))); errno != 0 {
-		return fmt.Errorf("blanking %s: %w", path, errno)
+		return fmt.Errorf("zero %s: %w", path, errno)
 	}
 	return nil
 }
 
-// detach frees a loop device.
-func detach(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.IoctlSetInt(int(d.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
-		return fmt.Errorf("detaching %s: %w", path, err)
-	}
-	return nil
-}
-
-// volume makes a pod's volume and gives its place on this machine.
+// volume makes a pod's volume and returns its path on this machine.
 func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
-	own := filepath.Join(c.Dir, "pods", p.Name, v.Name)
+	dir := filepath.Join(c.Dir, "pods", p.Name, v.Name)
 	switch {
 	case v.ConfigMap != nil:
-		return own, c.writeConfigMap(v.ConfigMap.Name, own)
+		return dir, c.writeConfigMap(v.ConfigMap.Name, dir)
 	case v.EmptyDir != nil:
-		return own, os.MkdirAll(own, 0o755)
+		return dir, os.MkdirAll(dir, 0o755)
 	case v.Secret != nil && v.Secret.Optional != nil && *v.Secret.Optional:
-		return own, c.writeSecret(v.Secret.SecretName, own)
+		return dir, c.writeSecret(v.Secret.SecretName, dir)
 	case v.PersistentVolumeClaim != nil:
 		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
 		return place, os.MkdirAll(place, 0o755)
@@ -123,11 +109,11 @@ func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
 			return place, os.MkdirAll(place, 0o755)
 		}
 		if info, err := os.Stat(place); err != nil || !info.IsDir() {
-			return "", fmt.Errorf("node %s has no folder %s", p.node, v.HostPath.Path)
+			return "", fmt.Errorf("node %s has no directory %s", p.node, v.HostPath.Path)
 		}
 		return place, nil
 	}
-	return "", fmt.Errorf("volume %s is of a kind that is not run here", v.Name)
+	return "", fmt.Errorf("volume %s: this type of volume is not supported here", v.Name)
 }
 
 func (c *Cluster) writeConfigMap(name, dir string) error {
@@ -146,10 +132,10 @@ func (c *Cluster) writeConfigMap(name, dir string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("there is no ConfigMap %s", name)
+	return fmt.Errorf("no ConfigMap %s", name)
 }
 
-// writeSecret writes the keys of a Secret; one that nobody has made has none.
+// writeSecret writes the keys of a Secret, none if it does not exist.
 func (c *Cluster) writeSecret(name, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -162,7 +148,7 @@ func (c *Cluster) writeSecret(name, dir string) error {
 	return nil
 }
 
-// replaceFile gives a file another text at once.
+// replaceFile replaces a file's text atomically.
 func replaceFile(path, text string) error {
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		return err

@@ -15,9 +15,10 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// TestLeftOnOneBrick deletes a volume that has files on one brick of which the others have
-// never heard, as after a loss of power. They go too.
+// TestLeftOnOneBrick deletes a volume that has files on one brick only, as after a power failure.
+// They are deleted too.
 func TestLeftOnOneBrick(t *testing.T) {
+	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	c.Heal()
 	mounted := c.Mount("all", volfile.Client)
@@ -34,7 +35,7 @@ func TestLeftOnOneBrick(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(mounted, folder, "b/c"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	// A client of the first brick alone, which marks nothing for healing.
+	// A client with only the first brick in its graph marks nothing for healing.
 	alone := c.Mount("alone", firstBrick)
 	for _, name := range []string{"N.part", "b/N.part", "b/c/N.part"} {
 		if err := os.WriteFile(filepath.Join(alone, folder, name), []byte("x"), 0o600); err != nil {
@@ -49,12 +50,12 @@ func TestLeftOnOneBrick(t *testing.T) {
 	}
 	for i, b := range c.Pool.Bricks {
 		if left, err := os.ReadDir(filepath.Join(b.Directory, ".atoll/trash")); err != nil || len(left) > 0 {
-			t.Errorf("brick %d still has %v, %v", i, left, err)
+			t.Errorf("brick %d still has %v in the trash, %v", i, left, err)
 		}
 	}
 }
 
-// firstBrick is the graph of a client that knows of no copies.
+// firstBrick is a client graph with the first brick only.
 func firstBrick(p volfile.Pool) (*volfile.Xlator, error) {
 	x, err := volfile.Client(p)
 	for y := x; err == nil; y = y.Subvolumes[0] {

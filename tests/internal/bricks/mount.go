@@ -1,0 +1,79 @@
+package bricks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/render/volfile"
+)
+
+// rootInode is the inode of the root of every GlusterFS mount.
+const rootInode = 1
+
+// IsMounted reports whether a GlusterFS client answers at a directory.
+func IsMounted(dir string) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && st.Ino == rootInode
+}
+
+// Mount mounts a client graph and waits until its root answers.
+func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, error)) string {
+	c.t.Helper()
+	dir := filepath.Join(c.dir, "mount-"+name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	vol := c.write(name, func() (*volfile.Xlator, error) { return build(c.Pool) })
+	c.clients[dir] = c.Run("glusterfs", "-N", "-f", vol, "-l", c.log(name), dir)
+	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	c.Eventually(name+" is mounted", func() bool { return IsMounted(dir) })
+	return dir
+}
+
+// Unmount unmounts what Mount mounted, and ends its client.
+func (c *Cluster) Unmount(dir string) {
+	c.t.Helper()
+	if err := unix.Unmount(dir, 0); err != nil {
+		c.t.Fatalf("unmount %s: %v", dir, err)
+	}
+	Stop(c.clients[dir])
+}
+
+// Connected counts the bricks to which the client of a mount is connected, as the client
+// itself reports below .meta.
+func Connected(mount string) int {
+	clients, _ := filepath.Glob(filepath.Join(mount, ".meta/graphs/active/*-client-*/private"))
+	n := 0
+	for _, c := range clients {
+		if text, err := os.ReadFile(c); err == nil && strings.Contains(string(text), "connected = 1") {
+			n++
+		}
+	}
+	return n
+}
+
+// UnmountBelow unmounts everything at and below a directory, deepest first.
+func UnmountBelow(dir string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var targets []string
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+			targets = append(targets, fields[4])
+		}
+	}
+	var errs []error
+	for i := len(targets) - 1; i >= 0; i-- {
+		if err := unix.Unmount(targets[i], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", targets[i], err))
+		}
+	}
+	return errors.Join(errs...)
+}
