@@ -17,7 +17,8 @@ import (
 func newAdopt(catalogDir *string) *cobra.Command {
 	var size, reclaim string
 	cmd := &cobra.Command{
-		Use: "adopt POOL VOLUME", Short: "Create a volume from data that is already on a pool", Args: cobra.ExactArgs(2),
+		Use: "adopt POOL VOLUME", Short: "Create a volume from data that is already on a pool",
+		Args: cobra.ExactArgs(2),
 		Long: `adopt writes a volume's record and changes nothing else. In a pool with the layout
 Subdirectory, the data is the volume's directory, at the path that the Kadalu operator
 uses; with the layout Single, it is the whole pool. Use the printed ID as the
@@ -36,21 +37,25 @@ volumeHandle of a PersistentVolume that you write by hand.`,
 				}
 				a.Size = q.Value()
 			}
-			return withPool(cmd, *catalogDir, args[0], []schema.Layout{schema.Subdirectory, schema.Single}, func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
-				adopt := backend.Subdirectory{Root: root}.Adopt
-				if l == schema.Single {
-					adopt = backend.Single{Root: root}.Adopt
-				}
-				v, err := adopt(a)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "driver %s, volumeHandle %s, %d bytes\n", schema.DriverName, volumeid.ID{Pool: args[0], Layout: l, Name: v.Name}, v.Size)
-				return nil
-			})
+			return withPool(cmd, *catalogDir, args[0], []schema.Layout{schema.Subdirectory, schema.Single},
+				func(_ context.Context, l schema.Layout, root *safepath.Dir) error {
+					adopt := backend.Subdirectory{Root: root}.Adopt
+					if l == schema.Single {
+						adopt = backend.Single{Root: root}.Adopt
+					}
+					v, err := adopt(a)
+					if err != nil {
+						return err
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "driver %s, volumeHandle %s, %d bytes\n", schema.DriverName,
+						volumeid.ID{Pool: args[0], Layout: l, Name: v.Name}, v.Size)
+					return nil
+				})
 		},
 	}
-	cmd.Flags().StringVar(&size, "size", "", "size of the volume, such as 10Gi (default: the size recorded by the Kadalu operator)")
-	cmd.Flags().StringVar(&reclaim, "reclaim", string(schema.ReclaimArchive), "Delete, Archive or Retain: what happens to the data when the volume is deleted")
+	cmd.Flags().StringVar(&size, "size", "",
+		"size of the volume, such as 10Gi (default: the size recorded by the Kadalu operator)")
+	cmd.Flags().StringVar(&reclaim, "reclaim", string(schema.ReclaimArchive),
+		"Delete, Archive or Retain: what happens to the data when the volume is deleted")
 	return cmd
 }

@@ -48,7 +48,8 @@ unchanged.`,
 	f.cluster.add(cmd)
 	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: ask the API server for a dry run, and apply nothing")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
-	cmd.Flags().BoolVar(&f.prune, "prune", false, "remove pools that apply created and that are not among the documents, if they have deletionPolicy: Delete and are empty")
+	cmd.Flags().BoolVar(&f.prune, "prune", false,
+		"remove pools that apply created and that are not among the documents, if they have deletionPolicy: Delete and are empty")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all applied objects are ready")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time limit for each pool, waiting included")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
@@ -90,7 +91,9 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 }
 
 // applyPool applies one pool, or plans it with --dry-run.
-func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool) (apply.Result, error) {
+func (f *applyFlags) applyPool(
+	ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool,
+) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	name := document.Metadata.Name
@@ -121,7 +124,10 @@ func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply
 }
 
 // prunePools removes the pools that are no longer among the documents.
-func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config, among []*schema.Pool) (all []apply.Result, err error) {
+func (f *applyFlags) prunePools(
+	ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config,
+	among []*schema.Pool,
+) (all []apply.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	if len(among) == 0 {
@@ -148,7 +154,8 @@ func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *appl
 			}
 		}
 		if reason != "" || f.dryRun != "" {
-			fmt.Fprintf(messages, "pool %s is not among the documents, but stays: %s\n", p.Metadata.Name, cmp.Or(reason, "--dry-run"))
+			fmt.Fprintf(messages, "pool %s is not among the documents, but stays: %s\n", p.Metadata.Name,
+				cmp.Or(reason, "--dry-run"))
 			continue
 		}
 		r, err := a.Remove(ctx, p.Metadata.Namespace, p.Metadata.Name)
@@ -184,7 +191,8 @@ func (f *applyFlags) print(cmd *cobra.Command, all []apply.Result) error {
 		for _, c := range r.Changes {
 			counts[c.Action]++
 			if c.Action != apply.Unchanged {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action, cmp.Or(c.Reason, differences(c.Fields)))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Pool, c.Reference, c.Action,
+					cmp.Or(c.Reason, differences(c.Fields)))
 			}
 		}
 		if n := counts[apply.Unchanged]; n > 0 {

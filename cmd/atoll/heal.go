@@ -32,10 +32,13 @@ cluster, for example in the pod of the CSI controller. It needs the pool's catal
 and, for everything but status, the keys of the agents. Agents heal by themselves; start
 and full only make them start now.`,
 	}
-	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "directory with a subdirectory for each pool")
-	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate to the agents")
+	cmd.PersistentFlags().StringVar(&f.catalog, "catalog", "/etc/atoll/catalog",
+		"directory with a subdirectory for each pool")
+	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys",
+		"directory with the keys that authenticate to the agents")
 	status := &cobra.Command{
-		Use: "status [POOL]", Short: "List the bricks of a pool, or of all pools: online, pending heals, free space", Args: cobra.MaximumNArgs(1),
+		Use: "status [POOL]", Short: "List the bricks of a pool, or of all pools: online, pending heals, free space",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args) },
 	}
 	status.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
@@ -68,7 +71,10 @@ type brickLine struct {
 const agentTimeout = 10 * time.Second
 
 // eachBrick calls do for the agents of all bricks concurrently. It returns the errors by brick.
-func (f *healFlags) eachBrick(ctx context.Context, pool string, do func(ctx context.Context, p catalog.Pool, index int, at string) error) (catalog.Pool, []error, error) {
+func (f *healFlags) eachBrick(
+	ctx context.Context, pool string,
+	do func(ctx context.Context, p catalog.Pool, index int, at string) error,
+) (catalog.Pool, []error, error) {
 	p, err := catalog.Folder{Dir: f.catalog}.Pool(pool)
 	if err != nil {
 		return p, nil, err
@@ -188,7 +194,8 @@ func (l brickLine) row() string {
 	if s.Size > 0 {
 		free = fmt.Sprintf("%d %%", s.Free*100/s.Size)
 	}
-	return fmt.Sprintf("%d\t%s\t%t\t%d\t%s\t%s", l.Index, l.Node, s.Online, s.Backlog, free, strings.Join(remarks, ", "))
+	return fmt.Sprintf("%d\t%s\t%t\t%d\t%s\t%s", l.Index, l.Node, s.Online, s.Backlog, free,
+		strings.Join(remarks, ", "))
 }
 
 func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
@@ -198,11 +205,13 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 	}
 	var client agent.Client
 	p, errs, err := f.eachBrick(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full}, keys)
+		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full},
+			keys)
 	})
 	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "pool %s: heal started on %d bricks; atoll heal status %s shows the progress\n", p.Pool, len(p.Bricks), pool)
+	fmt.Fprintf(cmd.OutOrStdout(), "pool %s: heal started on %d bricks; atoll heal status %s shows the progress\n",
+		p.Pool, len(p.Bricks), pool)
 	return nil
 }

@@ -50,7 +50,8 @@ kustomization, or - for standard input.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newVet(), newRender(), newApply(), newGet(), newStatus(), newPlan(), newExplain(), newConvert(), newFn(), newSchema(), newVolumes(), newHeal(), newVersion())
+	root.AddCommand(newVet(), newRender(), newApply(), newGet(), newStatus(), newPlan(), newExplain(), newConvert(),
+		newFn(), newSchema(), newVolumes(), newHeal(), newVersion())
 	return root
 }
 

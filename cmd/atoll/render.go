@@ -18,7 +18,8 @@ import (
 // renderFlags are the flags of every command that renders.
 func renderFlags(cmd *cobra.Command) *render.Options {
 	o := &render.Options{}
-	cmd.Flags().StringVarP(&o.Namespace, "namespace", "n", schema.DefaultNamespace, "namespace of documents without a namespace")
+	cmd.Flags().StringVarP(&o.Namespace, "namespace", "n", schema.DefaultNamespace,
+		"namespace of documents without a namespace")
 	cmd.Flags().StringVar(&o.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
 	cmd.Flags().StringVar(&o.Images.Brick, "image-brick", "", "image of the containers prepare and agent")
 	cmd.Flags().StringVar(&o.Images.Gluster, "image-gluster", "", "image of the containers glusterfsd and self-heal")

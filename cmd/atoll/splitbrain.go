@@ -53,12 +53,15 @@ of the pool's document.`,
 }
 
 // splitBrains queries all bricks and compares the bricks of each set.
-func (f *healFlags) splitBrains(ctx context.Context, pool string, keys agent.Keys) ([]agent.Split, catalog.Pool, error) {
+func (f *healFlags) splitBrains(
+	ctx context.Context, pool string, keys agent.Keys,
+) ([]agent.Split, catalog.Pool, error) {
 	var client agent.Client
 	var mu sync.Mutex
 	listed := map[int]agent.Pending{}
 	p, errs, err := f.eachBrick(ctx, pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		pending, err := client.Pending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.PendingRequest{Limit: maxSplitBrains}, keys)
+		pending, err := client.Pending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)),
+			agent.PendingRequest{Limit: maxSplitBrains}, keys)
 		mu.Lock()
 		defer mu.Unlock()
 		listed[i] = pending
@@ -115,7 +118,8 @@ func (f *healFlags) listSplitBrains(cmd *cobra.Command, pool string) error {
 		for _, brick := range slices.Sorted(maps.Keys(s.Copies)) {
 			e := s.Copies[brick]
 			_, index, _ := strings.Cut(brick, "-client-")
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", cmp.Or(s.Path, s.ID), about, index, e.Size, e.Modified.UTC().Format(time.RFC3339))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", cmp.Or(s.Path, s.ID), about, index, e.Size,
+				e.Modified.UTC().Format(time.RFC3339))
 		}
 	}
 	return w.Flush()
@@ -145,7 +149,8 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 				continue
 			}
 			q := agent.ClearPendingRequest{ID: id, Brick: source, Counters: s.Counters}
-			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q, keys); err != nil {
+			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q,
+				keys); err != nil {
 				return err
 			}
 		}
@@ -173,7 +178,8 @@ func chooseSources(all []agent.Split, names []string, policy agent.Policy) (map[
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(s agent.Split) bool { return s.Path == name || s.ID == name }) {
-			return nil, fmt.Errorf("%s is not in split-brain, or does not exist; 'atoll heal split-brain' lists the files in split-brain", name)
+			return nil, fmt.Errorf("%s is not in split-brain, or does not exist; "+
+				"'atoll heal split-brain' lists the files in split-brain", name)
 		}
 	}
 	return sources, nil

@@ -64,7 +64,9 @@ func newStatus() *cobra.Command {
 var errNoPool = errors.New("not found in the cluster; 'atoll get' lists all pools")
 
 // run prints pools once, or with --watch after each change.
-func (f *statusFlags) run(cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool)) error {
+func (f *statusFlags) run(
+	cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool),
+) error {
 	config, err := f.cluster.config()
 	if err != nil {
 		return err
@@ -142,7 +144,8 @@ func printPools(w io.Writer, paint painter, all []status.Pool) {
 				ready, reason = string(c.Status), c.Reason
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline, backlog(p.Status.Backlog),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline,
+			backlog(p.Status.Backlog),
 			p.Status.Volumes, freeSpace(p), provisioned(p), paint(ready == "True", ready), reason)
 	}
 	_ = t.Flush() // errors of the output are ignored, as in all prints
@@ -185,11 +188,13 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 	for _, p := range all {
 		s := p.Status
 		fmt.Fprintf(w, "%s %s/%s  %s  revision %s\n", p.Kind, p.Namespace, p.Name, p.Type, s.LastAppliedRevision)
-		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s provisioned\n\n", s.BricksOnline, backlog(s.Backlog), s.Volumes, freeSpace(p), provisioned(p))
+		fmt.Fprintf(w, "bricks %s online, %s entries to heal, %d volumes, %s free, %s provisioned\n\n", s.BricksOnline,
+			backlog(s.Backlog), s.Volumes, freeSpace(p), provisioned(p))
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, c := range s.Conditions {
 			good := (c.Status == "True") != (c.Type == "Stalled" || c.Type == "Reconciling")
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Type, paint(good, string(c.Status)), c.Reason, strings.ReplaceAll(c.Message, "\n", " "))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Type, paint(good, string(c.Status)), c.Reason,
+				strings.ReplaceAll(c.Message, "\n", " "))
 		}
 		_ = t.Flush()
 		if len(s.Bricks) > 0 {
@@ -199,7 +204,8 @@ func printDetails(w io.Writer, paint painter, all []status.Pool) {
 				if b.Outdated {
 					remarks = strings.TrimPrefix(remarks+"; outdated, to be restarted", "; ")
 				}
-				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", b.Index, b.Node, b.Place, b.Address, paint(b.Online, string(b.Phase)), b.Backlog, remarks)
+				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%s\n", b.Index, b.Node, b.Place, b.Address,
+					paint(b.Online, string(b.Phase)), b.Backlog, remarks)
 			}
 			_ = t.Flush()
 		}

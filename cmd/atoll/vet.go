@@ -22,7 +22,8 @@ column. It exits with 1 if there are errors (with --strict, also for warnings).`
 		Example: "  atoll vet pools/\n  kustomize build overlays/prod | atoll vet -\n  atoll vet --output github .",
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			if !slices.Contains(report.Formats, output) {
-				return fmt.Errorf("unknown output format %q; allowed are %s", output, strings.Join(report.Formats, ", "))
+				return fmt.Errorf("unknown output format %q; allowed are %s", output,
+					strings.Join(report.Formats, ", "))
 			}
 			if len(paths) == 0 {
 				paths = []string{"."}

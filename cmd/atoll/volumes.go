@@ -29,7 +29,8 @@ func newVolumes() *cobra.Command {
 		Long: `volumes mounts a pool and works on the volumes in it. It needs root, reachable bricks
 and the driver's catalog: a directory with a subdirectory for each pool.`,
 	}
-	cmd.PersistentFlags().StringVar(&catalogDir, "catalog", "/etc/atoll/catalog", "directory with a subdirectory for each pool")
+	cmd.PersistentFlags().StringVar(&catalogDir, "catalog", "/etc/atoll/catalog",
+		"directory with a subdirectory for each pool")
 	var output string
 	list := &cobra.Command{
 		Use: "list POOL", Short: "List the volumes, snapshots and archived volumes of a pool", Args: cobra.ExactArgs(1),
@@ -38,17 +39,19 @@ and the driver's catalog: a directory with a subdirectory for each pool.`,
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
-	do := func(use, short string, work func(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error)) *cobra.Command {
+	type work func(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error)
+	do := func(use, short string, work work) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return withEachLayout(cmd, catalogDir, args[0], func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
-					done, err := work(ctx, layout, root, args[1])
-					if err == nil {
-						fmt.Fprintln(cmd.OutOrStdout(), done)
-					}
-					return err
-				})
+				return withEachLayout(cmd, catalogDir, args[0],
+					func(ctx context.Context, layout schema.Layout, root *safepath.Dir) error {
+						done, err := work(ctx, layout, root, args[1])
+						if err == nil {
+							fmt.Fprintln(cmd.OutOrStdout(), done)
+						}
+						return err
+					})
 			},
 		}
 	}
@@ -63,12 +66,15 @@ and the driver's catalog: a directory with a subdirectory for each pool.`,
 const commandTimeout = time.Hour
 
 // withEachLayout calls work for one layout of a pool after the other, until one has the volume.
-func withEachLayout(cmd *cobra.Command, catalogDir, name string, work func(context.Context, schema.Layout, *safepath.Dir) error) error {
+func withEachLayout(
+	cmd *cobra.Command, catalogDir, name string, work func(context.Context, schema.Layout, *safepath.Dir) error,
+) error {
 	p, err := catalog.Folder{Dir: catalogDir}.Pool(name)
 	if err != nil {
 		return err
 	}
-	err = fmt.Errorf("pool %s has volumes of layout %v; this command needs %s or %s", name, p.Layouts, schema.Subdirectory, schema.Block)
+	err = fmt.Errorf("pool %s has volumes of layout %v; this command needs %s or %s", name, p.Layouts,
+		schema.Subdirectory, schema.Block)
 	for _, layout := range p.Layouts {
 		if layout == schema.Single {
 			continue
@@ -81,7 +87,10 @@ func withEachLayout(cmd *cobra.Command, catalogDir, name string, work func(conte
 }
 
 // withPool mounts a pool, with the first of these layouts that it has, while work runs.
-func withPool(cmd *cobra.Command, catalogDir, name string, layouts []schema.Layout, work func(context.Context, schema.Layout, *safepath.Dir) error) (err error) {
+func withPool(
+	cmd *cobra.Command, catalogDir, name string, layouts []schema.Layout,
+	work func(context.Context, schema.Layout, *safepath.Dir) error,
+) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("mounting a pool needs root")
 	}
@@ -168,7 +177,9 @@ func listPool(cmd *cobra.Command, catalogDir, name, output string) error {
 			return all.addSubdirectories(ctx, root)
 		}
 		if layout == schema.Block {
-			work = func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error { return all.addBlocks(ctx, root) }
+			work = func(ctx context.Context, _ schema.Layout, root *safepath.Dir) error {
+				return all.addBlocks(ctx, root)
+			}
 		} else if layout == schema.Single {
 			continue
 		}
@@ -187,7 +198,10 @@ func (l *volumeList) addSubdirectories(ctx context.Context, root *safepath.Dir) 
 		return err
 	}
 	for _, v := range volumes {
-		l.Volumes = append(l.Volumes, volumeLine{Name: v.Name, Layout: schema.Subdirectory, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created})
+		l.Volumes = append(l.Volumes, volumeLine{
+			Name: v.Name, Layout: schema.Subdirectory, Size: v.Size,
+			Reclaim: v.Reclaim, Created: v.Created,
+		})
 	}
 	return l.addArchived(ctx, root, schema.Subdirectory)
 }
@@ -214,8 +228,10 @@ func (l *volumeList) addBlocks(ctx context.Context, root *safepath.Dir) error {
 			return err
 		}
 		l.Volumes = append(l.Volumes, volumeLine{
-			Name: v.Name, Layout: schema.Block, Shared: v.Shared, Nodes: holders.Nodes(), Size: v.Size, Reclaim: v.Reclaim, Created: v.Created,
-			Source: v.Source, Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem, Formatted: a.Formatted != "",
+			Name: v.Name, Layout: schema.Block, Shared: v.Shared, Nodes: holders.Nodes(), Size: v.Size,
+			Reclaim: v.Reclaim, Created: v.Created,
+			Source: v.Source, Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem,
+			Formatted: a.Formatted != "",
 		})
 	}
 	snapshots, err := b.Snapshots(ctx)
@@ -235,7 +251,8 @@ func printVolumes(cmd *cobra.Command, all volumeList, output string) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "VOLUME\tLAYOUT\tBYTES\tON DELETION\tCREATED\tNODE")
 	for _, v := range all.Volumes {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339), strings.Join(append(v.Nodes, v.Node), " "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.Name, v.Layout, v.Size, v.Reclaim, v.Created.Format(time.RFC3339),
+			strings.Join(append(v.Nodes, v.Node), " "))
 	}
 	for _, s := range all.Snapshots {
 		fmt.Fprintf(w, "%s\tsnapshot of %s\t%d\t\t%s\t\n", s.Name, s.Volume, s.Used, s.Created.Format(time.RFC3339))
@@ -266,7 +283,8 @@ func archiveVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir
 
 func restoreVolume(_ context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
 	v, err := archivesOf(layout, root).Restore(place)
-	return fmt.Sprintf("restored volume %s with %d bytes; restart the CSI controller to account for it", v.Name, v.Size), err
+	return fmt.Sprintf("restored volume %s with %d bytes; restart the CSI controller to account for it", v.Name,
+		v.Size), err
 }
 
 func purgeVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {

@@ -33,7 +33,10 @@ func TestBrokenPoolAffectsOnlyItself(t *testing.T) {
 	if err != nil || p.Files != "volume x" || p.Bricks[0].Host != "h" {
 		t.Errorf("%+v, %v", p, err)
 	}
-	for name, want := range map[string]error{"bad": ErrBroken, "other": ErrBroken, "empty": ErrNoPool, "none": ErrNoPool, "../good": ErrNoPool, "": ErrNoPool, "Good": ErrNoPool} {
+	for name, want := range map[string]error{
+		"bad": ErrBroken, "other": ErrBroken, "empty": ErrNoPool,
+		"none": ErrNoPool, "../good": ErrNoPool, "": ErrNoPool, "Good": ErrNoPool,
+	} {
 		if _, err := f.Pool(name); !errors.Is(err, want) {
 			t.Errorf("pool %q: %v", name, err)
 		}

@@ -40,7 +40,8 @@ func (s *Server) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 	if before, ok := s.begun.Load(request.volume.Name); ok {
 		i := slices.IndexFunc(pools, func(h *pool.Handle) bool { return h.Name() == before })
 		if i < 0 {
-			return nil, errors.Join(fmt.Errorf("%w: pool %s, in which an earlier call began to create this volume", mounts.ErrUnreachable, before), problems)
+			return nil, errors.Join(fmt.Errorf("%w: pool %s, in which an earlier call began to create this volume",
+				mounts.ErrUnreachable, before), problems)
 		}
 		pools[0], pools[i] = pools[i], pools[0]
 	}
@@ -64,7 +65,9 @@ func (s *Server) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 }
 
 // existing looks for the volume of a repeated request in all pools; nil when none has it.
-func (s *Server) existing(ctx context.Context, pools []*pool.Handle, r volumeRequest) (*csi.CreateVolumeResponse, error) {
+func (s *Server) existing(
+	ctx context.Context, pools []*pool.Handle, r volumeRequest,
+) (*csi.CreateVolumeResponse, error) {
 	for _, h := range pools {
 		v, err := h.Backend.Get(ctx, r.volume.Name)
 		if errors.Is(err, backend.ErrNotFound) {
@@ -115,7 +118,8 @@ func (s *Server) createIn(ctx context.Context, h *pool.Handle, r volumeRequest) 
 	if h.Layout == schema.Single {
 		// The volume is the whole pool, which must be large enough.
 		if r.volume.Size > space.Total {
-			return nil, fmt.Errorf("%w: %d bytes requested, the whole pool has %d", backend.ErrExhausted, r.volume.Size, space.Total)
+			return nil, fmt.Errorf("%w: %d bytes requested, the whole pool has %d", backend.ErrExhausted, r.volume.Size,
+				space.Total)
 		}
 	} else if undo, err = l.Reserve(key, r.volume.Size, space, r.Overcommit); err != nil {
 		return nil, err
@@ -146,7 +150,8 @@ func (s *Server) createCopy(ctx context.Context, h *pool.Handle, r volumeRequest
 	name := r.volume.Name
 	s.begun.Store(name, h.Name())
 	err = s.copy(ctx, h.Pool, copyRequest{
-		key: backend.VolumeKey(name), ledgerKey: capacity.Key(schema.Block, name), size: r.volume.Size, overcommit: r.Overcommit, open: r.source.open,
+		key: backend.VolumeKey(name), ledgerKey: capacity.Key(schema.Block, name), size: r.volume.Size,
+		overcommit: r.Overcommit, open: r.source.open,
 		finish: func(c *backend.Copy, _ *backend.Source, _ time.Time) (int64, error) {
 			v, err := c.BecomeVolume(r.volume)
 			return v.Size, err
@@ -166,7 +171,10 @@ func (s *Server) createCopy(ctx context.Context, h *pool.Handle, r volumeRequest
 // created enforces the size of a volume that has its record, and returns the response.
 func (s *Server) created(ctx context.Context, h *pool.Handle, v backend.Volume) (*csi.CreateVolumeResponse, error) {
 	id := volumeid.ID{Pool: h.Name(), Layout: h.Layout, Name: v.Name}
-	volume := &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size, AccessibleTopology: []*csi.Topology{topology.Everywhere()}}
+	volume := &csi.Volume{
+		VolumeId: id.String(), CapacityBytes: v.Size,
+		AccessibleTopology: []*csi.Topology{topology.Everywhere()},
+	}
 	if v.Source != "" {
 		volume.ContentSource = contentSource{h.Name(), v.Source}.message()
 	}

@@ -26,9 +26,14 @@ func TestParameters(t *testing.T) {
 		message    string
 	}{
 		{map[string]string{"pool": "p", "csi.storage.k8s.io/pvc/name": "x"}, codes.OK, ""},
-		{map[string]string{"pool": "p", "layout": "Subdirectory", "reclaim": "Archive", "overcommit": "1.5"}, codes.OK, ""},
+		{
+			map[string]string{"pool": "p", "layout": "Subdirectory", "reclaim": "Archive", "overcommit": "1.5"},
+			codes.OK,
+			"",
+		},
 		{map[string]string{}, codes.InvalidArgument, "set the parameter pool or poolSelector"},
-		{map[string]string{"storage_name": "p"}, codes.InvalidArgument, "storage_name"}, // the KeyError of a hand-written class
+		// the KeyError of a hand-written class
+		{map[string]string{"storage_name": "p"}, codes.InvalidArgument, "storage_name"},
 		{map[string]string{"pool": "none"}, codes.NotFound, "is it applied"},
 		{map[string]string{"pool": "../p"}, codes.NotFound, "is not a pool's name"},
 		{map[string]string{"pool": "p", "layout": "Single"}, codes.InvalidArgument, "no pool fits"},
@@ -55,22 +60,41 @@ func TestCreateRequests(t *testing.T) {
 		"no name":      {func(r *csi.CreateVolumeRequest) { r.Name = "" }, codes.InvalidArgument},
 		"long name":    {func(r *csi.CreateVolumeRequest) { r.Name = strings.Repeat("n", 129) }, codes.InvalidArgument},
 		"hostile name": {func(r *csi.CreateVolumeRequest) { r.Name = "../../etc" }, codes.OK},
-		"block":        {func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities[0].AccessType = &csi.VolumeCapability_Block{} }, codes.InvalidArgument},
+		"block": {func(r *csi.CreateVolumeRequest) {
+			r.VolumeCapabilities[0].AccessType = &csi.VolumeCapability_Block{}
+		}, codes.InvalidArgument},
 		"mount option": {func(r *csi.CreateVolumeRequest) {
 			r.VolumeCapabilities[0] = testbed.Mounted(testbed.ReadWriteMany, "sync")
 		}, codes.InvalidArgument},
-		"file system":    {func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities[0].GetMount().FsType = "xfs" }, codes.InvalidArgument},
-		"negative size":  {func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = -1 }, codes.InvalidArgument},
-		"limit too low":  {func(r *csi.CreateVolumeRequest) { r.CapacityRange.LimitBytes = 1 }, codes.OutOfRange},
-		"overflow":       {func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 1 << 62 }, codes.OutOfRange},
-		"unknown source": {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, codes.InvalidArgument},
+		"file system": {
+			func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities[0].GetMount().FsType = "xfs" },
+			codes.InvalidArgument,
+		},
+		"negative size": {
+			func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = -1 },
+			codes.InvalidArgument,
+		},
+		"limit too low": {func(r *csi.CreateVolumeRequest) { r.CapacityRange.LimitBytes = 1 }, codes.OutOfRange},
+		"overflow": {
+			func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 1 << 62 },
+			codes.OutOfRange,
+		},
+		"unknown source": {
+			func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} },
+			codes.InvalidArgument,
+		},
 		"other topology": {func(r *csi.CreateVolumeRequest) {
-			r.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: map[string]string{"csi.atoll.storage/driver": "absent"}}}}
+			r.AccessibilityRequirements = &csi.TopologyRequirement{
+				Requisite: []*csi.Topology{{Segments: map[string]string{"csi.atoll.storage/driver": "absent"}}},
+			}
 		}, codes.ResourceExhausted},
 		"this topology": {func(r *csi.CreateVolumeRequest) {
 			r.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{topology.Everywhere()}}
 		}, codes.OK},
-		"too large": {func(r *csi.CreateVolumeRequest) { r.Name = "large"; r.CapacityRange.RequiredBytes = 1 << 59 }, codes.ResourceExhausted},
+		"too large": {
+			func(r *csi.CreateVolumeRequest) { r.Name = "large"; r.CapacityRange.RequiredBytes = 1 << 59 },
+			codes.ResourceExhausted,
+		},
 	} {
 		r := newRequest("v", 1<<20, map[string]string{"pool": "p"})
 		test.change(r)
@@ -99,7 +123,8 @@ func TestBrokenPoolAffectsOnlyItself(t *testing.T) {
 	if code != codes.Unavailable || !strings.Contains(message, "brick 2 does not answer") {
 		t.Errorf("%s %s", code, message)
 	}
-	health := testbed.MustCall(b.Bed, b.server.ControllerGetVolumeHealth, &csi.ControllerGetVolumeHealthRequest{VolumeId: "v1.dir.good.a"})
+	health := testbed.MustCall(b.Bed, b.server.ControllerGetVolumeHealth,
+		&csi.ControllerGetVolumeHealthRequest{VolumeId: "v1.dir.good.a"})
 	if s := health.GetVolumeHealth().GetHealthStatuses(); len(s) != 1 || s[0].GetReason() != "PoolUnreachable" {
 		t.Errorf("health %v", health)
 	}
@@ -123,7 +148,8 @@ func TestRepeatedRequestWaitsForItsPool(t *testing.T) {
 	request := newRequest("v", 1<<20, map[string]string{"pool": "a,b"})
 	b.server.begun.Store("v", "a") // as an interrupted creation leaves it
 	b.Mounts.Down = map[string]error{"a": fmt.Errorf("%w: for now", mounts.ErrUnreachable)}
-	if _, code, message := b.create(request); code != codes.Unavailable || !strings.Contains(message, "pool a, in which an earlier call began") {
+	if _, code, message := b.create(request); code != codes.Unavailable ||
+		!strings.Contains(message, "pool a, in which an earlier call began") {
 		t.Errorf("%s %s", code, message)
 	}
 	b.mustCreate(newRequest("other", 1<<20, map[string]string{"pool": "a,b"}))

@@ -36,7 +36,9 @@ func (s *Server) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (
 
 // DeleteSnapshot makes a snapshot disappear at once. An unparsable ID is not from this driver;
 // it is reported as deleted.
-func (s *Server) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
+func (s *Server) DeleteSnapshot(
+	ctx context.Context, r *csi.DeleteSnapshotRequest,
+) (*csi.DeleteSnapshotResponse, error) {
 	if err := rpc.RequireFields("snapshot ID", r.GetSnapshotId()); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,10 @@ func TestDeleteHostileIDs(t *testing.T) {
 	if err := os.WriteFile(precious, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"../precious", "v1.dir.p.../../precious", "v1.dir.p./", "v1.dir.p.", "v1.dir.../..", "p#../precious#"} {
+	for _, id := range []string{
+		"../precious", "v1.dir.p.../../precious", "v1.dir.p./", "v1.dir.p.", "v1.dir.../..",
+		"p#../precious#",
+	} {
 		b.mustDelete(id)
 	}
 	if _, err := os.Stat(precious); err != nil {

@@ -11,7 +11,9 @@ import (
 )
 
 // ValidateVolumeCapabilities confirms capabilities that a volume supports.
-func (s *Server) ValidateVolumeCapabilities(ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+func (s *Server) ValidateVolumeCapabilities(
+	ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest,
+) (*csi.ValidateVolumeCapabilitiesResponse, error) {
 	if len(r.GetVolumeCapabilities()) == 0 {
 		return nil, rpc.Invalid("volume capabilities missing")
 	}
@@ -26,12 +28,15 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, r *csi.Validate
 		}
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
-		VolumeContext: r.GetVolumeContext(), VolumeCapabilities: r.GetVolumeCapabilities(), Parameters: r.GetParameters(),
+		VolumeContext: r.GetVolumeContext(), VolumeCapabilities: r.GetVolumeCapabilities(),
+		Parameters: r.GetParameters(),
 	}}, nil
 }
 
 // ControllerGetVolume reads one volume.
-func (s *Server) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+func (s *Server) ControllerGetVolume(
+	ctx context.Context, r *csi.ControllerGetVolumeRequest,
+) (*csi.ControllerGetVolumeResponse, error) {
 	id, h, v, err := s.openVolume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
@@ -44,11 +49,14 @@ func (s *Server) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVo
 }
 
 // ControllerGetVolumeHealth reports whether a volume can be reached from the controller.
-func (s *Server) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
+func (s *Server) ControllerGetVolumeHealth(
+	ctx context.Context, r *csi.ControllerGetVolumeHealthRequest,
+) (*csi.ControllerGetVolumeHealthResponse, error) {
 	_, h, _, err := s.openVolume(ctx, r.GetVolumeId())
 	switch {
 	case errors.Is(err, mounts.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
-		return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "PoolUnreachable", err.Error())}, nil
+		return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "PoolUnreachable",
+			err.Error())}, nil
 	case err != nil:
 		return nil, err
 	}

@@ -54,7 +54,8 @@ func (s *Server) listAll(ctx context.Context) ([]*csi.ListVolumesResponse_Entry,
 			}
 			for _, v := range volumes {
 				id := volumeid.ID{Pool: name, Layout: layout, Name: v.Name}
-				entries = append(entries, &csi.ListVolumesResponse_Entry{Volume: &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}})
+				entries = append(entries,
+					&csi.ListVolumesResponse_Entry{Volume: &csi.Volume{VolumeId: id.String(), CapacityBytes: v.Size}})
 			}
 		}
 	}
@@ -69,7 +70,8 @@ const tokenPrefix = "after:"
 func page[E any](entries []E, id func(E) string, token string, limit int32) (cut []E, next string, err error) {
 	after, valid := strings.CutPrefix(token, tokenPrefix)
 	if token != "" && !valid {
-		return nil, "", status.Errorf(codes.Aborted, "list token %q is not from this driver; list from the beginning", token)
+		return nil, "", status.Errorf(codes.Aborted, "list token %q is not from this driver; list from the beginning",
+			token)
 	}
 	if limit < 0 {
 		return nil, "", rpc.Invalid("negative max_entries")

@@ -21,7 +21,8 @@ func TestListPages(t *testing.T) {
 	var seen []string
 	token := ""
 	for page := 0; ; page++ {
-		response := testbed.MustCall(b.Bed, b.server.ListVolumes, &csi.ListVolumesRequest{MaxEntries: 2, StartingToken: token})
+		response := testbed.MustCall(b.Bed, b.server.ListVolumes,
+			&csi.ListVolumesRequest{MaxEntries: 2, StartingToken: token})
 		for _, e := range response.GetEntries() {
 			seen = append(seen, e.GetVolume().GetVolumeId())
 		}
@@ -35,7 +36,8 @@ func TestListPages(t *testing.T) {
 	if len(seen) != 7 || !slices.IsSorted(seen) {
 		t.Errorf("listed %v", seen)
 	}
-	if _, code, _ := testbed.Call(b.Bed, b.server.ListVolumes, &csi.ListVolumesRequest{StartingToken: "nonsense"}); code != codes.Aborted {
+	if _, code, _ := testbed.Call(b.Bed, b.server.ListVolumes,
+		&csi.ListVolumesRequest{StartingToken: "nonsense"}); code != codes.Aborted {
 		t.Errorf("an unknown token: %s", code)
 	}
 }

@@ -13,7 +13,9 @@ import (
 
 // ControllerExpandVolume provisions more space for a volume. Nodes must then grow the device
 // of a block volume.
-func (s *Server) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+func (s *Server) ControllerExpandVolume(
+	ctx context.Context, r *csi.ControllerExpandVolumeRequest,
+) (*csi.ControllerExpandVolumeResponse, error) {
 	size, _, err := rpc.ReadCapacity(r.GetCapacityRange())
 	if err != nil {
 		return nil, err
@@ -50,11 +52,15 @@ func (s *Server) ControllerExpandVolume(ctx context.Context, r *csi.ControllerEx
 	if _, err := s.limit(ctx, h, v); err != nil {
 		return nil, err
 	}
-	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size, NodeExpansionRequired: id.Layout == schema.Block}, nil
+	return &csi.ControllerExpandVolumeResponse{
+		CapacityBytes: v.Size, NodeExpansionRequired: id.Layout == schema.Block,
+	}, nil
 }
 
 // ControllerModifyVolume changes what happens to the data of a deleted volume.
-func (s *Server) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
+func (s *Server) ControllerModifyVolume(
+	ctx context.Context, r *csi.ControllerModifyVolumeRequest,
+) (*csi.ControllerModifyVolumeResponse, error) {
 	id, h, _, err := s.openVolume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err

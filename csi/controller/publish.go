@@ -14,7 +14,9 @@ import (
 // ControllerPublishVolume allows a volume on a node. Volumes of files are allowed on every
 // node. A block volume is refused while another node holds its lock, whatever its record says,
 // unless it is shared. The node takes the lock when the volume is staged there.
-func (s *Server) ControllerPublishVolume(ctx context.Context, r *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
+func (s *Server) ControllerPublishVolume(
+	ctx context.Context, r *csi.ControllerPublishVolumeRequest,
+) (*csi.ControllerPublishVolumeResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "node ID", r.GetNodeId()); err != nil {
 		return nil, err
 	}
@@ -55,7 +57,9 @@ func (s *Server) checkNode(ctx context.Context, node string) error {
 // ControllerUnpublishVolume needs no work: the node released the volume when it was unstaged
 // there. A node that did not, because it is cut off or dead, loses the volume at the bricks,
 // whatever the controller answers.
-func (s *Server) ControllerUnpublishVolume(_ context.Context, r *csi.ControllerUnpublishVolumeRequest) (*csi.ControllerUnpublishVolumeResponse, error) {
+func (s *Server) ControllerUnpublishVolume(
+	_ context.Context, r *csi.ControllerUnpublishVolumeRequest,
+) (*csi.ControllerUnpublishVolumeResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId()); err != nil {
 		return nil, err
 	}

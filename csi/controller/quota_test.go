@@ -45,10 +45,14 @@ func TestQuotaFirst(t *testing.T) {
 	l.err = nil
 	answer = testbed.MustCall(b.Bed, b.server.CreateVolume, request)
 	id := answer.GetVolume().GetVolumeId()
-	if mode := answer.GetVolume().GetVolumeContext()[quota.ContextKey]; mode != string(quota.ModeEnforced) || len(l.limits) != 1 {
+	if mode := answer.GetVolume().GetVolumeContext()[quota.ContextKey]; mode != string(quota.ModeEnforced) ||
+		len(l.limits) != 1 {
 		t.Errorf("mode %q, limits %v", mode, l.limits)
 	}
-	expand := &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 << 20}}
+	expand := &csi.ControllerExpandVolumeRequest{
+		VolumeId:      id,
+		CapacityRange: &csi.CapacityRange{RequiredBytes: 2 << 20},
+	}
 	l.err = errors.New("brick 1 does not answer")
 	if _, code, _ := testbed.Call(b.Bed, b.server.ControllerExpandVolume, expand); code != codes.Unavailable {
 		t.Errorf("expanded without the limit: %s", code)
@@ -70,7 +74,8 @@ func TestQuotaFirst(t *testing.T) {
 // how far it can be expanded.
 func TestExpandOvercommitted(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "p"})
-	capacity := testbed.MustCall(b.Bed, b.server.GetCapacity, &csi.GetCapacityRequest{Parameters: map[string]string{"pool": "p"}})
+	capacity := testbed.MustCall(b.Bed, b.server.GetCapacity,
+		&csi.GetCapacityRequest{Parameters: map[string]string{"pool": "p"}})
 	more := capacity.GetAvailableCapacity() * 3 / 2
 	for name, test := range map[string]struct {
 		parameters map[string]string
@@ -80,7 +85,10 @@ func TestExpandOvercommitted(t *testing.T) {
 		"v2": {map[string]string{"pool": "p", "overcommit": "100"}, codes.OK},
 	} {
 		answer := testbed.MustCall(b.Bed, b.server.CreateVolume, newRequest(name, 1<<20, test.parameters))
-		r := &csi.ControllerExpandVolumeRequest{VolumeId: answer.GetVolume().GetVolumeId(), CapacityRange: &csi.CapacityRange{RequiredBytes: more}}
+		r := &csi.ControllerExpandVolumeRequest{
+			VolumeId:      answer.GetVolume().GetVolumeId(),
+			CapacityRange: &csi.CapacityRange{RequiredBytes: more},
+		}
 		if _, code, message := testbed.Call(b.Bed, b.server.ControllerExpandVolume, r); code != test.code {
 			t.Errorf("%s: %s %s", name, code, message)
 		}

@@ -105,7 +105,8 @@ func (v volumeRequest) forBlock(usual string) (volumeRequest, error) {
 	}
 	b.Size = roundUp(max(b.Size, filesystem.MinSize[b.FileSystem]))
 	if b.Limit > 0 && b.Size > b.Limit {
-		return v, fmt.Errorf("%w: a block volume with %s has at least %d bytes, in units of %d", rpc.ErrOutOfRange, cmp.Or(b.FileSystem, "no file system"), filesystem.MinSize[b.FileSystem], blockUnit)
+		return v, fmt.Errorf("%w: a block volume with %s has at least %d bytes, in units of %d", rpc.ErrOutOfRange,
+			cmp.Or(b.FileSystem, "no file system"), filesystem.MinSize[b.FileSystem], blockUnit)
 	}
 	return v, nil
 }
@@ -121,7 +122,8 @@ func (v volumeRequest) forCopy(size int64, fileSystem string) (volumeRequest, er
 		return v, err
 	}
 	if v.volume.FileSystem != fileSystem {
-		return v, rpc.Invalid("the source has %s, and so would the copy; requested is %s", orRaw(fileSystem), orRaw(v.volume.FileSystem))
+		return v, rpc.Invalid("the source has %s, and so would the copy; requested is %s", orRaw(fileSystem),
+			orRaw(v.volume.FileSystem))
 	}
 	if v.volume.Size < size {
 		return v, fmt.Errorf("%w: the source has %d bytes; request at least as many", rpc.ErrOutOfRange, size)

@@ -99,7 +99,9 @@ var capabilities = []csi.ControllerServiceCapability_RPC_Type{
 }
 
 // ControllerGetCapabilities lists the calls that the service answers.
-func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+func (s *Server) ControllerGetCapabilities(
+	context.Context, *csi.ControllerGetCapabilitiesRequest,
+) (*csi.ControllerGetCapabilitiesResponse, error) {
 	response := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range capabilities {
 		response.Capabilities = append(response.Capabilities, &csi.ControllerServiceCapability{
@@ -110,7 +112,9 @@ func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 }
 
 // openVolume opens the pool of a volume ID and reads the volume.
-func (s *Server) openVolume(ctx context.Context, text string) (id volumeid.ID, h *pool.Handle, v backend.Volume, err error) {
+func (s *Server) openVolume(
+	ctx context.Context, text string,
+) (id volumeid.ID, h *pool.Handle, v backend.Volume, err error) {
 	if err := rpc.RequireFields("volume ID", text); err != nil {
 		return id, nil, v, err
 	}

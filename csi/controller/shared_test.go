@@ -24,20 +24,54 @@ func TestSharedBlocks(t *testing.T) {
 		message   string // of the refusal; "" is created
 		shared    bool
 	}{
-		"one node":                    {"", capabilities{testbed.Raw(testbed.ReadWriteOnce)}, "", false},
-		"one node, sharing class":     {"true", capabilities{testbed.Raw(testbed.ReadWriteOnce)}, "", false},
-		"one pod, sharing class":      {"true", capabilities{testbed.Raw(testbed.ReadWriteOncePod)}, "", false},
-		"file system, sharing class":  {"true", capabilities{testbed.Mounted(testbed.ReadWriteOnce)}, "", false},
-		"many nodes":                  {"true", capabilities{testbed.Raw(testbed.ReadWriteMany)}, "", true},
-		"one and many nodes":          {"true", capabilities{testbed.Raw(testbed.ReadWriteOnce), testbed.Raw(testbed.ReadWriteMany)}, "", true},
-		"parameter missing":           {"", capabilities{testbed.Raw(testbed.ReadWriteMany)}, `a class with the parameter rawReadWriteMany: "true"`, false},
-		"parameter false":             {"false", capabilities{testbed.Raw(testbed.ReadWriteMany)}, `a class with the parameter rawReadWriteMany: "true"`, false},
-		"parameter misspelt":          {"True", capabilities{testbed.Raw(testbed.ReadWriteMany)}, `is "True"; set "true" or "false"`, false},
-		"file system on many nodes":   {"true", capabilities{testbed.Mounted(testbed.ReadWriteMany)}, "not supported for file systems on block volumes", false},
-		"file system, and many nodes": {"true", capabilities{testbed.Mounted(testbed.ReadWriteOnce), testbed.Raw(testbed.ReadWriteMany)}, "corrupt a file system", false},
-		"one pod, and many nodes":     {"true", capabilities{testbed.Raw(testbed.ReadWriteOncePod), testbed.Raw(testbed.ReadWriteMany)}, "ReadWriteOncePod excludes", false},
-		"read-only":                   {"true", capabilities{testbed.Raw(testbed.ReadOnlyMany)}, "nothing would keep other nodes from writing", false},
-		"read-only file system":       {"true", capabilities{testbed.Mounted(testbed.ReadOnlyMany)}, "not supported for file systems on block volumes", false},
+		"one node":                   {"", capabilities{testbed.Raw(testbed.ReadWriteOnce)}, "", false},
+		"one node, sharing class":    {"true", capabilities{testbed.Raw(testbed.ReadWriteOnce)}, "", false},
+		"one pod, sharing class":     {"true", capabilities{testbed.Raw(testbed.ReadWriteOncePod)}, "", false},
+		"file system, sharing class": {"true", capabilities{testbed.Mounted(testbed.ReadWriteOnce)}, "", false},
+		"many nodes":                 {"true", capabilities{testbed.Raw(testbed.ReadWriteMany)}, "", true},
+		"one and many nodes": {
+			"true",
+			capabilities{testbed.Raw(testbed.ReadWriteOnce), testbed.Raw(testbed.ReadWriteMany)},
+			"", true,
+		},
+		"parameter missing": {
+			"",
+			capabilities{testbed.Raw(testbed.ReadWriteMany)},
+			`a class with the parameter rawReadWriteMany: "true"`, false,
+		},
+		"parameter false": {
+			"false",
+			capabilities{testbed.Raw(testbed.ReadWriteMany)},
+			`a class with the parameter rawReadWriteMany: "true"`, false,
+		},
+		"parameter misspelt": {
+			"True",
+			capabilities{testbed.Raw(testbed.ReadWriteMany)},
+			`is "True"; set "true" or "false"`, false,
+		},
+		"file system on many nodes": {
+			"true",
+			capabilities{testbed.Mounted(testbed.ReadWriteMany)},
+			"not supported for file systems on block volumes", false,
+		},
+		"file system, and many nodes": {"true", capabilities{
+			testbed.Mounted(testbed.ReadWriteOnce),
+			testbed.Raw(testbed.ReadWriteMany),
+		}, "corrupt a file system", false},
+		"one pod, and many nodes": {"true", capabilities{
+			testbed.Raw(testbed.ReadWriteOncePod),
+			testbed.Raw(testbed.ReadWriteMany),
+		}, "ReadWriteOncePod excludes", false},
+		"read-only": {
+			"true",
+			capabilities{testbed.Raw(testbed.ReadOnlyMany)},
+			"nothing would keep other nodes from writing", false,
+		},
+		"read-only file system": {
+			"true",
+			capabilities{testbed.Mounted(testbed.ReadOnlyMany)},
+			"not supported for file systems on block volumes", false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRequest("v "+name, 1<<20, map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"})
@@ -55,7 +89,8 @@ func TestSharedBlocks(t *testing.T) {
 				t.Fatal(message)
 			}
 			b.checkAgree(created.GetVolume().GetVolumeId(), test.shared)
-			if repeated := testbed.MustCall(b.Bed, b.server.CreateVolume, r); repeated.GetVolume().GetVolumeId() != created.GetVolume().GetVolumeId() {
+			if repeated := testbed.MustCall(b.Bed, b.server.CreateVolume,
+				r); repeated.GetVolume().GetVolumeId() != created.GetVolume().GetVolumeId() {
 				t.Errorf("a repeated request returns %v", repeated)
 			}
 			other := testbed.Raw(testbed.ReadWriteMany)
@@ -79,12 +114,20 @@ func (b *bed) checkAgree(id string, shared bool) {
 		want = codes.OK
 	}
 	for _, node := range []string{"a", "b"} {
-		_, code, message := testbed.Call(b.Bed, b.server.ControllerPublishVolume, &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: node, VolumeCapability: testbed.Raw(testbed.ReadWriteMany)})
+		_, code, message := testbed.Call(b.Bed, b.server.ControllerPublishVolume,
+			&csi.ControllerPublishVolumeRequest{
+				VolumeId: id, NodeId: node,
+				VolumeCapability: testbed.Raw(testbed.ReadWriteMany),
+			})
 		if code != want {
 			b.Errorf("published for several nodes: %s %s", code, message)
 		}
 	}
-	validated := testbed.MustCall(b.Bed, b.server.ValidateVolumeCapabilities, &csi.ValidateVolumeCapabilitiesRequest{VolumeId: id, VolumeCapabilities: []*csi.VolumeCapability{testbed.Raw(testbed.ReadWriteMany)}})
+	validated := testbed.MustCall(b.Bed, b.server.ValidateVolumeCapabilities,
+		&csi.ValidateVolumeCapabilitiesRequest{
+			VolumeId:           id,
+			VolumeCapabilities: []*csi.VolumeCapability{testbed.Raw(testbed.ReadWriteMany)},
+		})
 	if confirmed := validated.GetConfirmed() != nil; confirmed != shared {
 		b.Errorf("shared: %t, confirmed: %t, %s", shared, confirmed, validated.GetMessage())
 	}
@@ -93,12 +136,16 @@ func (b *bed) checkAgree(id string, shared bool) {
 // TestSharedCapacity: a class has capacity for shared volumes only if it allows them.
 func TestSharedCapacity(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Block}})
-	r := &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{testbed.Raw(testbed.ReadWriteMany)}, Parameters: map[string]string{"pool": "p", rpc.ParameterRawShared: "true"}}
+	r := &csi.GetCapacityRequest{
+		VolumeCapabilities: []*csi.VolumeCapability{testbed.Raw(testbed.ReadWriteMany)},
+		Parameters:         map[string]string{"pool": "p", rpc.ParameterRawShared: "true"},
+	}
 	if has := testbed.MustCall(b.Bed, b.server.GetCapacity, r); has.GetAvailableCapacity() == 0 {
 		t.Error("a class that allows sharing has no capacity")
 	}
 	delete(r.Parameters, rpc.ParameterRawShared)
-	if _, code, message := testbed.Call(b.Bed, b.server.GetCapacity, r); code != codes.InvalidArgument || !strings.Contains(message, "rawReadWriteMany") {
+	if _, code, message := testbed.Call(b.Bed, b.server.GetCapacity, r); code != codes.InvalidArgument ||
+		!strings.Contains(message, "rawReadWriteMany") {
 		t.Errorf("a class that does not allow sharing: %s %s", code, message)
 	}
 }

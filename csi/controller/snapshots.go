@@ -20,7 +20,9 @@ import (
 
 // CreateSnapshot finds the snapshot of an earlier request with this name, or creates it. The
 // snapshot is ready when the call returns.
-func (s *Server) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
+func (s *Server) CreateSnapshot(
+	ctx context.Context, r *csi.CreateSnapshotRequest,
+) (*csi.CreateSnapshotResponse, error) {
 	if err := rpc.CheckName(r.GetName()); err != nil {
 		return nil, err
 	}
@@ -37,7 +39,8 @@ func (s *Server) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotReques
 	}
 	defer h.Close()
 	if id.Layout != schema.Block {
-		return nil, rpc.Invalid("volume %s has layout %s; snapshots are of volumes with layout Block", id.Name, id.Layout)
+		return nil, rpc.Invalid("volume %s has layout %s; snapshots are of volumes with layout Block", id.Name,
+			id.Layout)
 	}
 	name := volumeid.Name(r.GetName())
 	snapshot, err := h.Blocks().Snapshot(name)
@@ -57,14 +60,17 @@ func (s *Server) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotReques
 }
 
 // createSnapshot creates a snapshot that does not exist.
-func (s *Server) createSnapshot(ctx context.Context, h *pool.Handle, v backend.Volume, request, name string, pause time.Duration) error {
+func (s *Server) createSnapshot(
+	ctx context.Context, h *pool.Handle, v backend.Volume, request, name string, pause time.Duration,
+) error {
 	used, err := h.Blocks().Used(v.Name)
 	if err != nil {
 		return err
 	}
 	return s.copy(ctx, h.Pool, copyRequest{
-		key: backend.SnapshotKey(name), ledgerKey: backend.SnapshotKey(name), size: used, overcommit: v.Overcommit, pause: pause,
-		open: func(b backend.Block) (*backend.Source, error) { return b.VolumeSource(v.Name) },
+		key: backend.SnapshotKey(name), ledgerKey: backend.SnapshotKey(name), size: used, overcommit: v.Overcommit,
+		pause: pause,
+		open:  func(b backend.Block) (*backend.Source, error) { return b.VolumeSource(v.Name) },
 		finish: func(c *backend.Copy, source *backend.Source, at time.Time) (int64, error) {
 			return source.Used, c.BecomeSnapshot(backend.Snapshot{
 				Name: name, Request: request, Volume: v.Name, Size: source.Size, Used: source.Used, Created: at,
@@ -89,7 +95,9 @@ func (s *Server) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest)
 func snapshotIDOf(e *csi.ListSnapshotsResponse_Entry) string { return e.GetSnapshot().GetSnapshotId() }
 
 // listSnapshots lists the snapshots that a request asks for.
-func (s *Server) listSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) ([]*csi.ListSnapshotsResponse_Entry, error) {
+func (s *Server) listSnapshots(
+	ctx context.Context, r *csi.ListSnapshotsRequest,
+) ([]*csi.ListSnapshotsResponse_Entry, error) {
 	source, snapshot := r.GetSourceVolumeId(), r.GetSnapshotId()
 	var names []string
 	var err error
@@ -129,7 +137,9 @@ func (s *Server) listSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest)
 	return entries, nil
 }
 
-func (s *Server) listOne(ctx context.Context, id volumeid.Snapshot, source string) ([]*csi.ListSnapshotsResponse_Entry, error) {
+func (s *Server) listOne(
+	ctx context.Context, id volumeid.Snapshot, source string,
+) ([]*csi.ListSnapshotsResponse_Entry, error) {
 	h, err := s.pools.Open(ctx, id.Pool, schema.Block)
 	if err != nil {
 		return nil, err
@@ -157,7 +167,8 @@ func snapshotEntries(pool, source string, all ...backend.Snapshot) (entries []*c
 
 func snapshotMessage(pool string, s backend.Snapshot) *csi.Snapshot {
 	return &csi.Snapshot{
-		SnapshotId: volumeid.Snapshot{Pool: pool, Name: s.Name}.String(), SourceVolumeId: volumeid.ID{Pool: pool, Layout: schema.Block, Name: s.Volume}.String(),
-		SizeBytes: s.Size, CreationTime: timestamppb.New(s.Created), ReadyToUse: true,
+		SnapshotId:     volumeid.Snapshot{Pool: pool, Name: s.Name}.String(),
+		SourceVolumeId: volumeid.ID{Pool: pool, Layout: schema.Block, Name: s.Volume}.String(),
+		SizeBytes:      s.Size, CreationTime: timestamppb.New(s.Created), ReadyToUse: true,
 	}
 }

@@ -29,7 +29,8 @@ func readContentSource(from *csi.VolumeContentSource) (contentSource, error) {
 	case from.GetVolume() != nil:
 		id, err := volumeid.Parse(from.GetVolume().GetVolumeId())
 		if err == nil && id.Layout != schema.Block {
-			err = rpc.Invalid("volume %s has layout %s; only volumes with layout Block can be cloned", id.Name, id.Layout)
+			err = rpc.Invalid("volume %s has layout %s; only volumes with layout Block can be cloned", id.Name,
+				id.Layout)
 		}
 		return contentSource{id.Pool, backend.VolumeKey(id.Name)}, err
 	}
@@ -68,9 +69,10 @@ func (s contentSource) stat(ctx context.Context, b backend.Block) (size int64, f
 func (s contentSource) message() *csi.VolumeContentSource {
 	name, isSnapshot := splitKey(s.key)
 	if isSnapshot {
-		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{
+		source := &csi.VolumeContentSource_SnapshotSource{
 			SnapshotId: volumeid.Snapshot{Pool: s.pool, Name: name}.String(),
-		}}}
+		}
+		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: source}}
 	}
 	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{
 		VolumeId: volumeid.ID{Pool: s.pool, Layout: schema.Block, Name: name}.String(),

@@ -52,7 +52,11 @@ func (b *bed) callAtRandom(random *rand.Rand) (code codes.Code, message string) 
 	case 2:
 		_, code, message = testbed.Call(b.Bed, b.server.DeleteVolume, &csi.DeleteVolumeRequest{VolumeId: id})
 	case 3:
-		_, code, message = testbed.Call(b.Bed, b.server.ControllerExpandVolume, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: int64(1+random.IntN(9)) << 20}})
+		_, code, message = testbed.Call(b.Bed, b.server.ControllerExpandVolume,
+			&csi.ControllerExpandVolumeRequest{
+				VolumeId:      id,
+				CapacityRange: &csi.CapacityRange{RequiredBytes: int64(1+random.IntN(9)) << 20},
+			})
 	case 4:
 		_, code, message = testbed.Call(b.Bed, b.server.ListVolumes, &csi.ListVolumesRequest{})
 	}
@@ -80,6 +84,7 @@ func (b *bed) checkConsistent(pool string, seen map[string]string) {
 	dirs, err := filepath.Glob(filepath.Join(b.Mounts.Dir, pool, "subvol/*/*/*"))
 	provisioned, n := l.Promised()
 	if err != nil || len(dirs) != len(volumes) || provisioned != sum || n != len(volumes) {
-		b.Errorf("pool %s: %d directories, %d records with %d bytes, the ledger has %d bytes in %d volumes", pool, len(dirs), len(volumes), sum, provisioned, n)
+		b.Errorf("pool %s: %d directories, %d records with %d bytes, the ledger has %d bytes in %d volumes", pool,
+			len(dirs), len(volumes), sum, provisioned, n)
 	}
 }

@@ -60,12 +60,14 @@ func (r *Recorder) ClientDied(ctx context.Context, podUID, persistentVolume stri
 	}
 	blind := r.blindContainers(ctx, pod, persistentVolume)
 	if len(blind) == 0 {
-		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonRestored, "The client of volume %s died; the volume is mounted again.", persistentVolume)
+		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonRestored,
+			"The client of volume %s died; the volume is mounted again.", persistentVolume)
 		return
 	}
 	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
 		"The client of volume %s died. The volume is mounted again, but not visible in %s: delete the pod to restart it. "+
-			"(Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume, strings.Join(blind, ", "))
+			"(Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
+		strings.Join(blind, ", "))
 }
 
 // VolumeLost writes an event that a pod's block volume was lost, and what to do.
@@ -81,7 +83,8 @@ func (r *Recorder) VolumeLost(ctx context.Context, podUID, persistentVolume stri
 
 // pod finds a pod of this node by its UID.
 func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
-	pods, err := r.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.node).String()})
+	pods, err := r.client.CoreV1().Pods("").List(ctx,
+		metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.node).String()})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods of node %s: %w", r.node, err)
 	}
@@ -101,7 +104,8 @@ func (r *Recorder) blindContainers(ctx context.Context, pod *corev1.Pod, persist
 	volumes := r.volumes(ctx, pod, persistentVolume)
 	for _, c := range append(append([]corev1.Container{}, pod.Spec.InitContainers...), pod.Spec.Containers...) {
 		for _, m := range c.VolumeMounts {
-			sees := m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone && m.SubPath == "" && m.SubPathExpr == ""
+			sees := m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone &&
+				m.SubPath == "" && m.SubPathExpr == ""
 			if volumes[m.Name] && !sees {
 				blind = append(blind, "container "+c.Name)
 				break

@@ -33,12 +33,15 @@ type Registration struct {
 // GetInfo returns the driver's name and endpoint.
 func (r *Registration) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
 	return &registration.PluginInfo{
-		Type: registration.CSIPlugin, Name: schema.DriverName, Endpoint: r.Socket, SupportedVersions: []string{csiVersion},
+		Type: registration.CSIPlugin, Name: schema.DriverName, Endpoint: r.Socket,
+		SupportedVersions: []string{csiVersion},
 	}, nil
 }
 
 // NotifyRegistrationStatus logs whether the kubelet accepted the driver.
-func (r *Registration) NotifyRegistrationStatus(_ context.Context, s *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
+func (r *Registration) NotifyRegistrationStatus(
+	_ context.Context, s *registration.RegistrationStatus,
+) (*registration.RegistrationStatusResponse, error) {
 	if s.GetPluginRegistered() {
 		r.Log.Info("registered with the kubelet")
 	} else {

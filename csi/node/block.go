@@ -20,7 +20,9 @@ import (
 // attach attaches a volume to this node, unless it is attached, and opens its device. While it
 // is open, the device is that of the volume. Whether the volume is shared, its record decides,
 // and not the request.
-func (s *Server) attach(ctx context.Context, id volumeid.ID, c *csi.VolumeCapability) (blockdev.Device, *os.File, error) {
+func (s *Server) attach(
+	ctx context.Context, id volumeid.ID, c *csi.VolumeCapability,
+) (blockdev.Device, *os.File, error) {
 	if s.config.Devices == nil {
 		return blockdev.Device{}, nil, rpc.Invalid("this node does not serve block volumes")
 	}
@@ -85,7 +87,8 @@ func (s *Server) format(ctx context.Context, id volumeid.ID, d blockdev.Device, 
 		return filesystem.Check(ctx, f, d.FileSystem, d.Size)
 	case "":
 	default:
-		return fmt.Errorf("%w: volume %s has the file system %s and should have %s", rpc.ErrConflict, id.Name, d.Formatted, d.FileSystem)
+		return fmt.Errorf("%w: volume %s has the file system %s and should have %s", rpc.ErrConflict, id.Name,
+			d.Formatted, d.FileSystem)
 	}
 	s.log.Info("formatting", "volume", id.String(), "fileSystem", d.FileSystem, "device", d.Path)
 	if err := filesystem.Make(ctx, f, d.FileSystem, d.FormatOptions); err != nil {

@@ -16,7 +16,9 @@ import (
 
 // NodeExpandVolume grows the device of a block volume, and its file system, to the size of the
 // volume. Volumes of files need nothing.
-func (s *Server) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
+func (s *Server) NodeExpandVolume(
+	ctx context.Context, r *csi.NodeExpandVolumeRequest,
+) (*csi.NodeExpandVolumeResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "volume path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,8 @@ import (
 )
 
 func isOnePod(r *csi.NodePublishVolumeRequest) bool {
-	return r.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+	mode := r.GetVolumeCapability().GetAccessMode().GetMode()
+	return mode == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
 }
 
 func errOtherPod(path string) error {

@@ -15,8 +15,11 @@ import (
 )
 
 // NodePublishVolume mounts a staged volume at a pod's path.
-func (s *Server) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	id, err := readRequest(r.GetVolumeId(), r.GetVolumeCapability(), "target path", r.GetTargetPath(), "staging path", r.GetStagingTargetPath())
+func (s *Server) NodePublishVolume(
+	ctx context.Context, r *csi.NodePublishVolumeRequest,
+) (*csi.NodePublishVolumeResponse, error) {
+	id, err := readRequest(r.GetVolumeId(), r.GetVolumeCapability(), "target path", r.GetTargetPath(), "staging path",
+		r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +92,9 @@ func (s *Server) publishDevice(ctx context.Context, id volumeid.ID, r *csi.NodeP
 }
 
 // NodeUnpublishVolume unmounts a volume from a pod's path and removes the path.
-func (s *Server) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+func (s *Server) NodeUnpublishVolume(
+	_ context.Context, r *csi.NodeUnpublishVolumeRequest,
+) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "target path", r.GetTargetPath()); err != nil {
 		return nil, err
 	}

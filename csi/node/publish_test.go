@@ -62,10 +62,13 @@ func (b *bed) mustStage(id string) string {
 
 func (b *bed) mustUnstage(id string) {
 	b.Helper()
-	testbed.MustCall(b.Bed, b.server.NodeUnstageVolume, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: b.stagingPath(id)})
+	testbed.MustCall(b.Bed, b.server.NodeUnstageVolume,
+		&csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: b.stagingPath(id)})
 }
 
-func (b *bed) publish(id, pod string, c *csi.VolumeCapability, readOnly bool) (path string, code codes.Code, message string) {
+func (b *bed) publish(
+	id, pod string, c *csi.VolumeCapability, readOnly bool,
+) (path string, code codes.Code, message string) {
 	path = filepath.Join(b.root, "pods", pod, "mount")
 	_, code, message = testbed.Call(b.Bed, b.server.NodePublishVolume, &csi.NodePublishVolumeRequest{
 		VolumeId: id, StagingTargetPath: b.stagingPath(id), TargetPath: path, VolumeCapability: c, Readonly: readOnly,
@@ -83,7 +86,8 @@ func (b *bed) mustPublish(id, pod string, c *csi.VolumeCapability, readOnly bool
 }
 
 func (b *bed) unpublish(id, path string) (code codes.Code, message string) {
-	_, code, message = testbed.Call(b.Bed, b.server.NodeUnpublishVolume, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path})
+	_, code, message = testbed.Call(b.Bed, b.server.NodeUnpublishVolume,
+		&csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path})
 	return code, message
 }
 
@@ -132,7 +136,8 @@ func TestStageAndPublish(t *testing.T) {
 	if m, _, _ := mountinfo.At(two); !strings.Contains(m.Flags, "noexec") {
 		t.Errorf("flags %s", m.Flags)
 	}
-	stats := testbed.MustCall(b.Bed, b.server.NodeGetVolumeStats, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: one})
+	stats := testbed.MustCall(b.Bed, b.server.NodeGetVolumeStats,
+		&csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: one})
 	if len(stats.GetUsage()) != 2 {
 		t.Errorf("stats %v", stats)
 	}
@@ -147,7 +152,8 @@ func TestStageAndPublish(t *testing.T) {
 	if _, err := os.Stat(one); !os.IsNotExist(err) || b.stacked(one)+b.stacked(two)+b.stacked(staging) != 0 {
 		t.Errorf("not removed: %v", err)
 	}
-	health := testbed.MustCall(b.Bed, b.server.NodeGetVolumeHealth, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: one})
+	health := testbed.MustCall(b.Bed, b.server.NodeGetVolumeHealth,
+		&csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: one})
 	if s := health.GetVolumeHealth().GetHealthStatuses(); len(s) != 1 || s[0].GetReason() != "NotMounted" {
 		t.Errorf("health %v", health)
 	}
@@ -160,7 +166,8 @@ func TestReadWriteOncePod(t *testing.T) {
 	for range 2 {
 		b.mustPublish(id, "one", onePod, false)
 	}
-	if _, code, message := b.publish(id, "two", onePod, false); code != codes.FailedPrecondition || !strings.Contains(message, "pods/one") {
+	if _, code, message := b.publish(id, "two", onePod, false); code != codes.FailedPrecondition ||
+		!strings.Contains(message, "pods/one") {
 		t.Errorf("%s %s", code, message)
 	}
 }
@@ -178,10 +185,12 @@ func TestWholePool(t *testing.T) {
 	if at, in := b.stacked(staging), b.stacked(path); at != 0 || in != 1 {
 		t.Errorf("%d mounts at the staging path, %d at the target path", at, in)
 	}
-	if _, code, message := b.publish(id, "two", onePod, false); code != codes.FailedPrecondition || !strings.Contains(message, "pods/one") {
+	if _, code, message := b.publish(id, "two", onePod, false); code != codes.FailedPrecondition ||
+		!strings.Contains(message, "pods/one") {
 		t.Errorf("%s %s", code, message)
 	}
-	health := testbed.MustCall(b.Bed, b.server.NodeGetVolumeHealth, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: path, StagingTargetPath: staging})
+	health := testbed.MustCall(b.Bed, b.server.NodeGetVolumeHealth,
+		&csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: path, StagingTargetPath: staging})
 	if s := health.GetVolumeHealth().GetHealthStatuses(); len(s) != 0 {
 		t.Errorf("health %v", health)
 	}
@@ -230,7 +239,10 @@ func TestPathsStayBelowTheKubeletRoot(t *testing.T) {
 	if err := os.Symlink(outside, link); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/etc", outside, b.root, b.root + "/../x", link + "/x", link, b.root + "x/y", "relative", b.root + "/a//b"} {
+	for _, path := range []string{
+		"/etc", outside, b.root, b.root + "/../x", link + "/x", link, b.root + "x/y",
+		"relative", b.root + "/a//b",
+	} {
 		if code, _ := b.stageAt(id, path); code == codes.OK {
 			t.Errorf("staged at %s", path)
 		}

@@ -15,7 +15,9 @@ import (
 )
 
 // NodeStageVolume mounts a volume at its staging path.
-func (s *Server) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+func (s *Server) NodeStageVolume(
+	ctx context.Context, r *csi.NodeStageVolumeRequest,
+) (*csi.NodeStageVolumeResponse, error) {
 	id, err := readRequest(r.GetVolumeId(), r.GetVolumeCapability(), "staging path", r.GetStagingTargetPath())
 	if err != nil {
 		return nil, err
@@ -63,7 +65,9 @@ func (s *Server) openStaged(path string) (*safepath.Dir, error) {
 }
 
 // NodeUnstageVolume unmounts a volume from its staging path.
-func (s *Server) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+func (s *Server) NodeUnstageVolume(
+	ctx context.Context, r *csi.NodeUnstageVolumeRequest,
+) (*csi.NodeUnstageVolumeResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "staging path", r.GetStagingTargetPath()); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,9 @@ const statsLimit = 5 * time.Second
 
 // NodeGetVolumeStats returns the space and inodes of a volume, or the size of a raw one: only
 // its user knows what it uses of that.
-func (s *Server) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+func (s *Server) NodeGetVolumeStats(
+	ctx context.Context, r *csi.NodeGetVolumeStatsRequest,
+) (*csi.NodeGetVolumeStatsResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId(), "volume path", r.GetVolumePath()); err != nil {
 		return nil, err
 	}
@@ -33,7 +35,10 @@ func (s *Server) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeSta
 	// Other layouts have no devices, and their directories may hang: statfs has a limit.
 	if id.Layout == schema.Block {
 		if size, ok, err := mountpoint.DeviceSize(s.config.KubeletRoot, r.GetVolumePath()); ok || err != nil {
-			return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: size}}}, err
+			return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{
+				Unit:  csi.VolumeUsage_BYTES,
+				Total: size,
+			}}}, err
 		}
 	}
 	st, err := s.statfs(ctx, r.GetVolumePath())
@@ -42,8 +47,14 @@ func (s *Server) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeSta
 	}
 	size := st.Frsize
 	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
-		{Unit: csi.VolumeUsage_BYTES, Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size, Used: int64(st.Blocks-st.Bfree) * size},
-		{Unit: csi.VolumeUsage_INODES, Total: int64(st.Files), Available: int64(st.Ffree), Used: int64(st.Files - st.Ffree)},
+		{
+			Unit: csi.VolumeUsage_BYTES, Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size,
+			Used: int64(st.Blocks-st.Bfree) * size,
+		},
+		{
+			Unit: csi.VolumeUsage_INODES, Total: int64(st.Files), Available: int64(st.Ffree),
+			Used: int64(st.Files - st.Ffree),
+		},
 	}}, nil
 }
 
@@ -52,7 +63,9 @@ const clientReplaced = "the volume's client died while the pod was running, and 
 	"volumeMount lacks mountPropagation: HostToContainer still see the dead mount: delete the pod to restart them"
 
 // NodeGetVolumeHealth reports whether a volume answers where it is mounted.
-func (s *Server) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+func (s *Server) NodeGetVolumeHealth(
+	ctx context.Context, r *csi.NodeGetVolumeHealthRequest,
+) (*csi.NodeGetVolumeHealthResponse, error) {
 	if err := rpc.RequireFields("volume ID", r.GetVolumeId()); err != nil {
 		return nil, err
 	}
@@ -71,9 +84,11 @@ func (s *Server) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHe
 		_, err := s.statfs(ctx, path)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
-			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NotMounted", err.Error())}, nil
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NotMounted",
+				err.Error())}, nil
 		case err != nil:
-			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NoAnswer", err.Error())}, nil
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: rpc.Inaccessible(r.GetVolumeId(), "NoAnswer",
+				err.Error())}, nil
 		}
 	}
 	health := &csi.VolumeHealth{VolumeId: r.GetVolumeId()}

@@ -53,7 +53,8 @@ func (o Opener) Open(ctx context.Context, name string, layout schema.Layout) (*H
 // must serve.
 func (o Opener) OpenPool(ctx context.Context, p catalog.Pool, layout schema.Layout) (*Handle, error) {
 	if !slices.Contains(p.Layouts, layout) {
-		return nil, fmt.Errorf("%w: pool %s does not serve %s; add it to spec.volumes of its document", ErrLayout, p.Pool, layout)
+		return nil, fmt.Errorf("%w: pool %s does not serve %s; add it to spec.volumes of its document", ErrLayout,
+			p.Pool, layout)
 	}
 	path, err := o.Mounts.Root(ctx, p, layout)
 	if err != nil {

@@ -117,7 +117,8 @@ func IsShared(c *csi.VolumeCapability) bool {
 // IsReadOnly reports whether the access mode excludes writing.
 func IsReadOnly(c *csi.VolumeCapability) bool {
 	switch c.GetAccessMode().GetMode() {
-	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY, csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY,
+		csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
 		return true
 	}
 	return false

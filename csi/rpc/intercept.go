@@ -43,7 +43,9 @@ func (i *Interceptor) Metrics() prometheus.Gatherer { return i.registry }
 
 // Intercept gives every call a deadline, the lock of its volume, a line in the log without
 // secrets, and a response with a gRPC code, even if the handler panics.
-func (i *Interceptor) Intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (response any, err error) {
+func (i *Interceptor) Intercept(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (response any, err error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, CallLimit)
@@ -64,7 +66,8 @@ func (i *Interceptor) Intercept(ctx context.Context, request any, info *grpc.Una
 		log.V(1).Info("call succeeded", "request", withoutSecrets(request), "took", time.Since(begin).String())
 		return response, nil
 	}
-	log.Info("call failed", "request", withoutSecrets(request), "code", code.String(), "error", err.Error(), "took", time.Since(begin).String())
+	log.Info("call failed", "request", withoutSecrets(request), "code", code.String(), "error", err.Error(), "took",
+		time.Since(begin).String())
 	return nil, status.Error(code, err.Error())
 }
 

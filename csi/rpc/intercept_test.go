@@ -16,7 +16,8 @@ import (
 // newInterceptor returns an interceptor and what it logs.
 func newInterceptor() (*Interceptor, *strings.Builder) {
 	var log strings.Builder
-	return NewInterceptor(funcr.New(func(prefix, args string) { log.WriteString(prefix + args + "\n") }, funcr.Options{Verbosity: 9}), &Locks{}), &log
+	return NewInterceptor(funcr.New(func(prefix, args string) { log.WriteString(prefix + args + "\n") },
+		funcr.Options{Verbosity: 9}), &Locks{}), &log
 }
 
 func intercept(i *Interceptor, request any, handle grpc.UnaryHandler) error {
@@ -35,7 +36,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 		_ = intercept(i, &csi.CreateVolumeRequest{Name: "v", Secrets: map[string]string{"password": "hunter2"}}, handle)
 		_ = intercept(i, &csi.NodePublishVolumeRequest{
 			VolumeId: "v1.dir.p.v", Secrets: map[string]string{"a": "hunter2"},
-			VolumeContext: map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "hunter2", "csi.storage.k8s.io/pod.name": "pod-1"},
+			VolumeContext: map[string]string{
+				"csi.storage.k8s.io/serviceAccount.tokens": "hunter2",
+				"csi.storage.k8s.io/pod.name":              "pod-1",
+			},
 		}, handle)
 		if strings.Contains(log.String(), "hunter2") || !strings.Contains(log.String(), "pod-1") {
 			t.Errorf("%s logs:\n%s", name, log)
@@ -45,7 +49,8 @@ func TestSecretsAreNotLogged(t *testing.T) {
 
 func TestPanicBecomesInternalError(t *testing.T) {
 	i, log := newInterceptor()
-	err := intercept(i, &csi.DeleteVolumeRequest{VolumeId: "v1.dir.p.v"}, func(context.Context, any) (any, error) { panic("oh") })
+	err := intercept(i, &csi.DeleteVolumeRequest{VolumeId: "v1.dir.p.v"},
+		func(context.Context, any) (any, error) { panic("oh") })
 	if status.Code(err) != codes.Internal || !strings.Contains(log.String(), "call panicked") {
 		t.Errorf("%v, %s", err, log)
 	}
@@ -74,7 +79,10 @@ func TestCallsLockTheirVolume(t *testing.T) {
 		{&csi.NodeStageVolumeRequest{VolumeId: id}, &csi.NodeUnstageVolumeRequest{VolumeId: id}, true},
 		{&csi.NodePublishVolumeRequest{VolumeId: id}, &csi.NodeUnpublishVolumeRequest{VolumeId: id}, true},
 		{&csi.NodePublishVolumeRequest{VolumeId: id}, &csi.NodeExpandVolumeRequest{VolumeId: id}, false},
-		{&csi.NodePublishVolumeRequest{VolumeId: "v1.block.p.v"}, &csi.NodeExpandVolumeRequest{VolumeId: "v1.block.p.v"}, true},
+		{
+			&csi.NodePublishVolumeRequest{VolumeId: "v1.block.p.v"},
+			&csi.NodeExpandVolumeRequest{VolumeId: "v1.block.p.v"}, true,
+		},
 	} {
 		i, _ := newInterceptor()
 		var second error
@@ -98,7 +106,11 @@ func TestCallsLockTheirVolume(t *testing.T) {
 // TestWrappedErrorsHaveCodes: the code is that of the wrapped error, and the message is whole.
 func TestWrappedErrorsHaveCodes(t *testing.T) {
 	i, _ := newInterceptor()
-	err := intercept(i, nil, func(context.Context, any) (any, error) { return nil, fmt.Errorf("pool p: %w", ErrReading) })
+	err := intercept(i, nil, func(context.Context, any) (any,
+		error,
+	) {
+		return nil, fmt.Errorf("pool p: %w", ErrReading)
+	})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "pool p: ") {
 		t.Error(err)
 	}

@@ -65,5 +65,8 @@ func Inaccessible(id, reason, message string) *csi.VolumeHealth {
 
 // Unhealthy returns the health of a volume with one problem.
 func Unhealthy(id string, status csi.VolumeHealthErrorType, reason, message string) *csi.VolumeHealth {
-	return &csi.VolumeHealth{VolumeId: id, HealthStatuses: []*csi.VolumeHealth_VolumeHealthEntry{{Status: status, Reason: reason, Message: message}}}
+	return &csi.VolumeHealth{
+		VolumeId:       id,
+		HealthStatuses: []*csi.VolumeHealth_VolumeHealthEntry{{Status: status, Reason: reason, Message: message}},
+	}
 }

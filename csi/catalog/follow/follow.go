@@ -114,12 +114,14 @@ func (f *Follower) write(sources []listers.ConfigMapLister) error {
 		for _, m := range all {
 			pool := m.Labels[entry.LabelPool]
 			if wanted[pool] {
-				f.Log.Info("ConfigMap ignored: another one has the same pool name", "pool", pool, "namespace", m.Namespace, "configMap", m.Name)
+				f.Log.Info("ConfigMap ignored: another one has the same pool name", "pool", pool, "namespace",
+					m.Namespace, "configMap", m.Name)
 				continue
 			}
 			changed, err := f.Folder.Write(pool, m.Data)
 			if errors.Is(err, catalog.ErrNoPool) {
-				f.Log.Info("ConfigMap ignored: its label names no pool", "label", entry.LabelPool, "namespace", m.Namespace, "configMap", m.Name)
+				f.Log.Info("ConfigMap ignored: its label names no pool", "label", entry.LabelPool, "namespace",
+					m.Namespace, "configMap", m.Name)
 				continue
 			}
 			wanted[pool] = true

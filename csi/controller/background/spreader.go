@@ -73,7 +73,8 @@ func (s *Spreader) spread(ctx context.Context, name string) error {
 	if have, err := backend.SpreadOver(h.Root); err != nil || have == sets && !lacksRecords(ctx, p, sets) {
 		return err
 	}
-	if clients, err := filepath.Glob(h.Root.Path() + "/.meta/graphs/active/*-client-*"); err != nil || len(clients) != len(p.Bricks) {
+	if clients, err := filepath.Glob(h.Root.Path() + "/.meta/graphs/active/*-client-*"); err != nil ||
+		len(clients) != len(p.Bricks) {
 		return fmt.Errorf("the client of this process has %d of %d bricks in its graph", len(clients), len(p.Bricks))
 	}
 	all, err := h.Backend.List(ctx)
@@ -113,7 +114,8 @@ func lacksRecords(ctx context.Context, p catalog.Pool, sets int) bool {
 	var client agent.Client
 	all := client.Statuses(ctx, addresses...)
 	for set := range slices.Chunk(all, p.SetSize) {
-		answers := slices.DeleteFunc(slices.Clone(set), func(a agent.StatusResult) bool { return a.Err != nil || !a.Online })
+		answers := slices.DeleteFunc(slices.Clone(set),
+			func(a agent.StatusResult) bool { return a.Err != nil || !a.Online })
 		has := slices.ContainsFunc(answers, func(a agent.StatusResult) bool { return a.Spread == strconv.Itoa(sets) })
 		if len(answers) > 0 && !has {
 			return true

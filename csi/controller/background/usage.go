@@ -32,10 +32,11 @@ type Usage struct {
 func NewUsage(ledgers *capacity.Ledgers, log logr.Logger) *Usage {
 	u := &Usage{
 		ledgers: ledgers, log: log, registry: prometheus.NewRegistry(),
-		size:     byPool("atoll_pool_size_bytes", "What the pool has."),
-		used:     byPool("atoll_pool_used_bytes", "What of it is used, by volumes and by everything else."),
-		promised: byPool("atoll_pool_promised_bytes", "Sum of the sizes of its volumes: more than the pool has where classes overcommit."),
-		volumes:  byPool("atoll_pool_volumes", "Volumes of the pool, of all layouts, and snapshots."),
+		size: byPool("atoll_pool_size_bytes", "What the pool has."),
+		used: byPool("atoll_pool_used_bytes", "What of it is used, by volumes and by everything else."),
+		promised: byPool("atoll_pool_promised_bytes",
+			"Sum of the sizes of its volumes: more than the pool has where classes overcommit."),
+		volumes: byPool("atoll_pool_volumes", "Volumes of the pool, of all layouts, and snapshots."),
 	}
 	u.registry.MustRegister(u.size, u.used, u.promised, u.volumes)
 	return u

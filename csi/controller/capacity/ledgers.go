@@ -93,7 +93,8 @@ func (s *Ledgers) read(l *ledger, p catalog.Pool) {
 	defer l.mu.Unlock()
 	if l.err = err; err == nil {
 		l.l = backend.NewLedger(volumes)
-		s.Log.Info("read the records of a pool", "pool", p.Pool, "volumes", len(volumes), "took", time.Since(begin).String())
+		s.Log.Info("read the records of a pool", "pool", p.Pool, "volumes", len(volumes), "took",
+			time.Since(begin).String())
 	}
 	close(l.reading)
 	l.reading = nil

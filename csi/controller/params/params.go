@@ -72,8 +72,10 @@ func (p *Params) set(name, value string) (err error) {
 	case name == schema.ParameterReclaim:
 		p.Reclaim, err = readReclaim(value)
 	case name == overcommit:
-		if p.Overcommit, err = strconv.ParseFloat(value, 64); err != nil || !(p.Overcommit >= 1 && p.Overcommit <= maxOvercommit) {
-			return rpc.Invalid("parameter overcommit is %q; set a number from 1 (no more than the pool has) to %d", value, maxOvercommit)
+		if p.Overcommit, err = strconv.ParseFloat(value, 64); err != nil ||
+			!(p.Overcommit >= 1 && p.Overcommit <= maxOvercommit) {
+			return rpc.Invalid("parameter overcommit is %q; set a number from 1 (no more than the pool has) to %d",
+				value, maxOvercommit)
 		}
 	case name == FormatOptions:
 		p.FormatOptions = value

@@ -96,7 +96,8 @@ func (b *Bed) addPool(e entry.Entry) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := b.Pools.Catalog.Write(e.Pool, map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: "volume"}); err != nil {
+	if _, err := b.Pools.Catalog.Write(e.Pool,
+		map[string]string{entry.KeyEntry: string(text), entry.KeyFiles: "volume"}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -131,10 +132,13 @@ func (b *Bed) CreateVolume(pool, name string, layout schema.Layout) {
 }
 
 // Call sends a request through the interceptor, as the server does.
-func Call[Q, R any](b *Bed, method func(context.Context, Q) (R, error), request Q) (response R, code codes.Code, message string) {
-	answer, err := b.interceptor.Intercept(context.Background(), request, &grpc.UnaryServerInfo{FullMethod: "/test"}, func(ctx context.Context, r any) (any, error) {
-		return method(ctx, r.(Q))
-	})
+func Call[Q, R any](
+	b *Bed, method func(context.Context, Q) (R, error), request Q,
+) (response R, code codes.Code, message string) {
+	answer, err := b.interceptor.Intercept(context.Background(), request, &grpc.UnaryServerInfo{FullMethod: "/test"},
+		func(ctx context.Context, r any) (any, error) {
+			return method(ctx, r.(Q))
+		})
 	response, _ = answer.(R)
 	return response, status.Code(err), fmt.Sprint(err)
 }
