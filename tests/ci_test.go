@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// repository is a git repository with one pool, and atoll on its PATH.
+// repository is a git repository with one pool document, and a directory with atoll for the PATH.
 type repository struct {
 	t        *testing.T
 	dir, bin string
@@ -20,11 +20,15 @@ type repository struct {
 func newRepository(t *testing.T) *repository {
 	t.Helper()
 	r := &repository{t: t, dir: t.TempDir(), bin: t.TempDir()}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(r.bin, "atoll"), "../cmd/atoll").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(r.bin, "atoll"),
+		"../cmd/atoll").CombinedOutput(); err != nil {
 		t.Fatalf("building atoll: %v\n%s", err, out)
 	}
 	r.pool("kube1", "Replica1")
-	for _, script := range []string{"git init -q", "git add .", "git -c user.name=t -c user.email=t@example.org commit -qm one"} {
+	for _, script := range []string{
+		"git init -q", "git add .",
+		"git -c user.name=t -c user.email=t@example.org commit -qm one",
+	} {
 		if code, out := r.run(script); code != 0 {
 			t.Fatalf("%s: %s", script, out)
 		}
@@ -37,13 +41,14 @@ func (r *repository) pool(node, kind string) {
 	if err := os.MkdirAll(filepath.Join(r.dir, "pools"), 0o700); err != nil {
 		r.t.Fatal(err)
 	}
-	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: p}\nspec: {type: " + kind + ", bricks: [{node: " + node + ", path: /srv/p}]}\n"
+	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: p}\nspec: {type: " +
+		"" + kind + ", bricks: [{node: " + node + ", path: /srv/p}]}\n"
 	if err := os.WriteFile(filepath.Join(r.dir, "pools/p.yaml"), []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-// run runs a script as a CI system would, and gives its exit code and output.
+// run runs a script as a CI system would, and returns its exit code and output.
 func (r *repository) run(script string, env ...string) (int, string) {
 	r.t.Helper()
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
@@ -71,14 +76,14 @@ func read(t *testing.T, path string, into any) {
 	}
 }
 
-// vetAndPlan runs an example's two commands on a good pool, on one with an error,
-// and on a dangerous change.
+// vetAndPlan runs an example's two commands on a valid pool, on an invalid pool, and on a
+// dangerous change.
 func vetAndPlan(t *testing.T, vet, plan string, env ...string) {
 	t.Helper()
 	r := newRepository(t)
 	for _, script := range []string{vet, plan} {
 		if code, out := r.run(script, env...); code != 0 {
-			t.Errorf("%s: exit code %d on a good pool: %s", script, code, out)
+			t.Errorf("%s: exit code %d on a valid pool: %s", script, code, out)
 		}
 	}
 	r.pool("kube2", "Replica1")
@@ -87,7 +92,7 @@ func vetAndPlan(t *testing.T, vet, plan string, env ...string) {
 	}
 	r.pool("kube1", "Replica9")
 	if code, out := r.run(vet, env...); code != 1 || !strings.Contains(out, "Replica9") {
-		t.Errorf("%s: exit code %d on a bad pool: %s", vet, code, out)
+		t.Errorf("%s: exit code %d on an invalid pool: %s", vet, code, out)
 	}
 }
 

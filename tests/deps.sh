@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that tests and demo use, and unpacks the kernel of the virtual
-# machines of tests/quota into .cache/kernel. Does nothing where all is there, and reports what
-# is missing where it may not install.
+# machines of tests/quota into .cache/kernel. Does nothing if everything is installed; without
+# root, only reports what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(glusterfs-server glusterfs-client xfsprogs attr etcd-server strace iproute2 util-linux kmod qemu-system-x86
@@ -24,7 +24,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -q >/dev/null
 if [ ${#missing[@]} -gt 0 ]; then
   echo "deps: installing ${missing[*]}"
-  # The tests start what they need themselves: no package may start its service.
+  # No package may start its service: the tests start the programs themselves.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy
@@ -33,8 +33,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
 fi
-# The kernel is only unpacked: installed, it would write an initial ramdisk and become the kernel
-# that this machine boots next.
+# The kernel is only unpacked: installing it would write an initial ramdisk and make it this
+# machine's next boot kernel.
 if [ -z "$have_kernel" ]; then
   # linux-image-cloud-amd64 depends on the package of the newest version.
   package=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" {print $2; exit}')
@@ -43,7 +43,7 @@ if [ -z "$have_kernel" ]; then
   dpkg-deb -x "$scratch"/*.deb "$scratch/root"
   mkdir -p $kernel
   rm -rf $kernel/lib $kernel/boot
-  # /boot last: the kernel is there when its modules are.
+  # /boot last: a kernel that exists has its modules.
   mv "$scratch/root/lib" $kernel/lib
   depmod --basedir $kernel "$(ls $kernel/lib/modules)"
   mv "$scratch/root/boot" $kernel/boot

@@ -8,24 +8,24 @@ import (
 	"testing"
 )
 
-// TestExamplesByCUE holds that the published schema, as it stands, accepts every
-// example in the hands of CUE's own command.
+// TestExamplesByCUE checks with CUE's command that the published schema accepts every
+// example.
 func TestExamplesByCUE(t *testing.T) {
 	files, err := filepath.Glob("../examples/pools/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
 	for _, f := range files {
-		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue", f).CombinedOutput()
+		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue",
+			f).CombinedOutput()
 		if err != nil {
 			t.Errorf("cue vet %s: %v\n%s", f, err, out)
 		}
 	}
 }
 
-// TestFormerDocumentsByCUE holds that kadalu.cue accepts the documents of the
-// operator before.
-func TestFormerDocumentsByCUE(t *testing.T) {
+// TestKadaluDocumentsByCUE checks that kadalu.cue accepts Kadalu's documents.
+func TestKadaluDocumentsByCUE(t *testing.T) {
 	files, err := filepath.Glob("../schema/testdata/kadalu/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no documents: %v", err)
@@ -34,21 +34,24 @@ func TestFormerDocumentsByCUE(t *testing.T) {
 		if strings.Contains(f, "storageclass") {
 			continue
 		}
-		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#KadaluStorage", "../schema/pool.cue", "../schema/kadalu.cue", f).CombinedOutput()
+		out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#KadaluStorage", "../schema/pool.cue",
+			"../schema/kadalu.cue", f).CombinedOutput()
 		if err != nil {
 			t.Errorf("cue vet %s: %v\n%s", f, err, out)
 		}
 	}
 }
 
-// TestCUERefuses holds that the published schema refuses by itself.
-func TestCUERefuses(t *testing.T) {
+// TestInvalidDocumentByCUE checks that the published schema alone rejects an invalid document.
+func TestInvalidDocumentByCUE(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
-	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: a}\nspec: {type: External, bricks: []}\n"
+	text := "apiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata: {name: a}\nspec: {type: External, " +
+		"bricks: []}\n"
 	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue", bad).CombinedOutput(); err == nil {
+	if out, err := exec.Command("go", "tool", "cue", "vet", "-c", "-d", "#StoragePool", "../schema/pool.cue",
+		bad).CombinedOutput(); err == nil {
 		t.Errorf("accepted:\n%s", out)
 	}
 }

@@ -39,25 +39,26 @@ type cluster struct {
 	discover discovery.DiscoveryInterface
 }
 
-// freshMapper knows the kinds that the cluster has now.
+// freshMapper returns a mapper without cached kinds.
 func freshMapper(c *cluster) meta.RESTMapper {
 	return restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.discover))
 }
 
 func connect(t *testing.T, config *rest.Config) *cluster {
 	t.Helper()
-	c := reach(t, config)
+	c := connectOnly(t, config)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, err := c.typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
+	_, err := c.typed.CoreV1().Namespaces().Create(ctx,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// reach is connect for a cluster that stays empty.
-func reach(t *testing.T, config *rest.Config) *cluster {
+// connectOnly is connect without creating a namespace.
+func connectOnly(t *testing.T, config *rest.Config) *cluster {
 	t.Helper()
 	d, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -76,7 +77,7 @@ func reach(t *testing.T, config *rest.Config) *cluster {
 	return c
 }
 
-// apply sends one object by server-side apply; unknown fields are errors. It gives
+// apply sends one object by server-side apply; unknown fields are errors. It returns
 // the object's resource version.
 func (c *cluster) apply(o render.Object) (string, error) {
 	fields, err := render.Fields(o)
@@ -99,7 +100,8 @@ func (c *cluster) apply(o render.Object) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var applied *unstructured.Unstructured
-	applied, err = client.Patch(ctx, o.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: "atoll-test", FieldValidation: metav1.FieldValidationStrict})
+	applied, err = client.Patch(ctx, o.GetName(), types.ApplyPatchType, body,
+		metav1.PatchOptions{FieldManager: "atoll-test", FieldValidation: metav1.FieldValidationStrict})
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w", gvk.Kind, o.GetName(), err)
 	}
@@ -131,12 +133,12 @@ func objects(t *testing.T, p *schema.Pool) []render.Object {
 	return all
 }
 
-// TestExamples applies what the examples and the former documents become, twice:
-// all is taken, and the second time changes nothing. Every brick's pod passes
-// admission.
+// TestExamples applies the rendered examples and Kadalu documents twice: the server accepts
+// all of them, and the second time changes nothing. Every brick's pod passes admission.
 func TestExamples(t *testing.T) {
 	c := connect(t, start(t))
-	pools := load(t, "../../examples/pools", "../../examples/overlays/production", "../../schema/testdata/kadalu/path-replica1.yaml", "../../schema/testdata/kadalu/external-host.yaml")
+	pools := load(t, "../../examples/pools", "../../examples/overlays/production",
+		"../../schema/testdata/kadalu/path-replica1.yaml", "../../schema/testdata/kadalu/external-host.yaml")
 	for _, p := range pools {
 		for _, o := range objects(t, p) {
 			first, err := c.apply(o)
@@ -144,37 +146,39 @@ func TestExamples(t *testing.T) {
 				t.Errorf("pool %s: %v", p.Metadata.Name, err)
 				continue
 			}
-			if again, err := c.apply(o); err != nil || again != first {
-				t.Errorf("pool %s: applied again, %s changes from version %s to %s, %v", p.Metadata.Name, o.GetName(), first, again, err)
+			if second, err := c.apply(o); err != nil || second != first {
+				t.Errorf("pool %s: reapplying %s changes its version from %s to %s, %v", p.Metadata.Name, o.GetName(),
+					first, second, err)
 			}
 			if set, is := o.(*appsv1.StatefulSet); is {
-				c.admit(set)
+				c.checkAdmission(set)
 			}
 		}
 	}
 }
 
-// admit lets the server check the pod that a StatefulSet's controller would make.
-func (c *cluster) admit(set *appsv1.StatefulSet) {
+// checkAdmission makes the server validate the pod that a StatefulSet's controller would create.
+func (c *cluster) checkAdmission(set *appsv1.StatefulSet) {
 	c.t.Helper()
 	pod := &corev1.Pod{ObjectMeta: set.Spec.Template.ObjectMeta, Spec: set.Spec.Template.Spec}
 	pod.Name, pod.Namespace = set.Name+"-0", set.Namespace
 	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, set.Spec.ServiceName
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	made, err := c.typed.CoreV1().Pods(set.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+	created, err := c.typed.CoreV1().Pods(set.Namespace).Create(ctx, pod,
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
 	if err != nil {
 		c.t.Errorf("pod %s: %v", pod.Name, err)
 		return
 	}
-	if made.Spec.Priority == nil || *made.Spec.Priority < 2_000_000_000 {
-		c.t.Errorf("pod %s has priority %v", pod.Name, made.Spec.Priority)
+	if created.Spec.Priority == nil || *created.Spec.Priority < 2_000_000_000 {
+		c.t.Errorf("pod %s has priority %v", pod.Name, created.Spec.Priority)
 	}
 }
 
-// TestPlanAgrees changes one thing at a time and holds that plan calls immutable
-// exactly what the server refuses.
-func TestPlanAgrees(t *testing.T) {
+// TestPlanAgreesWithServer makes one change at a time and checks that plan reports as
+// immutable exactly the changes that the server rejects.
+func TestPlanAgreesWithServer(t *testing.T) {
 	c := connect(t, start(t))
 	for i, test := range []struct {
 		name   string
@@ -200,7 +204,10 @@ func TestPlanAgrees(t *testing.T) {
 				name := fmt.Sprintf("p%d", i)
 				return &schema.Pool{Metadata: schema.Metadata{Name: name}, Spec: schema.Spec{
 					Type: schema.Replica1, Bricks: []schema.Brick{{Node: "a", Path: "/a"}},
-					StorageClasses: []schema.StorageClass{{Name: "extra-" + name, Parameters: map[string]string{"a": "b"}}},
+					StorageClasses: []schema.StorageClass{{
+						Name:       "extra-" + name,
+						Parameters: map[string]string{"a": "b"},
+					}},
 				}}
 			}
 			before, after := pool(), pool()
@@ -210,20 +217,20 @@ func TestPlanAgrees(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var refused error
+			var rejected error
 			for _, o := range objects(t, after) {
 				if _, err := c.apply(o); err != nil && !apierrors.IsInvalid(err) {
 					t.Fatal(err)
 				} else if err != nil {
-					refused = errors.Join(refused, err)
+					rejected = errors.Join(rejected, err)
 				}
 			}
 			p, err := plan.Compare([]*schema.Pool{before}, []*schema.Pool{after}, render.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if says := strings.Contains(p.String(), "DANGER immutable"); says != (refused != nil) {
-				t.Errorf("the server says %v, plan says:\n%s", refused, p)
+			if immutable := strings.Contains(p.String(), "DANGER immutable"); immutable != (rejected != nil) {
+				t.Errorf("the server returns %v, plan reports:\n%s", rejected, p)
 			}
 		})
 	}

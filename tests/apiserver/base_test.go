@@ -26,8 +26,8 @@ import (
 	pooltypes "github.com/atoll-storage/atoll/schema"
 )
 
-// kustomized builds a kustomization of the base and components, as users write it.
-func kustomized(t *testing.T, components ...string) []*unstructured.Unstructured {
+// buildKustomization builds a kustomization of the base and components, as users write them.
+func buildKustomization(t *testing.T, components ...string) []*unstructured.Unstructured {
 	t.Helper()
 	base, err := filepath.Abs("../../kustomize")
 	if err != nil {
@@ -70,8 +70,8 @@ func kustomized(t *testing.T, components ...string) []*unstructured.Unstructured
 	return all
 }
 
-// bring applies objects again and again, as Flux does, until all are taken.
-func (c *cluster) bring(objects []*unstructured.Unstructured) {
+// applyUntilAccepted retries applying objects, as Flux does, until the server has accepted all of them.
+func (c *cluster) applyUntilAccepted(objects []*unstructured.Unstructured) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -79,7 +79,7 @@ func (c *cluster) bring(objects []*unstructured.Unstructured) {
 		var left []*unstructured.Unstructured
 		var last error
 		for _, u := range objects {
-			if err := c.take(ctx, u); err != nil {
+			if err := c.applyUnstructured(ctx, u); err != nil {
 				left, last = append(left, u), fmt.Errorf("%s %s: %w", u.GetKind(), u.GetName(), err)
 			}
 		}
@@ -95,7 +95,7 @@ func (c *cluster) bring(objects []*unstructured.Unstructured) {
 	}
 }
 
-func (c *cluster) take(ctx context.Context, u *unstructured.Unstructured) error {
+func (c *cluster) applyUnstructured(ctx context.Context, u *unstructured.Unstructured) error {
 	kind := u.GroupVersionKind()
 	m, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
@@ -116,33 +116,34 @@ func TestComponents(t *testing.T) {
 	if err != nil || len(found) < 4 {
 		t.Fatalf("%v %v", found, err)
 	}
-	plain := len(kustomized(t))
+	plain := len(buildKustomization(t))
 	for _, c := range found {
-		all := kustomized(t, c.Name())
+		all := buildKustomization(t, c.Name())
 		text, err := json.Marshal(all)
 		if err != nil {
 			t.Fatal(err)
 		}
-		same, err := json.Marshal(kustomized(t))
+		same, err := json.Marshal(buildKustomization(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(all) < plain || string(text) == string(same) {
 			t.Errorf("%s changes nothing", c.Name())
 		}
-		if c.Name() == "microk8s" && (strings.Contains(string(text), `"/var/lib/kubelet`) || strings.Contains(string(text), "=/var/lib/kubelet")) {
-			t.Errorf("a path of the kubelet is left: %s", text)
+		if c.Name() == "microk8s" && (strings.Contains(string(text), `"/var/lib/kubelet`) ||
+			strings.Contains(string(text), "=/var/lib/kubelet")) {
+			t.Errorf("the kubelet's default path is left: %s", text)
 		}
 	}
 }
 
-// TestHardened holds that of all containers only those that mount are privileged, that the
-// others have nothing that they do not need, and that roles name what they grant.
-func TestHardened(t *testing.T) {
-	const hard = `{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"readOnlyRootFilesystem":true}`
+// TestLeastPrivilege checks that only containers that mount are privileged, that all others
+// drop every privilege and request resources, and that roles have no wildcards.
+func TestLeastPrivilege(t *testing.T) {
+	const restricted = `{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"readOnlyRootFilesystem":true}`
 	mounts := []string{"controller", "node", "mounter"}
 	containers, rules := map[string]bool{}, 0
-	for _, u := range kustomized(t, "snapshots") {
+	for _, u := range buildKustomization(t, "snapshots") {
 		list, _, err := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers")
 		if err != nil {
 			t.Fatal(err)
@@ -155,11 +156,11 @@ func TestHardened(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if string(has) != hard && !slices.Contains(mounts, name) {
+			if string(has) != restricted && !slices.Contains(mounts, name) {
 				t.Errorf("%s %s: container %s has %s", u.GetKind(), u.GetName(), name, has)
 			}
-			if _, asked, err := unstructured.NestedMap(container, "resources", "requests"); err != nil || !asked {
-				t.Errorf("%s %s: container %s asks for no resources (%v)", u.GetKind(), u.GetName(), name, err)
+			if _, found, err := unstructured.NestedMap(container, "resources", "requests"); err != nil || !found {
+				t.Errorf("%s %s: container %s requests no resources (%v)", u.GetKind(), u.GetName(), name, err)
 			}
 		}
 		granted, _, err := unstructured.NestedSlice(u.Object, "rules")
@@ -175,7 +176,7 @@ func TestHardened(t *testing.T) {
 	}
 	for _, want := range []string{"reconciler", "provisioner", "attacher", "resizer", "snapshotter", "catalog"} {
 		if !containers[want] {
-			t.Errorf("there is no container %s", want)
+			t.Errorf("container %s is missing", want)
 		}
 	}
 	if rules < 10 {
@@ -183,100 +184,104 @@ func TestHardened(t *testing.T) {
 	}
 }
 
-// TestMonitoring holds that alerts and dashboard ask for what is measured.
+// TestMonitoring checks that every metric that alerts and dashboard query is exported.
 func TestMonitoring(t *testing.T) {
-	measured := regexp.MustCompile(`"(atoll_[a-z_]+)"`)
+	exported := regexp.MustCompile(`"(atoll_[a-z_]+)"`)
 	known := map[string]bool{"gotk_reconcile_condition": true}
 	for _, path := range []string{"../../brick/agent/metrics.go", "../../brick/rebalance/serve.go"} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range measured.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range exported.FindAllStringSubmatch(string(text), -1) {
 			known[m[1]] = true
 		}
 	}
-	asked := 0
+	queried := 0
 	for _, name := range []string{"alerts.yaml", "atoll-pools.json"} {
 		text, err := os.ReadFile("../../kustomize/components/monitoring/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, metric := range regexp.MustCompile(`\b(atoll_brick_|gotk_)[a-z_]+`).FindAllString(string(text), -1) {
-			asked++
+			queried++
 			if !known[metric] {
-				t.Errorf("%s asks for %s, which nobody measures", name, metric)
+				t.Errorf("%s queries %s, which no program exports", name, metric)
 			}
 		}
 	}
-	if asked < 10 {
-		t.Errorf("%d metrics are asked for", asked)
+	if queried < 10 {
+		t.Errorf("%d metrics are queried", queried)
 	}
 }
 
-// TestBase brings the shipped base and a pool into an empty cluster, the pool first, and
-// runs the reconciler as the base's account. The API server's record of what was asked for
-// is what the account may do: no less, and no more.
-func TestBase(t *testing.T) {
+// TestBasePermissions applies a pool and then the shipped base to an empty cluster, and runs
+// the reconciler with the base's service account. The account's permissions must be exactly
+// the requests in the API server's audit log.
+func TestBasePermissions(t *testing.T) {
 	audit := filepath.Join(t.TempDir(), "audit.log")
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(policy,
+		[]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: "+
+			"Metadata}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config := start(t, "--audit-policy-file="+policy, "--audit-log-path="+audit)
-	o := &operated{cluster: reach(t, config), config: config}
+	o := &testEnv{cluster: connectOnly(t, config), config: config}
 	pool := &unstructured.Unstructured{}
 	o.must(yaml.Unmarshal([]byte(poolText("first", 6, ", deletionPolicy: Delete")), &pool.Object))
 	pool.SetNamespace(pooltypes.DefaultNamespace)
-	o.bring(append(append([]*unstructured.Unstructured{pool}, examples(t)...), kustomized(t, "kadalu")...))
+	o.applyUntilAccepted(append(append([]*unstructured.Unstructured{pool}, examplePools(t)...),
+		buildKustomization(t, "kadalu")...))
 	dir := t.TempDir()
 	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), filepath.Join(dir, "kubeconfig")
-	o.as("atoll-reconciler")
-	s := serve(o, 3)
-	s.reconciler("--enable-leader-election", "--lease-namespace="+pooltypes.DefaultNamespace)
+	o.useServiceAccount("atoll-reconciler")
+	s := newBrickEnv(o, 3)
+	s.startReconciler("--enable-leader-election", "--lease-namespace="+pooltypes.DefaultNamespace)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	s.live(ctx)
-	used := s.asked(audit, "system:serviceaccount:atoll-system:atoll-reconciler")
-	granted := s.granted(ctx, "atoll-reconciler")
-	var created []string // by server-side apply, which is recorded as a patch
-	for _, what := range granted {
-		patched := "patch" + strings.TrimPrefix(what, "create")
+	s.runLifecycle(ctx)
+	requested := s.requestedPermissions(audit, "system:serviceaccount:atoll-system:atoll-reconciler")
+	granted := s.grantedPermissions(ctx, "atoll-reconciler")
+	var created []string // by server-side apply, which the audit log records as a patch
+	for _, p := range granted {
+		patched := "patch" + strings.TrimPrefix(p, "create")
 		switch {
-		case slices.Contains(used, what):
-		case strings.HasPrefix(what, "create ") && slices.Contains(used, patched):
-			created = append(created, what)
+		case slices.Contains(requested, p):
+		case strings.HasPrefix(p, "create ") && slices.Contains(requested, patched):
+			created = append(created, p)
 		default:
-			t.Errorf("may %s, and never does", what)
+			t.Errorf("permission %q is granted and unused", p)
 		}
 	}
-	for _, what := range used {
-		if !slices.Contains(granted, what) {
-			t.Errorf("asks to %s, and may not", what)
+	for _, p := range requested {
+		if !slices.Contains(granted, p) {
+			t.Errorf("permission %q is requested and not granted", p)
 		}
 	}
 	t.Logf("%d permissions, all used", len(granted))
-	s.withoutCreate(ctx, created)
+	s.checkCreateNeeded(ctx, created)
 }
 
-// withoutCreate takes away what the record does not show: each of it alone keeps a pool from
-// being applied.
-func (s *served) withoutCreate(ctx context.Context, created []string) {
+// checkCreateNeeded removes each create permission, which the audit log does not show: without
+// any one of them a pool is not applied.
+func (s *brickEnv) checkCreateNeeded(ctx context.Context, created []string) {
 	s.t.Helper()
 	if len(created) != 6 {
-		s.t.Errorf("what is applied: %v", created)
+		s.t.Errorf("create permissions: %v", created)
 	}
 	whole, err := s.typed.RbacV1().ClusterRoles().Get(ctx, "atoll-reconciler", metav1.GetOptions{})
 	s.must(err)
-	for i, what := range created {
-		kind, _, _ := strings.Cut(strings.TrimPrefix(what, "create "), ".")
+	for i, permission := range created {
+		kind, _, _ := strings.Cut(strings.TrimPrefix(permission, "create "), ".")
 		role := whole.DeepCopy()
 		role.ResourceVersion = ""
 		for j := range role.Rules {
 			if r := &role.Rules[j]; slices.Contains(r.Resources, kind) {
 				other := *r.DeepCopy()
 				other.Resources = slices.DeleteFunc(other.Resources, func(o string) bool { return o == kind })
-				r.Resources, r.Verbs = []string{kind}, slices.DeleteFunc(r.Verbs, func(v string) bool { return v == "create" })
+				r.Resources, r.Verbs = []string{kind}, slices.DeleteFunc(r.Verbs,
+					func(v string) bool { return v == "create" })
 				if len(other.Resources) > 0 {
 					role.Rules = append(role.Rules, other)
 				}
@@ -285,16 +290,17 @@ func (s *served) withoutCreate(ctx context.Context, created []string) {
 		_, err := s.typed.RbacV1().ClusterRoles().Update(ctx, role, metav1.UpdateOptions{})
 		s.must(err)
 		name := fmt.Sprintf("less-%d", i)
-		time.Sleep(time.Second) // until the server's authorizer has it
+		time.Sleep(time.Second) // until the server's authorizer uses the new role
 		s.must(s.put(poolText(name, 6, "")))
-		if c := s.conditioned(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message, "a kubeconfig whose user has this permission") {
-			s.t.Errorf("without %s: %+v", what, c)
+		if c := s.waitCondition(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message,
+			"a kubeconfig whose user has this permission") {
+			s.t.Errorf("without %q: %+v", permission, c)
 		}
 	}
 }
 
-// examples are the pools that users are shown, in the namespace of the base.
-func examples(t *testing.T) (all []*unstructured.Unstructured) {
+// examplePools returns the documented example pools, in the namespace of the base.
+func examplePools(t *testing.T) (all []*unstructured.Unstructured) {
 	t.Helper()
 	paths, err := filepath.Glob("../../examples/pools/*.yaml")
 	if err != nil || len(paths) < 8 {
@@ -307,9 +313,9 @@ func examples(t *testing.T) (all []*unstructured.Unstructured) {
 		}
 		for document := range strings.SplitSeq("\n"+string(text), "\n---") {
 			if strings.Contains(document, "kind: StoragePool") {
-				u := parsed(t, document)
+				u := parseDocument(t, document)
 				if u.GetName() == "fast" {
-					u.SetName("shown")
+					u.SetName("example")
 				}
 				all = append(all, u)
 			}
@@ -318,55 +324,65 @@ func examples(t *testing.T) (all []*unstructured.Unstructured) {
 	return all
 }
 
-// as has the reconciler be a service account.
-func (o *operated) as(account string) {
+// useServiceAccount makes the reconciler use a service account.
+func (o *testEnv) useServiceAccount(account string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	request := &authv1.TokenRequest{Spec: authv1.TokenRequestSpec{}}
-	made, err := o.typed.CoreV1().ServiceAccounts(pooltypes.DefaultNamespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	created, err := o.typed.CoreV1().ServiceAccounts(pooltypes.DefaultNamespace).CreateToken(ctx, account, request,
+		metav1.CreateOptions{})
 	o.must(err)
-	writeConfig(o.t, o.kubeconfig, &rest.Config{Host: o.config.Host}, made.Status.Token)
+	writeConfig(o.t, o.kubeconfig, &rest.Config{Host: o.config.Host}, created.Status.Token)
 }
 
-// live has a pool have all that pools have in their lives.
-func (s *served) live(ctx context.Context) {
+// runLifecycle puts pools through every operation: apply, drift, rollout, deletion.
+func (s *brickEnv) runLifecycle(ctx context.Context) {
 	s.t.Helper()
 	s.must(s.put(poolText("fast", 3, "")))
-	s.conditioned("fast", "Ready", "BricksStarting")
+	s.waitCondition("fast", "Ready", "BricksStarting")
 	s.must(s.put(`{apiVersion: kadalu-operator.storage/v1alpha1, kind: KadaluStorage, metadata: {name: old}, spec: {type: Replica1, storage: [{node: k1, path: /k}]}}`))
-	s.eventually("the Kadalu pool is seen to", func() bool { return condition(s.get(kadaluStorages, "old"), "Ready").Reason != "" })
-	s.eventually("the first pool is seen to", func() bool { return condition(s.get(storagePools, "first"), "Ready").Reason != "" })
+	s.eventually("the Kadalu pool is reconciled", func() bool {
+		return condition(s.get(kadaluStorages, "old"),
+			"Ready").Reason != ""
+	})
+	s.eventually("the first pool is reconciled", func() bool {
+		return condition(s.get(storagePools, "first"),
+			"Ready").Reason != ""
+	})
 	for _, drift := range []func() error{
 		func() error {
-			return s.typed.CoreV1().Services(pooltypes.DefaultNamespace).Delete(ctx, "atoll-fast", metav1.DeleteOptions{})
+			return s.typed.CoreV1().Services(pooltypes.DefaultNamespace).Delete(ctx, "atoll-fast",
+				metav1.DeleteOptions{})
 		},
 		func() error {
-			_, err := s.typed.StorageV1().StorageClasses().Patch(ctx, "atoll.fast", "application/merge-patch+json", []byte(`{"metadata":{"labels":{"app.kubernetes.io/name":"x"}}}`), metav1.PatchOptions{})
+			_, err := s.typed.StorageV1().StorageClasses().Patch(ctx, "atoll.fast", "application/merge-patch+json",
+				[]byte(`{"metadata":{"labels":{"app.kubernetes.io/name":"x"}}}`), metav1.PatchOptions{})
 			return err
 		},
 	} {
 		s.must(drift())
 	}
-	s.pods("r1")
-	s.roll(ctx)
-	// What is on no brick goes, with all kinds of objects, when its resource goes.
+	s.createPods("r1")
+	s.checkRollout(ctx)
+	// Deleting a resource whose bricks have no data deletes objects of every kind.
 	s.patch(storagePools, "first", `{"metadata":{"annotations":{"atoll.storage/allow":"bricks-unknown"}}}`)
-	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "first", metav1.DeleteOptions{}))
-	s.eventually("the pool goes", func() bool { return s.get(storagePools, "first") == nil })
-	time.Sleep(5 * time.Second) // events and leases come late
+	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "first",
+		metav1.DeleteOptions{}))
+	s.eventually("the pool is deleted", func() bool { return s.get(storagePools, "first") == nil })
+	time.Sleep(5 * time.Second) // events and leases are written late
 }
 
-// right is one thing that an account may do, or has asked for: verb and resource.
-func right(verb, group, resource string) string {
+// permission formats a granted or requested permission: verb and resource.
+func permission(verb, group, resource string) string {
 	if group != "" {
 		resource += "." + group
 	}
 	return verb + " " + resource
 }
 
-// asked reads what a user has asked for from the API server's record.
-func (s *served) asked(path, user string) []string {
+// requestedPermissions returns the permissions that a user's requests needed, from the API server's audit log.
+func (s *brickEnv) requestedPermissions(path, user string) []string {
 	s.t.Helper()
 	f, err := os.Open(path)
 	s.must(err)
@@ -391,18 +407,18 @@ func (s *served) asked(path, user string) []string {
 		if e.ObjectRef.Subresource != "" {
 			resource += "/" + e.ObjectRef.Subresource
 		}
-		all[right(e.Verb, e.ObjectRef.APIGroup, resource)] = true
+		all[permission(e.Verb, e.ObjectRef.APIGroup, resource)] = true
 	}
 	var list []string
-	for what := range all {
-		list = append(list, what)
+	for permission := range all {
+		list = append(list, permission)
 	}
 	slices.Sort(list)
 	return list
 }
 
-// granted reads what a role of that name grants, for the cluster and for the namespace.
-func (s *served) granted(ctx context.Context, name string) []string {
+// grantedPermissions returns the permissions of the ClusterRole and the Role of that name.
+func (s *brickEnv) grantedPermissions(ctx context.Context, name string) []string {
 	s.t.Helper()
 	cluster, err := s.typed.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
 	s.must(err)
@@ -412,17 +428,17 @@ func (s *served) granted(ctx context.Context, name string) []string {
 	}
 	var all []string
 	for _, r := range append(slices.Clone(cluster.Rules), local.Rules...) {
-		all = append(all, rights(r)...)
+		all = append(all, permissionsOf(r)...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-func rights(r rbacv1.PolicyRule) (all []string) {
+func permissionsOf(r rbacv1.PolicyRule) (all []string) {
 	for _, group := range r.APIGroups {
 		for _, resource := range r.Resources {
 			for _, verb := range r.Verbs {
-				all = append(all, right(verb, group, resource))
+				all = append(all, permission(verb, group, resource))
 			}
 		}
 	}

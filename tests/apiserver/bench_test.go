@@ -21,25 +21,25 @@ import (
 
 // TestConverge measures 100 and 1,000 pools; make bench runs it.
 func TestConverge(t *testing.T) {
-	baseline := byFlux(t, 100)
+	baseline := measureFlux(t, 100)
 	for _, n := range []int{100, 1000} {
-		converge(t, n, baseline)
+		measureReconciler(t, n, baseline)
 	}
 }
 
-// objectsEach is how many objects a pool of three bricks is, its inventory among them.
+// objectsEach is the number of objects of a pool of three bricks, including its inventory.
 const objectsEach = 9
 
-// byFlux applies pools as kustomize-controller does, with its defaults: four at a time. It
-// gives objects a second.
-func byFlux(t *testing.T, n int) float64 {
+// measureFlux applies pools as kustomize-controller does by default, four at a time, and returns
+// the objects per second.
+func measureFlux(t *testing.T, n int) float64 {
 	config := start(t)
-	o := &operated{cluster: connect(t, config), config: config}
+	o := &testEnv{cluster: connect(t, config), config: config}
 	f := newFlux(o)
 	all := make([][]*unstructured.Unstructured, n)
 	objects := 0
 	for i := range n {
-		all[i] = renderedFrom(t, poolText(fmt.Sprintf("p%d", i), 3, ""))
+		all[i] = renderText(t, poolText(fmt.Sprintf("p%d", i), 3, ""))
 		objects += len(all[i])
 	}
 	begin := time.Now()
@@ -60,34 +60,36 @@ func byFlux(t *testing.T, n int) float64 {
 	return rate
 }
 
-func converge(t *testing.T, n int, baseline float64) {
-	o := operate(t)
+func measureReconciler(t *testing.T, n int, baseline float64) {
+	o := newTestEnv(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	for i := range n {
 		o.must(o.put(poolText(fmt.Sprintf("p%d", i), 3, "")))
 	}
-	const look = 60 * time.Second
+	const idle = 60 * time.Second
 	address := fmt.Sprintf("127.0.0.1:%d", port(t))
 	begin := time.Now()
-	p := o.reconciler("--metrics-addr="+address, "--log-level=error", "--bricks-interval="+(2*look).String())
-	for o.settledPools(ctx) < n && ctx.Err() == nil {
-		time.Sleep(time.Duration(n) * 4 * time.Millisecond) // looking costs the server too
+	p := o.startReconciler("--metrics-addr="+address, "--log-level=error", "--bricks-interval="+(2*idle).String())
+	for o.countApplied(ctx) < n && ctx.Err() == nil {
+		time.Sleep(time.Duration(n) * 4 * time.Millisecond) // listing pools loads the server too
 	}
 	took := time.Since(begin)
 	rate := float64(n*objectsEach) / took.Seconds()
-	t.Logf("%d pools: all applied after %s, %.0f objects/s, %.1f times those of the baseline; %s", n, took.Round(time.Second/10), rate, rate/baseline, resident(t, p))
-	time.Sleep(5 * time.Second) // what comes after: events, watches
+	t.Logf("%d pools: all applied after %s, %.0f objects/s, %.1f times those of the baseline; %s", n,
+		took.Round(time.Second/10), rate, rate/baseline, resident(t, p))
+	time.Sleep(5 * time.Second) // until the last events are written and watched
 	cpu, before := cpuTime(t, p), requests(t, address)
-	time.Sleep(look)
+	time.Sleep(idle)
 	all := 0
-	for what, count := range requests(t, address) {
-		all += count - before[what]
+	for labels, count := range requests(t, address) {
+		all += count - before[labels]
 	}
-	t.Logf("%d pools, each looked at once in %s with nothing to do: %s of CPU, %d requests; %s", n, look, cpuTime(t, p)-cpu, all, resident(t, p))
+	t.Logf("%d pools, each checked once in %s with nothing to do: %s of CPU, %d requests; %s", n, idle,
+		cpuTime(t, p)-cpu, all, resident(t, p))
 }
 
-// cpuTime is what the reconciler has used (proc(5), stat: fields 14 and 15, in ticks of which
+// cpuTime returns the CPU time of the reconciler (proc(5), stat: fields 14 and 15, in ticks;
 // Linux has 100 a second).
 func cpuTime(t *testing.T, p *process) time.Duration {
 	t.Helper()
@@ -110,7 +112,8 @@ func resident(t *testing.T, p *process) string {
 	return strings.Join(strings.Fields(regexp.MustCompile(`VmRSS:.*`).FindString(string(text))), " ")
 }
 
-// requests reads how often the reconciler has asked the API server, by method and code.
+// requests returns the number of requests from the reconciler to the API server, by method
+// and code.
 func requests(t *testing.T, address string) map[string]int {
 	t.Helper()
 	r, err := http.Get("http://" + address + "/metrics")

@@ -23,54 +23,62 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
-// served is a pool named fast whose bricks run on this machine, each with an agent at an
-// address of its own, and with pods in the cluster that have these addresses.
-type served struct {
-	*operated
+// brickEnv is a pool named fast whose bricks run on this machine. Each brick has an agent at a
+// separate address, and a pod in the cluster with that address.
+type brickEnv struct {
+	*testEnv
 	bricks *bricks.Cluster
 	agents []*exec.Cmd
 	binary string
 	atoll  string
 }
 
-func serve(o *operated, n int) *served {
+func newBrickEnv(o *testEnv, n int) *brickEnv {
 	o.t.Helper()
-	s := &served{operated: o, bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil), binary: build(o.t, o.t.TempDir(), "atoll-brick")}
+	s := &brickEnv{
+		testEnv: o, bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil),
+		binary: build(o.t, o.t.TempDir(), "atoll-brick"),
+	}
 	for i, b := range s.bricks.Pool.Bricks {
 		s.bricks.Eventually("the brick answers", func() bool {
 			return gluster.Ping(context.Background(), fmt.Sprintf("127.0.0.1:%d", b.Port)) == nil
 		})
-		s.agents = append(s.agents, s.bricks.Run(s.binary, "agent", "--namespace=atoll-system", "--pool=fast", "--brick="+strconv.Itoa(i),
-			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port), "--listen="+s.address(i)+":"+strconv.Itoa(render.AgentPort), "--keys="+o.t.TempDir()))
+		s.agents = append(s.agents, s.bricks.Run(s.binary, "agent", "--namespace=atoll-system", "--pool=fast",
+			"--brick="+strconv.Itoa(i),
+			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port), "--listen="+s.agentAddress(i)+":"+strconv.Itoa(render.AgentPort), "--keys="+o.t.TempDir()))
 	}
 	return s
 }
 
-// address is that of the agent of a brick, and of nobody else's tests.
-func (s *served) address(brick int) string { return fmt.Sprintf("127.9.4.%d", brick+1) }
+// agentAddress returns the address of a brick's agent; no other test uses it.
+func (s *brickEnv) agentAddress(brick int) string { return fmt.Sprintf("127.9.4.%d", brick+1) }
 
-func (s *served) pods(revision string) {
+func (s *brickEnv) createPods(revision string) {
 	for i := range s.bricks.Pool.Bricks {
-		s.brickPod("fast", i, s.address(i), revision)
+		s.createBrickPod("fast", i, s.agentAddress(i), revision)
 	}
 }
 
-// TestReconcileBricks has bricks that run: status, restarts one at a time, and deletion.
+// TestReconcileBricks reconciles a pool with running bricks: status, rollout, and deletion.
 func TestReconcileBricks(t *testing.T) {
-	s := serve(operate(t), 3)
+	s := newBrickEnv(newTestEnv(t), 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	s.reconciler("--roll-deadline=5s")
+	s.startReconciler("--roll-deadline=5s")
 	s.must(s.put(poolText("fast", 3, ", deletionPolicy: Delete")))
-	s.conditioned("fast", "Ready", "BricksStarting")
-	s.pods("r1")
-	ready := s.conditioned("fast", "Ready", "Applied")
+	s.waitCondition("fast", "Ready", "BricksStarting")
+	s.createPods("r1")
+	ready := s.waitCondition("fast", "Ready", "Applied")
 	if ready.Status != "True" || !strings.Contains(ready.Message, "3 of 3 bricks are online") {
 		t.Errorf("%+v", ready)
 	}
-	s.eventually("its status is complete", func() bool { return s.get(storagePools, "fast").Status.BricksOnline == "3/3" })
+	s.eventually("its status is complete", func() bool {
+		return s.get(storagePools,
+			"fast").Status.BricksOnline == "3/3"
+	})
 	p := s.get(storagePools, "fast")
-	if len(p.Status.Bricks) != 3 || p.Status.Bricks[1].Phase != "Online" || p.Status.Bricks[1].Node != "n1" || p.Status.Bricks[1].Address != s.address(1) || p.Status.Backlog != 0 || p.Status.SizeBytes == 0 {
+	if len(p.Status.Bricks) != 3 || p.Status.Bricks[1].Phase != "Online" || p.Status.Bricks[1].Node != "n1" ||
+		p.Status.Bricks[1].Address != s.agentAddress(1) || p.Status.Backlog != 0 || p.Status.SizeBytes == 0 {
 		t.Errorf("%+v", p.Status)
 	}
 	if c := condition(p, "Healed"); c.Reason != "NothingToHeal" {
@@ -89,53 +97,59 @@ func TestReconcileBricks(t *testing.T) {
 		for _, c := range table.ColumnDefinitions {
 			head = append(head, c.Name)
 		}
-		if got := strings.Join(head, ","); got != "Name,Type,Bricks,To heal,Volumes,Age,Ready,Status" || len(table.Rows) != 1 {
+		if got := strings.Join(head, ","); got != "Name,Type,Bricks,To heal,Volumes,Age,Ready,Status" ||
+			len(table.Rows) != 1 {
 			t.Fatalf("%s, %d rows", got, len(table.Rows))
 		}
 		if got := fmt.Sprint(table.Rows[0].Cells[:5]); got != "[fast Replica3 3/3 0 0]" {
 			t.Error(got)
 		}
 	})
-	t.Run("a brick ends", func(t *testing.T) {
-		seen := s.watch()
+	t.Run("a brick stops", func(t *testing.T) {
+		printed := s.watchPools()
 		bricks.Stop(s.bricks.Bricks[1])
-		c := s.conditioned("fast", "Ready", "BricksAway")
+		c := s.waitCondition("fast", "Ready", "BricksAway")
 		if !strings.Contains(c.Message, "brick 1 (n1:/fast) is offline: its agent responds, the brick does not") {
 			t.Errorf("%+v", c)
 		}
 		for _, want := range []string{"fast", "Replica3", "2/3", "BricksAway"} {
-			if out := s.told("get"); !strings.Contains(out, want) {
+			if out := s.runAtoll("get"); !strings.Contains(out, want) {
 				t.Errorf("%s is missing in:\n%s", want, out)
 			}
 		}
-		out := s.told("status", "fast")
-		if !strings.Contains(out, "1      n1    n1:/fast") || !strings.Contains(out, "its agent responds, the brick does not") {
+		out := s.runAtoll("status", "fast")
+		if !strings.Contains(out, "1      n1    n1:/fast") ||
+			!strings.Contains(out, "its agent responds, the brick does not") {
 			t.Errorf("%s", out)
 		}
-		t.Logf("\n%s\n%s", s.told("get"), out)
-		s.eventually("who watches has seen it", func() bool { return strings.Contains(seen(), "3/3") && strings.Contains(seen(), "2/3") })
+		t.Logf("\n%s\n%s", s.runAtoll("get"), out)
+		s.eventually("the watch has printed both states",
+			func() bool { return strings.Contains(printed(), "3/3") && strings.Contains(printed(), "2/3") })
 		s.bricks.StartBrick(1)
-		s.conditioned("fast", "Ready", "Applied")
+		s.waitCondition("fast", "Ready", "Applied")
 	})
-	t.Run("restarted one at a time", func(t *testing.T) { s.roll(ctx) })
+	t.Run("restarted one at a time", func(t *testing.T) { s.checkRollout(ctx) })
 	t.Run("restarted without healing", func(t *testing.T) {
-		file := s.pending(2)
-		s.eventually("the backlog is seen", func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
-		s.outdated(ctx, "r3")
-		c := s.conditioned("fast", "Ready", "RollingWaits")
+		file := s.addPendingHeal(2)
+		s.eventually("the pending heal is in the status",
+			func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
+		s.setUpdateRevision(ctx, "r3")
+		c := s.waitCondition("fast", "Ready", "RollingWaits")
 		if !strings.Contains(c.Message, "roll-without-healing") {
 			t.Errorf("%+v", c)
 		}
-		s.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/roll-without-healing":%q}}}`, s.get(storagePools, "fast").Status.LastAppliedRevision))
-		s.oneByOne(ctx, "r3")
+		s.patch(storagePools, "fast",
+			fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/roll-without-healing":%q}}}`,
+				s.get(storagePools, "fast").Status.LastAppliedRevision))
+		s.waitRolledOneByOne(ctx, "r3")
 		s.must(os.Remove(file))
-		s.conditioned("fast", "Ready", "Applied")
+		s.waitCondition("fast", "Ready", "Applied")
 	})
-	t.Run("deleted", func(t *testing.T) { s.deleted(ctx) })
+	t.Run("deleted", func(t *testing.T) { s.checkDeletion(ctx) })
 }
 
-// pending makes a brick hold something against another one, as it does when that was away.
-func (s *served) pending(brick int) (file string) {
+// addPendingHeal makes a brick report a pending heal, as after another brick was offline.
+func (s *brickEnv) addPendingHeal(brick int) (file string) {
 	s.t.Helper()
 	dir := filepath.Join(s.bricks.Pool.Bricks[brick].Directory, ".glusterfs/indices/xattrop")
 	s.must(os.MkdirAll(dir, 0o700))
@@ -144,26 +158,31 @@ func (s *served) pending(brick int) (file string) {
 	return file
 }
 
-// roll has all bricks run what was rendered before, while something is to be healed.
-func (s *served) roll(ctx context.Context) {
+// checkRollout makes all brick pods outdated while a heal is pending: none is restarted until it is
+// healed, and then one at a time.
+func (s *brickEnv) checkRollout(ctx context.Context) {
 	s.t.Helper()
-	file := s.pending(2)
-	s.eventually("the backlog is seen", func() bool { return s.get(storagePools, "fast").Status.Backlog == 1 })
-	s.outdated(ctx, "r2")
-	s.eventually("it is said why none is restarted", func() bool {
+	file := s.addPendingHeal(2)
+	s.eventually("the pending heal is in the status", func() bool {
+		return s.get(storagePools,
+			"fast").Status.Backlog == 1
+	})
+	s.setUpdateRevision(ctx, "r2")
+	s.eventually("the condition explains why no brick is restarted", func() bool {
 		c := condition(s.get(storagePools, "fast"), "Ready")
-		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") && strings.Contains(c.Message, "1 heals are pending on brick 2")
+		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") &&
+			strings.Contains(c.Message, "1 heals are pending on brick 2")
 	})
 	time.Sleep(2 * time.Second)
-	if gone := s.gone(ctx); len(gone) != 0 {
-		s.t.Errorf("restarted though something is to be healed: %v", gone)
+	if stopped := s.stoppedBricks(ctx); len(stopped) != 0 {
+		s.t.Errorf("restarted while a heal is pending: %v", stopped)
 	}
 	s.must(os.Remove(file))
-	s.oneByOne(ctx, "r2")
+	s.waitRolledOneByOne(ctx, "r2")
 }
 
-// outdated has the StatefulSets of all bricks say that they have another revision now.
-func (s *served) outdated(ctx context.Context, revision string) {
+// setUpdateRevision sets another update revision in the status of all bricks' StatefulSets.
+func (s *brickEnv) setUpdateRevision(ctx context.Context, revision string) {
 	s.t.Helper()
 	sets := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace)
 	for i := range 3 {
@@ -175,28 +194,29 @@ func (s *served) outdated(ctx context.Context, revision string) {
 	}
 }
 
-// oneByOne sees all bricks restarted, never two at a time.
-func (s *served) oneByOne(ctx context.Context, revision string) {
+// waitRolledOneByOne waits until all bricks are restarted, never two at a time.
+func (s *brickEnv) waitRolledOneByOne(ctx context.Context, revision string) {
 	s.t.Helper()
 	for i := range 3 {
-		var gone []int
-		s.eventually("a brick is restarted", func() bool { gone = s.gone(ctx); return len(gone) > 0 })
+		var stopped []int
+		s.eventually("a brick is restarted", func() bool { stopped = s.stoppedBricks(ctx); return len(stopped) > 0 })
 		time.Sleep(time.Second)
-		if gone = s.gone(ctx); len(gone) != 1 || gone[0] != i {
-			s.t.Errorf("restarted: %v, want brick %d alone", gone, i)
+		if stopped = s.stoppedBricks(ctx); len(stopped) != 1 || stopped[0] != i {
+			s.t.Errorf("restarted: %v, want only brick %d", stopped, i)
 		}
-		for _, brick := range gone {
-			s.ended(ctx, brick)
-			s.brickPod("fast", brick, s.address(brick), revision)
+		for _, brick := range stopped {
+			s.deletePod(ctx, brick)
+			s.createBrickPod("fast", brick, s.agentAddress(brick), revision)
 		}
 	}
-	s.conditioned("fast", "Ready", "Applied")
+	s.waitCondition("fast", "Ready", "Applied")
 }
 
-// gone are the bricks without pods, or whose pods are to end, as a kubelet would see to.
-func (s *served) gone(ctx context.Context) (all []int) {
+// stoppedBricks returns the bricks whose pods are deleted, or terminating: no kubelet stops them here.
+func (s *brickEnv) stoppedBricks(ctx context.Context) (all []int) {
 	for i := range 3 {
-		pod, err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Get(ctx, fmt.Sprintf("atoll-fast-%d-0", i), metav1.GetOptions{})
+		pod, err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Get(ctx, fmt.Sprintf("atoll-fast-%d-0", i),
+			metav1.GetOptions{})
 		if apierrors.IsNotFound(err) || err == nil && pod.DeletionTimestamp != nil {
 			all = append(all, i)
 		}
@@ -204,63 +224,73 @@ func (s *served) gone(ctx context.Context) (all []int) {
 	return all
 }
 
-// ended takes away the pod of a brick.
-func (s *served) ended(ctx context.Context, brick int) {
+// deletePod deletes the pod of a brick at once.
+func (s *brickEnv) deletePod(ctx context.Context, brick int) {
 	s.t.Helper()
 	now := int64(0)
-	err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Delete(ctx, fmt.Sprintf("atoll-fast-%d-0", brick), metav1.DeleteOptions{GracePeriodSeconds: &now})
+	err := s.typed.CoreV1().Pods(pooltypes.DefaultNamespace).Delete(ctx, fmt.Sprintf("atoll-fast-%d-0", brick),
+		metav1.DeleteOptions{GracePeriodSeconds: &now})
 	if err != nil && !apierrors.IsNotFound(err) {
 		s.t.Fatal(err)
 	}
 }
 
-// deleted deletes the pool while volumes, and then files, are on it.
-func (s *served) deleted(ctx context.Context) {
+// checkDeletion deletes the pool while it has a volume, and then while a brick has a file.
+func (s *brickEnv) checkDeletion(ctx context.Context) {
 	s.t.Helper()
 	volumes := s.typed.CoreV1().PersistentVolumes()
-	_, err := volumes.Create(ctx, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
-		StorageClassName: "atoll.fast", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
-		Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
-		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: pooltypes.DriverName, VolumeHandle: "v1.dir.fast.v"}},
-	}}, metav1.CreateOptions{})
+	_, err := volumes.Create(ctx, &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "v"},
+		Spec: corev1.PersistentVolumeSpec{
+			StorageClassName: "atoll.fast", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: pooltypes.DriverName, VolumeHandle: "v1.dir.fast.v"}},
+		},
+	}, metav1.CreateOptions{})
 	s.must(err)
 	s.eventually("the volume is counted", func() bool { return s.get(storagePools, "fast").Status.Volumes == 1 })
 	file := filepath.Join(s.bricks.Pool.Bricks[1].Directory, "leftover")
 	s.must(os.WriteFile(file, nil, 0o600))
-	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "fast", metav1.DeleteOptions{}))
-	c := s.conditioned("fast", "Ready", "VolumesInUse")
+	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "fast",
+		metav1.DeleteOptions{}))
+	c := s.waitCondition("fast", "Ready", "VolumesInUse")
 	if !strings.Contains(c.Message, "1 persistent volumes use it") {
 		s.t.Errorf("%+v", c)
 	}
 	s.must(volumes.Delete(ctx, "v", metav1.DeleteOptions{}))
-	_, _ = volumes.Patch(ctx, "v", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}) // it may have gone at once
-	s.eventually("the files are told of", func() bool {
-		return strings.Contains(condition(s.get(storagePools, "fast"), "Ready").Message, "brick 1 (n1:/fast) has files that belong to no persistent volume")
+	_, _ = volumes.Patch(ctx, "v", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`),
+		metav1.PatchOptions{}) // it may be deleted already
+	s.eventually("the condition reports the files", func() bool {
+		return strings.Contains(condition(s.get(storagePools, "fast"), "Ready").Message,
+			"brick 1 (n1:/fast) has files that belong to no persistent volume")
 	})
-	if sets, err := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{}); err != nil || len(sets.Items) != 3 {
+	if sets, err := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx,
+		metav1.ListOptions{}); err != nil || len(sets.Items) != 3 {
 		s.t.Errorf("%d bricks, %v", len(sets.Items), err)
 	}
 	s.must(os.Remove(file))
-	s.eventually("the pool goes", func() bool { return s.get(storagePools, "fast") == nil })
+	s.eventually("the pool is deleted", func() bool { return s.get(storagePools, "fast") == nil })
 	sets, err := s.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
 	s.must(err)
-	maps, err := s.typed.CoreV1().ConfigMaps(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{LabelSelector: "atoll.storage/pool=fast"})
+	maps, err := s.typed.CoreV1().ConfigMaps(pooltypes.DefaultNamespace).List(ctx,
+		metav1.ListOptions{LabelSelector: "atoll.storage/pool=fast"})
 	s.must(err)
 	classes, err := s.typed.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
 	s.must(err)
 	if len(sets.Items)+len(maps.Items)+len(classes.Items) > 0 {
-		s.t.Errorf("left over: %d StatefulSets, %d ConfigMaps, %d classes", len(sets.Items), len(maps.Items), len(classes.Items))
+		s.t.Errorf("left over: %d StatefulSets, %d ConfigMaps, %d classes", len(sets.Items), len(maps.Items),
+			len(classes.Items))
 	}
 	if _, err := os.Stat(filepath.Join(s.bricks.Pool.Bricks[1].Directory, ".glusterfs")); err != nil {
-		s.t.Error("the brick's data has gone with the pool")
+		s.t.Error("the brick's data was deleted with the pool")
 	}
 }
 
-// told runs the command line against the cluster.
-func (s *served) told(args ...string) string {
+// runAtoll runs the command line against the cluster, and returns its output.
+func (s *brickEnv) runAtoll(args ...string) string {
 	s.t.Helper()
 	if s.atoll == "" {
-		s.atoll = build(s.t, s.t.TempDir(), "atoll") // which takes what it takes
+		s.atoll = build(s.t, s.t.TempDir(), "atoll") // before the timeout starts
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -271,18 +301,18 @@ func (s *served) told(args ...string) string {
 	return string(out)
 }
 
-// watch has the command line watch pools until the test ends, and gives what it has printed.
-func (s *served) watch() func() string {
+// watchPools runs the command line's watch until the test ends; the result returns its output so far.
+func (s *brickEnv) watchPools() func() string {
 	s.t.Helper()
-	s.told("get") // builds it
-	path := filepath.Join(s.t.TempDir(), "watched")
+	s.runAtoll("get") // builds it
+	path := filepath.Join(s.t.TempDir(), "output")
 	out, err := os.Create(path)
 	s.must(err)
 	defer out.Close()
 	cmd := exec.Command(s.atoll, "get", "--watch", "--kubeconfig", s.kubeconfig)
 	cmd.Stdout = out
 	s.must(cmd.Start())
-	seen := func() string {
+	printed := func() string {
 		text, err := os.ReadFile(path)
 		s.must(err)
 		return string(text)
@@ -291,6 +321,6 @@ func (s *served) watch() func() string {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()
 	})
-	s.eventually("the watch has begun", func() bool { return seen() != "" })
-	return seen
+	s.eventually("the watch has started", func() bool { return printed() != "" })
+	return printed
 }

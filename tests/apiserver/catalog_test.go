@@ -24,8 +24,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// kubeconfig writes how to reach a server.
-func kubeconfig(t *testing.T, c *rest.Config) string {
+// writeKubeconfig writes a kubeconfig for a server, and returns its path.
+func writeKubeconfig(t *testing.T, c *rest.Config) string {
 	t.Helper()
 	k := clientcmdapi.NewConfig()
 	k.Clusters["c"] = &clientcmdapi.Cluster{Server: c.Host, InsecureSkipTLSVerify: true}
@@ -39,18 +39,18 @@ func kubeconfig(t *testing.T, c *rest.Config) string {
 	return path
 }
 
-// eventually polls until ok.
+// eventually polls until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it is still not so that %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
 
-// entryOf renders an example and gives its catalog entry.
-func entryOf(t *testing.T, file string) *corev1.ConfigMap {
+// catalogEntry renders an example and returns its catalog entry.
+func catalogEntry(t *testing.T, file string) *corev1.ConfigMap {
 	t.Helper()
 	for _, o := range objects(t, load(t, filepath.Join("../../examples/pools", file))[0]) {
 		if m, is := o.(*corev1.ConfigMap); is && m.Labels[entry.Label] == entry.LabelValue {
@@ -61,18 +61,18 @@ func entryOf(t *testing.T, file string) *corev1.ConfigMap {
 	return nil
 }
 
-// TestCatalogFollows holds a catalog's folder like the ConfigMaps of a cluster: what
-// comes, changes and goes, and never what stands in a namespace of a tenant.
+// TestCatalogFollows checks that a catalog's directory follows the ConfigMaps of a cluster
+// when they are created, changed and deleted, and ignores those in other namespaces.
 func TestCatalogFollows(t *testing.T) {
 	config := start(t)
 	c := connect(t, config)
 	h := host.Bare(t)
 	folder := h.Catalog()
-	if _, err := folder.Write("former", map[string]string{entry.KeyEntry: "{"}); err != nil { // of a former process
+	if _, err := folder.Write("former", map[string]string{entry.KeyEntry: "{"}); err != nil { // of an earlier process
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port(t))
-	h.Start("catalog", "--kubeconfig", kubeconfig(t, config), "--health", address)
+	h.Start("catalog", "--kubeconfig", writeKubeconfig(t, config), "--health", address)
 	maps := func(namespace string) interface {
 		Create(context.Context, *corev1.ConfigMap, metav1.CreateOptions) (*corev1.ConfigMap, error)
 		Update(context.Context, *corev1.ConfigMap, metav1.UpdateOptions) (*corev1.ConfigMap, error)
@@ -82,7 +82,7 @@ func TestCatalogFollows(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	eventually(t, "the role is healthy, and what is not in the cluster has gone", func() bool {
+	eventually(t, "the role is healthy, and entries missing from the cluster are deleted", func() bool {
 		answer, err := http.Get("http://" + address + "/healthz")
 		if err != nil {
 			return false
@@ -91,7 +91,7 @@ func TestCatalogFollows(t *testing.T) {
 		names, err := folder.Names()
 		return err == nil && answer.StatusCode == http.StatusOK && len(names) == 0
 	})
-	first := entryOf(t, "replica1.yaml")
+	first := catalogEntry(t, "replica1.yaml")
 	pool := first.Labels[entry.LabelPool]
 	tenant := first.DeepCopy()
 	tenant.Namespace, tenant.Labels[entry.LabelPool] = "default", "evil"
@@ -100,31 +100,33 @@ func TestCatalogFollows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the pool is there", func() bool {
+	eventually(t, "the catalog has the pool", func() bool {
 		p, err := folder.Pool(pool)
 		return err == nil && p.Files == first.Data[entry.KeyFiles]
 	})
-	// A change is seen as one: no reader finds half of it.
+	// A change is atomic: no reader finds half of it.
 	changed := first.DeepCopy()
-	changed.Data[entry.KeyEntry] = strings.Replace(changed.Data[entry.KeyEntry], `"reclaim": "Delete"`, `"reclaim": "Retain"`, 1)
+	changed.Data[entry.KeyEntry] = strings.Replace(changed.Data[entry.KeyEntry], `"reclaim": "Delete"`,
+		`"reclaim": "Retain"`, 1)
 	changed.Data[entry.KeyFiles] += "# changed\n"
 	if _, err := maps(first.Namespace).Update(ctx, changed, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for after := schema.ReclaimDelete; after != schema.ReclaimRetain; {
 		p, err := folder.Pool(pool)
-		if err != nil || (p.Reclaim == schema.ReclaimRetain) != strings.HasSuffix(p.Files, "# changed\n") || ctx.Err() != nil {
-			t.Fatalf("while it changed: %+v, %v", p, errors.Join(err, ctx.Err()))
+		if err != nil || (p.Reclaim == schema.ReclaimRetain) != strings.HasSuffix(p.Files, "# changed\n") ||
+			ctx.Err() != nil {
+			t.Fatalf("during the change: %+v, %v", p, errors.Join(err, ctx.Err()))
 		}
 		after = p.Reclaim
 	}
-	// One that is broken is that pool's trouble.
-	broken := entryOf(t, "replica3.yaml")
+	// A broken entry affects only its own pool.
+	broken := catalogEntry(t, "replica3.yaml")
 	broken.Data[entry.KeyEntry] = "{"
 	if _, err := maps(broken.Namespace).Create(ctx, broken, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the broken pool is there", func() bool {
+	eventually(t, "the catalog has the broken pool", func() bool {
 		_, err := folder.Pool(broken.Labels[entry.LabelPool])
 		return errors.Is(err, catalog.ErrBroken)
 	})
@@ -134,25 +136,26 @@ func TestCatalogFollows(t *testing.T) {
 	if err := maps(first.Namespace).Delete(ctx, first.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the pool has gone", func() bool {
+	eventually(t, "the catalog no longer has the pool", func() bool {
 		_, err := folder.Pool(pool)
 		return errors.Is(err, catalog.ErrNoPool)
 	})
-	eventually(t, "nothing of it is left in the folder", func() bool {
+	eventually(t, "the directory has no files of the pool", func() bool {
 		left, err := filepath.Glob(filepath.Join(folder.Dir, "."+pool+".*"))
 		return err == nil && len(left) == 0
 	})
 }
 
-// TestCatalogStays holds that pools stay known while the cluster cannot be reached.
-func TestCatalogStays(t *testing.T) {
+// TestCatalogKeptOffline checks that the catalog keeps pools while the cluster is unreachable.
+func TestCatalogKeptOffline(t *testing.T) {
 	h := host.Bare(t)
 	if _, err := h.Catalog().Write("p", map[string]string{entry.KeyEntry: "{"}); err != nil {
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", port(t))
-	h.Start("catalog", "--kubeconfig", kubeconfig(t, &rest.Config{Host: url("https", port(t)), BearerToken: token}), "--health", address)
-	eventually(t, "the role says that it has read nothing", func() bool {
+	h.Start("catalog", "--kubeconfig", writeKubeconfig(t,
+		&rest.Config{Host: url("https", port(t)), BearerToken: token}), "--health", address)
+	eventually(t, "the role reports itself unhealthy before its first list", func() bool {
 		answer, err := http.Get("http://" + address + "/healthz")
 		if err != nil {
 			return false

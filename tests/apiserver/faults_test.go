@@ -17,11 +17,11 @@ import (
 	pooltypes "github.com/atoll-storage/atoll/schema"
 )
 
-// settledPools counts pools whose objects have all been applied.
-func (o *operated) settledPools(ctx context.Context) int {
+// countApplied counts pools whose objects are all applied.
+func (o *testEnv) countApplied(ctx context.Context) int {
 	list, err := o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return -1 // the server is away
+		return -1 // the server is down
 	}
 	n := 0
 	for _, u := range list.Items {
@@ -32,8 +32,8 @@ func (o *operated) settledPools(ctx context.Context) int {
 	return n
 }
 
-// whole holds that each of these pools has all its objects.
-func (o *operated) whole(ctx context.Context, names []string) {
+// checkComplete checks that each of these pools has all its objects.
+func (o *testEnv) checkComplete(ctx context.Context, names []string) {
 	o.t.Helper()
 	sets, err := o.typed.AppsV1().StatefulSets(pooltypes.DefaultNamespace).List(ctx, metav1.ListOptions{})
 	o.must(err)
@@ -53,12 +53,12 @@ func (o *operated) whole(ctx context.Context, names []string) {
 	}
 }
 
-// TestManyPools has a hundred pools, of which one is invalid and one is served by nobody.
+// TestManyPools reconciles a hundred pools, one of them invalid and one of them unreachable.
 func TestManyPools(t *testing.T) {
-	o := operate(t)
+	o := newTestEnv(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	o.reconciler()
+	o.startReconciler()
 	begin := time.Now()
 	var names []string
 	for i := range 98 {
@@ -71,20 +71,20 @@ func TestManyPools(t *testing.T) {
 			o.must(o.put(`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [127.9.9.9], volume: v}}}`))
 		}
 	}
-	o.eventually("all but the invalid one are applied", func() bool { return o.settledPools(ctx) == 99 })
+	o.eventually("all but the invalid one are applied", func() bool { return o.countApplied(ctx) == 99 })
 	t.Logf("applied within %s", time.Since(begin).Round(time.Second/10))
-	o.whole(ctx, names)
-	o.conditioned("wrong", "Stalled", "InvalidSpec")
-	o.conditioned("far", "Ready", "ExternalUnreachable")
+	o.checkComplete(ctx, names)
+	o.waitCondition("wrong", "Stalled", "InvalidSpec")
+	o.waitCondition("far", "Ready", "ExternalUnreachable")
 }
 
-// TestServersGo takes the API server, and then etcd, away while pools are being applied.
-func TestServersGo(t *testing.T) {
+// TestServerOutage kills the API server, and then etcd, while pools are being applied.
+func TestServerOutage(t *testing.T) {
 	s := startServers(t)
-	o := operateOn(t, s.config)
+	o := newTestEnvOn(t, s.config)
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	o.reconciler("--max-retry-delay=2s")
+	o.startReconciler("--max-retry-delay=2s")
 	var names []string
 	for round, server := range []string{"kube-apiserver", "etcd"} {
 		for i := range 20 {
@@ -92,67 +92,69 @@ func TestServersGo(t *testing.T) {
 			names = append(names, name)
 			o.must(o.put(poolText(name, 3, "")))
 		}
-		o.eventually("some pools are applied", func() bool { return o.settledPools(ctx) > round*20 })
-		s.end(server)
+		o.eventually("some pools are applied", func() bool { return o.countApplied(ctx) > round*20 })
+		s.kill(server)
 		time.Sleep(5 * time.Second)
-		s.again(server)
+		s.launch(server)
 		waitReady(t, s.config, s.dir)
-		back := time.Now()
-		o.eventually("all pools are applied", func() bool { return o.settledPools(ctx) == len(names) })
-		t.Logf("%s was away; all is applied %s after it is back", server, time.Since(back).Round(time.Second))
-		o.whole(ctx, names)
+		restarted := time.Now()
+		o.eventually("all pools are applied", func() bool { return o.countApplied(ctx) == len(names) })
+		t.Logf("%s was down; all pools are applied %s after its restart", server,
+			time.Since(restarted).Round(time.Second))
+		o.checkComplete(ctx, names)
 	}
 }
 
-// TestLeases has two reconcilers, of which one works, and the other when that is gone.
-func TestLeases(t *testing.T) {
-	o := operate(t)
+// TestLeaderElection runs several reconcilers: only one is active, and another replaces it
+// when it ends or hangs.
+func TestLeaderElection(t *testing.T) {
+	o := newTestEnv(t)
 	lease := []string{
 		"--enable-leader-election", "--lease-namespace=" + pooltypes.DefaultNamespace,
 		"--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=1s",
 	}
-	works := func(p *process) bool {
+	active := func(p *process) bool {
 		text, err := os.ReadFile(p.log)
 		o.must(err)
 		return strings.Contains(string(text), "Starting workers")
 	}
-	first := o.reconciler(lease...)
-	o.eventually("the first one works", func() bool { return works(first) })
-	second := o.reconciler(lease...)
+	first := o.startReconciler(lease...)
+	o.eventually("the first is active", func() bool { return active(first) })
+	second := o.startReconciler(lease...)
 	o.must(o.put(poolText("one", 3, "")))
-	o.conditioned("one", "Ready", "BricksStarting")
+	o.waitCondition("one", "Ready", "BricksStarting")
 	time.Sleep(5 * time.Second)
-	if works(second) {
-		t.Error("both work")
+	if active(second) {
+		t.Error("both are active")
 	}
 	first.end(syscall.SIGKILL)
 	o.must(o.put(poolText("two", 3, "")))
-	o.conditioned("two", "Ready", "BricksStarting")
-	// One that is stopped for a while, as on a node that hangs, gives up when it is back.
-	third := o.reconciler(lease...)
+	o.waitCondition("two", "Ready", "BricksStarting")
+	// A reconciler that was paused, as on a node that hangs, exits when it resumes.
+	third := o.startReconciler(lease...)
 	o.must(second.cmd.Process.Signal(syscall.SIGSTOP))
-	o.eventually("the third one works", func() bool { return works(third) })
+	o.eventually("the third is active", func() bool { return active(third) })
 	o.must(second.cmd.Process.Signal(syscall.SIGCONT))
-	ended := make(chan error, 1)
-	go func() { ended <- second.cmd.Wait() }()
+	exited := make(chan error, 1)
+	go func() { exited <- second.cmd.Wait() }()
 	select {
-	case <-ended:
+	case <-exited:
 	case <-time.After(20 * time.Second):
-		t.Error("one that has lost its lease goes on")
+		t.Error("a reconciler that lost its lease keeps running")
 	}
 	o.must(o.put(poolText("three", 3, "")))
-	o.conditioned("three", "Ready", "BricksStarting")
+	o.waitCondition("three", "Ready", "BricksStarting")
 }
 
-// TestMetrics reads what is measured.
+// TestMetrics reads the metrics of pools.
 func TestMetrics(t *testing.T) {
-	o := operate(t)
+	o := newTestEnv(t)
 	address := fmt.Sprintf("127.0.0.1:%d", port(t))
-	o.reconciler("--metrics-addr="+address, "--health-addr=127.0.0.1:0")
+	o.startReconciler("--metrics-addr="+address, "--health-addr=127.0.0.1:0")
 	o.must(o.put(poolText("fast", 3, "")))
-	o.conditioned("fast", "Ready", "BricksStarting")
+	o.waitCondition("fast", "Ready", "BricksStarting")
 	ready := regexp.MustCompile(`gotk_reconcile_condition\{[^}]*kind="StoragePool"[^}]*name="fast"[^}]*status="False"[^}]*type="Ready"[^}]*\} 1`)
-	measured := func() string {
+	metrics := func() string {
 		r, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			return ""
@@ -164,13 +166,14 @@ func TestMetrics(t *testing.T) {
 		}
 		return string(all)
 	}
-	o.eventually("the condition is measured", func() bool { return ready.MatchString(measured()) })
-	if !strings.Contains(measured(), "gotk_reconcile_duration_seconds_count") {
-		t.Error("no durations")
+	o.eventually("the condition is exported", func() bool { return ready.MatchString(metrics()) })
+	if !strings.Contains(metrics(), "gotk_reconcile_duration_seconds_count") {
+		t.Error("no durations are exported")
 	}
-	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(t.Context(), "fast", metav1.DeleteOptions{}))
-	o.eventually("nothing is measured of a pool that has gone", func() bool {
-		text := measured()
+	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(t.Context(), "fast",
+		metav1.DeleteOptions{}))
+	o.eventually("a deleted pool has no metrics", func() bool {
+		text := metrics()
 		return text != "" && !strings.Contains(text, `gotk_reconcile_condition{kind="StoragePool",name="fast"`)
 	})
 }

@@ -21,33 +21,36 @@ import (
 	"github.com/atoll-storage/atoll/schema/loader"
 )
 
-// flux applies and prunes as kustomize-controller does, by its own library.
+// flux applies and prunes as kustomize-controller does, with its library.
 type flux struct {
-	*operated
+	*testEnv
 	manager *ssa.ResourceManager
 }
 
-func newFlux(o *operated) flux {
+func newFlux(o *testEnv) flux {
 	o.t.Helper()
 	c, err := client.New(o.config, client.Options{})
 	o.must(err)
 	poller := polling.NewStatusPoller(c, c.RESTMapper(), polling.Options{})
-	return flux{o, ssa.NewResourceManager(c, poller, ssa.Owner{Field: "kustomize-controller", Group: "kustomize.toolkit.fluxcd.io"})}
+	return flux{o, ssa.NewResourceManager(c, poller, ssa.Owner{
+		Field: "kustomize-controller",
+		Group: "kustomize.toolkit.fluxcd.io",
+	})}
 }
 
-// prunable is what kustomize-controller leaves out when it prunes.
-var prunable = map[string]string{"kustomize.toolkit.fluxcd.io/prune": "disabled"}
+// pruneExclusions has the metadata of objects that kustomize-controller does not prune.
+var pruneExclusions = map[string]string{"kustomize.toolkit.fluxcd.io/prune": "disabled"}
 
 func (f flux) apply(ctx context.Context, force bool, objects ...*unstructured.Unstructured) map[string]int {
 	f.t.Helper()
-	var own []*unstructured.Unstructured
+	var labelled []*unstructured.Unstructured
 	for _, o := range objects {
-		own = append(own, o.DeepCopy())
+		labelled = append(labelled, o.DeepCopy())
 	}
-	f.manager.SetOwnerLabels(own, "pools", "flux-system")
+	f.manager.SetOwnerLabels(labelled, "pools", "flux-system")
 	options := ssa.DefaultApplyOptions()
 	options.Force = force
-	set, err := f.manager.ApplyAllStaged(ctx, own, options)
+	set, err := f.manager.ApplyAllStaged(ctx, labelled, options)
 	f.must(err)
 	actions := map[string]int{}
 	for _, e := range set.Entries {
@@ -58,7 +61,11 @@ func (f flux) apply(ctx context.Context, force bool, objects ...*unstructured.Un
 
 func (f flux) prune(ctx context.Context, objects ...*unstructured.Unstructured) map[string]int {
 	f.t.Helper()
-	set, err := f.manager.DeleteAll(ctx, objects, ssa.DeleteOptions{PropagationPolicy: metav1.DeletePropagationBackground, Inclusions: f.manager.GetOwnerLabels("pools", "flux-system"), Exclusions: prunable})
+	set, err := f.manager.DeleteAll(ctx, objects,
+		ssa.DeleteOptions{
+			PropagationPolicy: metav1.DeletePropagationBackground,
+			Inclusions:        f.manager.GetOwnerLabels("pools", "flux-system"), Exclusions: pruneExclusions,
+		})
 	f.must(err)
 	actions := map[string]int{}
 	for _, e := range set.Entries {
@@ -67,7 +74,7 @@ func (f flux) prune(ctx context.Context, objects ...*unstructured.Unstructured) 
 	return actions
 }
 
-func parsed(t *testing.T, text string) *unstructured.Unstructured {
+func parseDocument(t *testing.T, text string) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
@@ -77,19 +84,20 @@ func parsed(t *testing.T, text string) *unstructured.Unstructured {
 	return u
 }
 
-// TestFluxResource has kustomize-controller bring the document as a resource: two write it,
-// and do not fight. What Flux deletes, or replaces by force, keeps running.
+// TestFluxResource applies the pool's resource as kustomize-controller does: Flux and the
+// reconciler write it without conflicts. A pool that Flux deletes, or replaces by force,
+// keeps running.
 func TestFluxResource(t *testing.T) {
-	o := operate(t)
+	o := newTestEnv(t)
 	f := newFlux(o)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	o.reconciler()
-	pool := parsed(t, poolText("fast", 3, ", deletionPolicy: Delete"))
+	o.startReconciler()
+	pool := parseDocument(t, poolText("fast", 3, ", deletionPolicy: Delete"))
 	if got := f.apply(ctx, false, pool); got["created"] != 1 {
 		t.Errorf("%v", got)
 	}
-	o.conditioned("fast", "Ready", "BricksStarting")
+	o.waitCondition("fast", "Ready", "BricksStarting")
 	for range 2 {
 		if got := f.apply(ctx, false, pool); got["unchanged"] != 1 {
 			t.Errorf("with a finalizer and a status that are not Flux's: %v", got)
@@ -104,26 +112,26 @@ func TestFluxResource(t *testing.T) {
 		if got := f.prune(ctx, pool); got["deleted"] != 1 {
 			t.Errorf("%v", got)
 		}
-		c := o.conditioned("fast", "Ready", "VolumesInUse")
+		c := o.waitCondition("fast", "Ready", "VolumesInUse")
 		if !strings.Contains(c.Message, "brick 0 (n0:/fast) may have files") || bricks() != 3 {
 			t.Errorf("%+v, %d bricks", c, bricks())
 		}
 	})
-	t.Run("by force", func(t *testing.T) {
-		other := parsed(t, poolText("other", 3, ""))
+	t.Run("replaced by force", func(t *testing.T) {
+		other := parseDocument(t, poolText("other", 3, ""))
 		f.apply(ctx, false, other)
-		o.conditioned("other", "Ready", "BricksStarting")
-		arbiter := parsed(t, strings.Replace(poolText("other", 3, ""), "Replica3", "Arbiter", 1))
-		f.apply(ctx, true, arbiter) // the API server refuses the change: Flux deletes the pool, and makes it anew
-		c := o.conditioned("other", "Stalled", "ChangeRefused")
+		o.waitCondition("other", "Ready", "BricksStarting")
+		arbiter := parseDocument(t, strings.Replace(poolText("other", 3, ""), "Replica3", "Arbiter", 1))
+		f.apply(ctx, true, arbiter) // the API server rejects the change: Flux deletes and recreates the pool
+		c := o.waitCondition("other", "Stalled", "ChangeRefused")
 		if !strings.Contains(c.Message, "type-changed") || bricks() != 6 {
 			t.Errorf("%+v, %d bricks", c, bricks())
 		}
 	})
 }
 
-// renderedFrom gives what a document is rendered to, as it stands in files.
-func renderedFrom(t *testing.T, text string) (all []*unstructured.Unstructured) {
+// renderText returns the rendered objects of a document, as 'atoll render' writes them.
+func renderText(t *testing.T, text string) (all []*unstructured.Unstructured) {
 	t.Helper()
 	found, err := loader.Load(t.Context(), loader.Options{Stdin: strings.NewReader(text)}, "-")
 	if err != nil {
@@ -151,13 +159,13 @@ func renderedFrom(t *testing.T, text string) (all []*unstructured.Unstructured) 
 	return all
 }
 
-// TestFluxRendered has kustomize-controller bring what the pool is rendered to.
+// TestFluxRendered applies and prunes a pool's rendered objects as kustomize-controller does.
 func TestFluxRendered(t *testing.T) {
-	o := operate(t)
+	o := newTestEnv(t)
 	f := newFlux(o)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	objects := renderedFrom(t, poolText("fast", 6, ""))
+	objects := renderText(t, poolText("fast", 6, ""))
 	if got := f.apply(ctx, false, objects...); got["created"] != len(objects) {
 		t.Errorf("%v of %d", got, len(objects))
 	}
@@ -175,44 +183,48 @@ func TestFluxRendered(t *testing.T) {
 	}
 }
 
-// TestUpgrade brings today's definition over the first one, with pools that are there.
-func TestUpgrade(t *testing.T) {
+// TestCRDUpgrade replaces the first definition by the current one, with existing pools.
+func TestCRDUpgrade(t *testing.T) {
 	config := start(t)
-	o := &operated{cluster: connect(t, config), config: config}
-	o.definition("testdata/storagepools-first.yaml")
+	o := &testEnv{cluster: connect(t, config), config: config}
+	o.createCRD("testdata/storagepools-first.yaml")
 	o.must(o.put(poolText("fast", 3, `, options: {network.ping-timeout: "5"}`)))
 	before := o.get(storagePools, "fast")
 	text, err := os.ReadFile("../../kustomize/base/crds/storagepools.yaml")
 	o.must(err)
 	u := &unstructured.Unstructured{}
 	o.must(yaml.Unmarshal(text, &u.Object))
-	o.bring([]*unstructured.Unstructured{u})
+	o.applyUntilAccepted([]*unstructured.Unstructured{u})
 	dir := t.TempDir()
 	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), dir+"/kubeconfig"
 	writeConfig(t, o.kubeconfig, config, token)
-	o.definition("../../kustomize/components/kadalu/kadalustorages.yaml")
-	o.reconciler()
-	o.conditioned("fast", "Ready", "BricksStarting")
-	if after := o.get(storagePools, "fast"); string(after.Spec.Raw) != string(before.Spec.Raw) || after.UID != before.UID || after.Generation != before.Generation {
+	o.createCRD("../../kustomize/components/kadalu/kadalustorages.yaml")
+	o.startReconciler()
+	o.waitCondition("fast", "Ready", "BricksStarting")
+	if after := o.get(storagePools, "fast"); string(after.Spec.Raw) != string(before.Spec.Raw) ||
+		after.UID != before.UID || after.Generation != before.Generation {
 		t.Errorf("%s\n%s", before.Spec.Raw, after.Spec.Raw)
 	}
 }
 
-// TestNamespaceGoes deletes the namespace of a pool that may not go: it says why it stays.
-func TestNamespaceGoes(t *testing.T) {
-	o := operate(t)
+// TestNamespaceDeletion deletes the namespace of a pool that may have data: its condition
+// explains why it stays.
+func TestNamespaceDeletion(t *testing.T) {
+	o := newTestEnv(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	o.reconciler()
+	o.startReconciler()
 	o.must(o.put(poolText("fast", 3, ", deletionPolicy: Delete")))
-	o.conditioned("fast", "Ready", "BricksStarting")
-	// Nobody runs the namespace controller here: this is what it does first.
+	o.waitCondition("fast", "Ready", "BricksStarting")
+	// No namespace controller runs here: this is its first step.
 	o.must(o.typed.CoreV1().Namespaces().Delete(ctx, pooltypes.DefaultNamespace, metav1.DeleteOptions{}))
-	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
-	c := o.conditioned("fast", "Ready", "VolumesInUse")
+	o.must(o.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).DeleteCollection(ctx,
+		metav1.DeleteOptions{}, metav1.ListOptions{}))
+	c := o.waitCondition("fast", "Ready", "VolumesInUse")
 	if !strings.Contains(c.Message, "keeps running") {
 		t.Errorf("%+v", c)
 	}
-	o.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/allow":%q}}}`, "bricks-unknown"))
-	o.eventually("it goes", func() bool { return o.get(storagePools, "fast") == nil })
+	o.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/allow":%q}}}`,
+		"bricks-unknown"))
+	o.eventually("the pool is deleted", func() bool { return o.get(storagePools, "fast") == nil })
 }

@@ -26,62 +26,61 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// registered is what the kubelet's plugin manager reports of a driver. A whole kubelet,
-// which also has the driver mount, runs in the tests of a cluster.
-type registered struct {
+// registrations receives the calls of the kubelet's plugin manager about a driver. The cluster
+// tests run a whole kubelet, which also mounts volumes.
+type registrations struct {
 	endpoint chan string
-	gone     chan string
+	removed  chan string
 }
 
-func (r registered) ValidatePlugin(_ context.Context, name, endpoint string, versions []string) error {
+func (r registrations) ValidatePlugin(_ context.Context, name, endpoint string, versions []string) error {
 	if name != schema.DriverName || !slices.Contains(versions, "1.0.0") {
 		return fmt.Errorf("driver %s at %s with versions %v", name, endpoint, versions)
 	}
 	return nil
 }
 
-func (r registered) RegisterPlugin(_ context.Context, _, endpoint string, _ []string, _ *time.Duration) error {
+func (r registrations) RegisterPlugin(_ context.Context, _, endpoint string, _ []string, _ *time.Duration) error {
 	r.endpoint <- endpoint
 	return nil
 }
 
-func (r registered) DeRegisterPlugin(_ context.Context, name, _ string) { r.gone <- name }
+func (r registrations) DeRegisterPlugin(_ context.Context, name, _ string) { r.removed <- name }
 
-// TestRegistration has the driver found by the kubelet's own plugin manager, also
-// after it was killed, and forgotten when it ends.
+// TestRegistration checks that the kubelet's plugin manager registers the driver, also after
+// it was killed, and deregisters it when it exits.
 func TestRegistration(t *testing.T) {
 	h := host.Bare(t)
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
-	r := registered{make(chan string, 10), make(chan string, 10)}
+	r := registrations{make(chan string, 10), make(chan string, 10)}
 	m := pluginmanager.NewPluginManager(h.Path("kubelet/plugins_registry"), record.NewFakeRecorder(100))
 	m.AddHandler("CSIPlugin", r)
 	go m.Run(t.Context(), config.NewSourcesReady(func(sets.Set[string]) bool { return true }), stop)
-	heard := func(from chan string, want string) {
+	expect := func(from chan string, want string) {
 		t.Helper()
 		select {
 		case got := <-from:
 			if got != want {
-				t.Errorf("the kubelet was told %q, want %q", got, want)
+				t.Errorf("the kubelet got %q, want %q", got, want)
 			}
 		case <-time.After(30 * time.Second):
-			t.Fatalf("the kubelet does not hear of %s\n%s", want, h.Logs())
+			t.Fatalf("the kubelet did not get %s\n%s", want, h.Logs())
 		}
 	}
 	process := h.StartNode("--register", h.Path("node.sock"))
-	heard(r.endpoint, h.Path("node.sock"))
+	expect(r.endpoint, h.Path("node.sock"))
 	bricks.Stop(process) // SIGKILL: the socket stays, and the next process replaces it
 	process = h.StartNode("--register", h.Path("node.sock"))
-	heard(r.gone, schema.DriverName)
-	heard(r.endpoint, h.Path("node.sock"))
+	expect(r.removed, schema.DriverName)
+	expect(r.endpoint, h.Path("node.sock"))
 	if err := process.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	heard(r.gone, schema.DriverName)
+	expect(r.removed, schema.DriverName)
 }
 
-// TestEvents kills the client of a running pod's volume and looks for the events of
-// the pod.
+// TestEvents kills the client of a running pod's volume and checks the events of the pod.
 func TestEvents(t *testing.T) {
 	config := start(t)
 	c := connect(t, config)
@@ -90,14 +89,14 @@ func TestEvents(t *testing.T) {
 	h.Share()
 	h.Start("mounter", "--socket", h.Path("mounter.sock"))
 	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
-	h.StartNode("--events", "--kubeconfig", kubeconfig(t, config))
+	h.StartNode("--events", "--kubeconfig", writeKubeconfig(t, config))
 	n := csi.NewNodeClient(h.Dial("node.sock"))
 	id := h.Create(h.Dial("controller.sock"))
 	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
 	h.Stage(n, id, h.Staging())
 	pods := map[string]*corev1.Pod{}
-	for _, name := range []string{"hears", "deaf"} {
-		pods[name] = c.pod(name, name == "hears")
+	for _, name := range []string{"propagated", "private"} {
+		pods[name] = c.createPod(name, name == "propagated")
 		h.StartPod(n, id, string(pods[name].UID), "rslave", false)
 	}
 	kill := func() {
@@ -109,22 +108,24 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	kill()
-	c.hasEvent(pods["hears"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
-	c.hasEvent(pods["deaf"], corev1.EventTypeWarning, events.ReasonLost, "container second cannot see that: delete the pod")
+	c.waitEvent(pods["propagated"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
+	c.waitEvent(pods["private"], corev1.EventTypeWarning, events.ReasonLost,
+		"container second cannot see that: delete the pod")
 	bricks.Stop(b.Bricks[0])
 	kill()
-	c.hasEvent(pods["hears"], corev1.EventTypeWarning, events.ReasonLost, "cannot be mounted again yet: the pool cannot be reached: pool p")
+	c.waitEvent(pods["propagated"], corev1.EventTypeWarning, events.ReasonLost,
+		"cannot be mounted again yet: the pool cannot be reached: pool p")
 	b.StartBrick(0)
 	for _, pod := range pods {
 		target := h.Path("kubelet/pods/" + string(pod.UID) + "/volumes/kubernetes.io~csi/pv-1/mount")
-		eventually(t, "the volume is back", func() bool { _, err := os.ReadDir(target); return err == nil })
+		eventually(t, "the volume is mounted again", func() bool { _, err := os.ReadDir(target); return err == nil })
 		h.Unpublish(n, id, target)
 	}
 }
 
-// pod makes a pod on the node that has the volume pv-1 in its second container,
-// which sees later mounts or does not.
-func (c *cluster) pod(name string, sees bool) *corev1.Pod {
+// createPod creates a pod on the node that has the volume pv-1 in its second container, with or
+// without propagation of later mounts.
+func (c *cluster) createPod(name string, propagated bool) *corev1.Pod {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
@@ -133,22 +134,28 @@ func (c *cluster) pod(name string, sees bool) *corev1.Pod {
 		Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Mi")}},
 	}
 	if _, err := c.typed.CoreV1().PersistentVolumeClaims("default").Create(ctx,
-		&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: claim}, metav1.CreateOptions{}); err != nil {
+		&corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       claim,
+		}, metav1.CreateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
 	propagation := corev1.MountPropagationNone
-	if sees {
+	if propagated {
 		propagation = corev1.MountPropagationHostToContainer
 	}
 	pod, err := c.typed.CoreV1().Pods("default").Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{
-			NodeName: "host", // as tests/host names it
+			NodeName: "host", // the node's name in package host
 			Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name},
 			}}},
 			Containers: []corev1.Container{
 				{Name: "first", Image: "i"},
-				{Name: "second", Image: "i", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v", MountPropagation: &propagation}}},
+				{Name: "second", Image: "i", VolumeMounts: []corev1.VolumeMount{{
+					Name: "v", MountPath: "/v",
+					MountPropagation: &propagation,
+				}}},
 			},
 		},
 	}, metav1.CreateOptions{})
@@ -158,8 +165,8 @@ func (c *cluster) pod(name string, sees bool) *corev1.Pod {
 	return pod
 }
 
-// hasEvent waits for an event of a pod.
-func (c *cluster) hasEvent(pod *corev1.Pod, kind, reason, says string) {
+// waitEvent waits for an event of a pod.
+func (c *cluster) waitEvent(pod *corev1.Pod, kind, reason, says string) {
 	c.t.Helper()
 	eventually(c.t, "the pod "+pod.Name+" has the event "+reason+": "+says, func() bool {
 		all, err := c.typed.CoreV1().Events(pod.Namespace).List(c.t.Context(), metav1.ListOptions{})
@@ -167,7 +174,8 @@ func (c *cluster) hasEvent(pod *corev1.Pod, kind, reason, says string) {
 			return false
 		}
 		for _, e := range all.Items {
-			if e.InvolvedObject.UID == pod.UID && e.Type == kind && e.Reason == reason && strings.Contains(e.Message, says) {
+			if e.InvolvedObject.UID == pod.UID && e.Type == kind && e.Reason == reason &&
+				strings.Contains(e.Message, says) {
 				return true
 			}
 		}

@@ -27,23 +27,23 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// operated is a cluster with the definitions of pools, and what runs the reconciler in it.
-type operated struct {
+// testEnv is a cluster with the definitions of pools, and a reconciler's program to run in it.
+type testEnv struct {
 	*cluster
 	config              *rest.Config
 	program, kubeconfig string
 }
 
-func operate(t *testing.T) *operated {
+func newTestEnv(t *testing.T) *testEnv {
 	t.Helper()
-	return operateOn(t, start(t))
+	return newTestEnvOn(t, start(t))
 }
 
-func operateOn(t *testing.T, config *rest.Config) *operated {
+func newTestEnvOn(t *testing.T, config *rest.Config) *testEnv {
 	t.Helper()
-	o := &operated{config: config}
-	o.cluster = withCRD(t, config).cluster
-	o.definition("../../kustomize/components/kadalu/kadalustorages.yaml")
+	o := &testEnv{config: config}
+	o.cluster = newCRDClient(t, config).cluster
+	o.createCRD("../../kustomize/components/kadalu/kadalustorages.yaml")
 	dir := t.TempDir()
 	o.program, o.kubeconfig = build(t, dir, "atoll-reconciler"), filepath.Join(dir, "kubeconfig")
 	writeConfig(t, o.kubeconfig, config, token)
@@ -71,7 +71,7 @@ func writeConfig(t *testing.T, path string, config *rest.Config, token string) {
 	}
 }
 
-// process is a reconciler that runs.
+// process is a running reconciler.
 type process struct {
 	cmd *exec.Cmd
 	log string
@@ -82,15 +82,18 @@ func (p *process) end(how syscall.Signal) {
 	_ = p.cmd.Wait()
 }
 
-// reconciler starts one, until the test ends.
-func (o *operated) reconciler(args ...string) *process {
+// startReconciler starts a reconciler, which ends with the test.
+func (o *testEnv) startReconciler(args ...string) *process {
 	o.t.Helper()
 	log, err := os.CreateTemp(o.t.TempDir(), "log")
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(o.program, append([]string{"--metrics-addr=0", "--health-addr=0", "--kadalu", "--log-level=debug", "--bricks-interval=4s"}, args...)...)
+	cmd := exec.Command(o.program, append([]string{
+		"--metrics-addr=0", "--health-addr=0", "--kadalu",
+		"--log-level=debug", "--bricks-interval=4s",
+	}, args...)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+o.kubeconfig)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -110,11 +113,14 @@ func (o *operated) reconciler(args ...string) *process {
 
 var (
 	storagePools   = gvr.GroupVersionResource{Group: "atoll.storage", Version: "v1alpha1", Resource: "storagepools"}
-	kadaluStorages = gvr.GroupVersionResource{Group: "kadalu-operator.storage", Version: "v1alpha1", Resource: "kadalustorages"}
+	kadaluStorages = gvr.GroupVersionResource{
+		Group: "kadalu-operator.storage", Version: "v1alpha1",
+		Resource: "kadalustorages",
+	}
 )
 
 // put applies a document as kubectl --server-side does.
-func (o *operated) put(text string) error {
+func (o *testEnv) put(text string) error {
 	u := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
 		o.t.Fatal(err)
@@ -125,28 +131,30 @@ func (o *operated) put(text string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err := o.dynamic.Resource(resource).Namespace(schema.DefaultNamespace).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: "a-person", Force: true})
+	_, err := o.dynamic.Resource(resource).Namespace(schema.DefaultNamespace).Apply(ctx, u.GetName(), u,
+		metav1.ApplyOptions{FieldManager: "a-person", Force: true})
 	return err
 }
 
-func (o *operated) must(err error) {
+func (o *testEnv) must(err error) {
 	o.t.Helper()
 	if err != nil {
 		o.t.Fatal(err)
 	}
 }
 
-// pool gives a document of bricks on nodes n0 and on.
+// poolText returns the document of a pool with bricks on nodes n0, n1 and so on.
 func poolText(name string, bricks int, more string) string {
 	var list []string
 	for i := range bricks {
 		list = append(list, fmt.Sprintf("{node: n%d, path: /%s}", i, name))
 	}
-	return fmt.Sprintf("{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: %s}, spec: {type: Replica3, bricks: [%s]%s}}", name, strings.Join(list, ", "), more)
+	return fmt.Sprintf("{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: %s}, spec: {type: "+
+		"Replica3, bricks: [%s]%s}}", name, strings.Join(list, ", "), more)
 }
 
-// get gives a pool; nil when it is not there.
-func (o *operated) get(resource gvr.GroupVersionResource, name string) *v1alpha1.StoragePool {
+// get returns a pool; nil if it does not exist.
+func (o *testEnv) get(resource gvr.GroupVersionResource, name string) *v1alpha1.StoragePool {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -171,20 +179,20 @@ func condition(p *v1alpha1.StoragePool, kind string) metav1.Condition {
 	return metav1.Condition{}
 }
 
-// eventually waits for something.
-func (o *operated) eventually(what string, ok func() bool) {
+// eventually polls until ok returns true.
+func (o *testEnv) eventually(what string, ok func() bool) {
 	o.t.Helper()
-	deadline := time.Now().Add(150 * time.Second) // watches come back late
+	deadline := time.Now().Add(150 * time.Second) // watches reconnect late
 	for !ok() {
 		if time.Now().After(deadline) {
-			o.t.Fatalf("not in time: %s", what)
+			o.t.Fatalf("not within 150 s: %s", what)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-// conditioned waits until a condition of a pool has a reason.
-func (o *operated) conditioned(name, kind, reason string) metav1.Condition {
+// waitCondition waits until a condition of a pool has a reason.
+func (o *testEnv) waitCondition(name, kind, reason string) metav1.Condition {
 	o.t.Helper()
 	var c metav1.Condition
 	o.eventually(fmt.Sprintf("%s of %s is %s", kind, name, reason), func() bool {
@@ -194,9 +202,9 @@ func (o *operated) conditioned(name, kind, reason string) metav1.Condition {
 	return c
 }
 
-// brickPod makes the pod of a brick as the StatefulSet controller and a kubelet would have
-// it, with the address of an agent that runs here.
-func (o *operated) brickPod(pool string, index int, address, revision string) {
+// createBrickPod creates the pod of a brick as the StatefulSet controller and a kubelet would, with
+// the address of an agent on this machine.
+func (o *testEnv) createBrickPod(pool string, index int, address, revision string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -205,7 +213,10 @@ func (o *operated) brickPod(pool string, index int, address, revision string) {
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("atoll-%s-%d-0", pool, index), Labels: map[string]string{
 			"atoll.storage/pool": pool, "atoll.storage/brick": strconv.Itoa(index), "controller-revision-hash": revision,
 		}},
-		Spec: corev1.PodSpec{NodeName: fmt.Sprintf("n%d", index), Containers: []corev1.Container{{Name: "glusterfsd", Image: "x"}}},
+		Spec: corev1.PodSpec{
+			NodeName:   fmt.Sprintf("n%d", index),
+			Containers: []corev1.Container{{Name: "glusterfsd", Image: "x"}},
+		},
 	}
 	pod, err := pods.Create(ctx, pod, metav1.CreateOptions{})
 	o.must(err)
@@ -214,28 +225,35 @@ func (o *operated) brickPod(pool string, index int, address, revision string) {
 	o.must(err)
 }
 
-func (o *operated) patch(resource gvr.GroupVersionResource, name, patch string) {
+func (o *testEnv) patch(resource gvr.GroupVersionResource, name, patch string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err := o.dynamic.Resource(resource).Namespace(schema.DefaultNamespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := o.dynamic.Resource(resource).Namespace(schema.DefaultNamespace).Patch(ctx, name, types.MergePatchType,
+		[]byte(patch), metav1.PatchOptions{})
 	o.must(err)
 }
 
-// TestReconcile follows pools through their lives.
+// TestReconcile reconciles pools without running bricks: drift, changes, errors, restarts.
 func TestReconcile(t *testing.T) {
-	o := operate(t)
+	o := newTestEnv(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	first := o.reconciler()
+	first := o.startReconciler()
 	o.must(o.put(poolText("fast", 3, "")))
-	starting := o.conditioned("fast", "Ready", "BricksStarting")
-	if starting.Status != "False" || !strings.Contains(starting.Message, "brick 0 (n0:/fast) is pending: its pod does not exist") {
+	starting := o.waitCondition("fast", "Ready", "BricksStarting")
+	if starting.Status != "False" || !strings.Contains(starting.Message,
+		"brick 0 (n0:/fast) is pending: its pod does not exist") {
 		t.Errorf("%+v", starting)
 	}
 	var p *v1alpha1.StoragePool
-	o.eventually("its status is complete", func() bool { p = o.get(storagePools, "fast"); return p.Status.ObservedGeneration == p.Generation })
-	if p.Status.LastAppliedRevision == "" || p.Status.BricksOnline != "0/3" || p.Status.Backlog != -1 || condition(p, "Reconciling").Status != "True" {
+	o.eventually("its status is complete", func() bool {
+		p = o.get(storagePools,
+			"fast")
+		return p.Status.ObservedGeneration == p.Generation
+	})
+	if p.Status.LastAppliedRevision == "" || p.Status.BricksOnline != "0/3" || p.Status.Backlog != -1 ||
+		condition(p, "Reconciling").Status != "True" {
 		t.Errorf("%+v", p.Status)
 	}
 	sets, err := o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).List(ctx, metav1.ListOptions{})
@@ -244,10 +262,10 @@ func TestReconcile(t *testing.T) {
 	}
 	for _, s := range sets.Items {
 		if len(s.OwnerReferences) > 0 {
-			t.Error("a brick would go with its pool's document")
+			t.Error("a brick would be deleted with its pool's document")
 		}
 	}
-	t.Run("drift is put right", func(t *testing.T) {
+	t.Run("drift is corrected", func(t *testing.T) {
 		o.must(o.typed.CoreV1().Services(schema.DefaultNamespace).Delete(ctx, "atoll-fast", metav1.DeleteOptions{}))
 		o.eventually("the Service is back", func() bool {
 			_, err := o.typed.CoreV1().Services(schema.DefaultNamespace).Get(ctx, "atoll-fast", metav1.GetOptions{})
@@ -258,63 +276,74 @@ func TestReconcile(t *testing.T) {
 			_, err := o.typed.StorageV1().StorageClasses().Get(ctx, "atoll.fast", metav1.GetOptions{})
 			return err == nil
 		})
-		_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Patch(ctx, "atoll-fast-catalog", types.MergePatchType, []byte(`{"data":{"pool.json":"by hand"}}`), metav1.PatchOptions{})
+		_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Patch(ctx, "atoll-fast-catalog",
+			types.MergePatchType, []byte(`{"data":{"pool.json":"by hand"}}`), metav1.PatchOptions{})
 		o.must(err)
-		o.eventually("the catalog is right", func() bool {
-			m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, "atoll-fast-catalog", metav1.GetOptions{})
+		o.eventually("the catalog is corrected", func() bool {
+			m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, "atoll-fast-catalog",
+				metav1.GetOptions{})
 			return err == nil && m.Data["pool.json"] != "by hand"
 		})
 	})
 	t.Run("others write the same fields", func(t *testing.T) {
-		other := parsed(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: atoll-fast-catalog}, data: {pool.json: "by somebody"}}`)
-		maps := o.dynamic.Resource(gvr.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(schema.DefaultNamespace)
-		if _, err := maps.Apply(ctx, other.GetName(), other, metav1.ApplyOptions{FieldManager: "somebody"}); !apierrors.IsConflict(err) {
+		other := parseDocument(t,
+			`{apiVersion: v1, kind: ConfigMap, metadata: {name: atoll-fast-catalog}, data: {pool.json: "by somebody"}}`)
+		maps := o.dynamic.Resource(gvr.GroupVersionResource{
+			Version:  "v1",
+			Resource: "configmaps",
+		}).Namespace(schema.DefaultNamespace)
+		if _, err := maps.Apply(ctx, other.GetName(), other,
+			metav1.ApplyOptions{FieldManager: "somebody"}); !apierrors.IsConflict(err) {
 			t.Errorf("without force: %v", err)
 		}
 		_, err := maps.Apply(ctx, other.GetName(), other, metav1.ApplyOptions{FieldManager: "somebody", Force: true})
 		o.must(err)
-		o.eventually("it is taken back", func() bool {
+		o.eventually("the field is corrected", func() bool {
 			m, err := maps.Get(ctx, other.GetName(), metav1.GetOptions{})
 			text, _, _ := unstructured.NestedString(m.Object, "data", "pool.json")
 			return err == nil && text != "by somebody"
 		})
-		_, err = o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Patch(ctx, "atoll-fast-1", types.MergePatchType, []byte(`{"spec":{"replicas":0}}`), metav1.PatchOptions{})
+		_, err = o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Patch(ctx, "atoll-fast-1",
+			types.MergePatchType, []byte(`{"spec":{"replicas":0}}`), metav1.PatchOptions{})
 		o.must(err)
-		o.eventually("the brick is to run", func() bool {
-			s, err := o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Get(ctx, "atoll-fast-1", metav1.GetOptions{})
+		o.eventually("the StatefulSet is scaled back", func() bool {
+			s, err := o.typed.AppsV1().StatefulSets(schema.DefaultNamespace).Get(ctx, "atoll-fast-1",
+				metav1.GetOptions{})
 			return err == nil && *s.Spec.Replicas == 1
 		})
 	})
-	t.Run("one that is invalid stalls alone", func(t *testing.T) {
-		// What only vet can know: two bricks of a set on one node.
+	t.Run("an invalid pool stalls alone", func(t *testing.T) {
+		// An error that only vet finds: two bricks of a set on one node.
 		o.must(o.put(`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: wrong}, spec: {type: Replica3, bricks: [{node: a, path: /x}, {node: a, path: /y}, {node: b, path: /x}]}}`))
-		c := o.conditioned("wrong", "Stalled", "InvalidSpec")
+		c := o.waitCondition("wrong", "Stalled", "InvalidSpec")
 		if c.Status != "True" || !strings.Contains(c.Message, "spec.bricks[1]") {
 			t.Errorf("%+v", c)
 		}
 		o.must(o.put(poolText("wrong", 3, "")))
-		o.conditioned("wrong", "Ready", "BricksStarting")
+		o.waitCondition("wrong", "Ready", "BricksStarting")
 		if c := condition(o.get(storagePools, "wrong"), "Stalled"); c.Type != "" {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("a dangerous change is refused", func(t *testing.T) {
-		moved := strings.Replace(poolText("fast", 3, ""), "{node: n0, path: /fast}, {node: n1, path: /fast}", "{node: n1, path: /fast}, {node: n0, path: /fast}", 1)
+		moved := strings.Replace(poolText("fast", 3, ""), "{node: n0, path: /fast}, {node: n1, path: /fast}",
+			"{node: n1, path: /fast}, {node: n0, path: /fast}", 1)
 		o.must(o.put(moved))
-		c := o.conditioned("fast", "Stalled", "ChangeRefused")
+		c := o.waitCondition("fast", "Stalled", "ChangeRefused")
 		if !strings.Contains(c.Message, "brick-reordered") {
 			t.Errorf("%+v", c)
 		}
 		o.must(o.put(poolText("fast", 3, "")))
-		o.conditioned("fast", "Ready", "BricksStarting")
+		o.waitCondition("fast", "Ready", "BricksStarting")
 	})
 	t.Run("suspended", func(t *testing.T) {
 		o.must(o.put(poolText("fast", 3, ", suspend: true")))
 		time.Sleep(time.Second)
 		o.must(o.typed.CoreV1().Services(schema.DefaultNamespace).Delete(ctx, "atoll-fast", metav1.DeleteOptions{}))
 		time.Sleep(2 * time.Second)
-		if _, err := o.typed.CoreV1().Services(schema.DefaultNamespace).Get(ctx, "atoll-fast", metav1.GetOptions{}); err == nil {
-			t.Error("it was put right")
+		if _, err := o.typed.CoreV1().Services(schema.DefaultNamespace).Get(ctx, "atoll-fast",
+			metav1.GetOptions{}); err == nil {
+			t.Error("a suspended pool was corrected")
 		}
 		o.must(o.put(poolText("fast", 3, ", suspend: false")))
 		o.eventually("the Service is back", func() bool {
@@ -322,9 +351,12 @@ func TestReconcile(t *testing.T) {
 			return err == nil
 		})
 	})
-	t.Run("asked for", func(t *testing.T) {
+	t.Run("reconciliation requested", func(t *testing.T) {
 		o.patch(storagePools, "fast", `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":"now"}}}`)
-		o.eventually("the request is handled", func() bool { return o.get(storagePools, "fast").Status.LastHandledReconcileAt == "now" })
+		o.eventually("the request is handled", func() bool {
+			return o.get(storagePools,
+				"fast").Status.LastHandledReconcileAt == "now"
+		})
 	})
 	t.Run("a Kadalu document", func(t *testing.T) {
 		o.must(o.put(`{apiVersion: kadalu-operator.storage/v1alpha1, kind: KadaluStorage, metadata: {name: old}, spec: {type: Replica1, storage: [{node: k1, path: /k}]}}`))
@@ -333,12 +365,12 @@ func TestReconcile(t *testing.T) {
 			return err == nil && condition(o.get(kadaluStorages, "old"), "Ready").Reason == "BricksStarting"
 		})
 	})
-	t.Run("killed, and changed meanwhile", func(t *testing.T) {
+	t.Run("changes while no reconciler runs", func(t *testing.T) {
 		first.end(syscall.SIGKILL)
 		o.must(o.typed.CoreV1().Services(schema.DefaultNamespace).Delete(ctx, "atoll-fast", metav1.DeleteOptions{}))
 		o.must(o.put(poolText("later", 3, "")))
-		o.reconciler()
-		o.conditioned("later", "Ready", "BricksStarting")
+		o.startReconciler()
+		o.waitCondition("later", "Ready", "BricksStarting")
 		o.eventually("the Service is back", func() bool {
 			_, err := o.typed.CoreV1().Services(schema.DefaultNamespace).Get(ctx, "atoll-fast", metav1.GetOptions{})
 			return err == nil
@@ -347,10 +379,12 @@ func TestReconcile(t *testing.T) {
 	t.Run("nothing is written when nothing changes", func(t *testing.T) {
 		all := func() string {
 			var versions []string
-			u, err := o.dynamic.Resource(storagePools).Namespace(schema.DefaultNamespace).Get(ctx, "later", metav1.GetOptions{})
+			u, err := o.dynamic.Resource(storagePools).Namespace(schema.DefaultNamespace).Get(ctx, "later",
+				metav1.GetOptions{})
 			o.must(err)
 			versions = append(versions, u.GetResourceVersion())
-			maps, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).List(ctx, metav1.ListOptions{LabelSelector: "atoll.storage/pool=later"})
+			maps, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).List(ctx,
+				metav1.ListOptions{LabelSelector: "atoll.storage/pool=later"})
 			o.must(err)
 			for _, m := range maps.Items {
 				versions = append(versions, m.Name+" "+m.ResourceVersion)
@@ -359,7 +393,7 @@ func TestReconcile(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		before := all()
-		time.Sleep(8 * time.Second) // it is looked at again meanwhile: its bricks are not there
+		time.Sleep(8 * time.Second) // it is reconciled again in this time: its bricks do not exist
 		if now := all(); now != before {
 			t.Errorf("%s\n%s", before, now)
 		}
@@ -373,9 +407,9 @@ func TestReconcile(t *testing.T) {
 	text, _ := json.Marshal(seen)
 	t.Logf("events: %s", text)
 	if seen["fast Applied"] == 0 || seen["wrong InvalidSpec"] == 0 || seen["fast ChangeRefused"] == 0 {
-		t.Error("some are missing")
+		t.Error("events are missing")
 	}
 	if seen["later BricksStarting"] != 1 {
-		t.Errorf("%d times the same", seen["later BricksStarting"])
+		t.Errorf("%d equal events", seen["later BricksStarting"])
 	}
 }

@@ -1,6 +1,6 @@
 // Package apiserver applies rendered objects to a real kube-apiserver with a real
-// etcd behind it. It is a module of its own: the program does not depend on
-// Kubernetes' servers. 'make test-apiserver' builds the server and runs it.
+// etcd behind it. It is a separate module: the programs do not depend on Kubernetes'
+// servers. 'make test-apiserver' builds the server and runs the tests.
 package apiserver
 
 import (
@@ -24,10 +24,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// token is that of the tests' only user, an administrator.
+// token is the token of the tests' only user, an administrator.
 const token = "atoll-test-token"
 
-// startLimit is how long the servers may take to answer.
+// startLimit is the timeout for the servers to answer.
 const startLimit = 60 * time.Second
 
 // start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
@@ -36,13 +36,13 @@ func start(t *testing.T, more ...string) *rest.Config {
 	return startServers(t, more...).config
 }
 
-// servers are an etcd and a kube-apiserver that can go and come back.
+// servers are an etcd and a kube-apiserver that a test can stop and restart.
 type servers struct {
-	t       *testing.T
-	dir     string
-	command map[string][]string
-	runs    map[string]*exec.Cmd
-	config  *rest.Config
+	t         *testing.T
+	dir       string
+	commands  map[string][]string
+	processes map[string]*exec.Cmd
+	config    *rest.Config
 }
 
 func startServers(t *testing.T, more ...string) *servers {
@@ -57,7 +57,7 @@ func startServers(t *testing.T, more ...string) *servers {
 	}
 	dir := t.TempDir()
 	client, peer, secure := port(t), port(t), port(t)
-	s := &servers{t: t, dir: dir, command: map[string][]string{}, runs: map[string]*exec.Cmd{}}
+	s := &servers{t: t, dir: dir, commands: map[string][]string{}, processes: map[string]*exec.Cmd{}}
 	s.run("etcd", etcd, "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls", url("http", client), "--advertise-client-urls", url("http", client),
 		"--listen-peer-urls", url("http", peer), "--initial-advertise-peer-urls", url("http", peer),
@@ -74,42 +74,45 @@ func startServers(t *testing.T, more ...string) *servers {
 		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",
 		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
-		"--disable-admission-plugins", "ServiceAccount", // nobody makes the accounts here
+		"--disable-admission-plugins", "ServiceAccount", // no controller creates the accounts here
 	}, more...)...)
-	s.config = &rest.Config{Host: url("https", secure), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000}
+	s.config = &rest.Config{
+		Host: url("https", secure), BearerToken: token,
+		TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 1000,
+	}
 	waitReady(t, s.config, dir)
 	return s
 }
 
-// run starts a process with a log, and ends it with the test.
+// run starts a server with a log, and ends it with the test.
 func (s *servers) run(name string, command ...string) {
 	s.t.Helper()
-	s.command[name] = command
-	s.again(name)
-	s.t.Cleanup(func() { s.end(name) })
+	s.commands[name] = command
+	s.launch(name)
+	s.t.Cleanup(func() { s.kill(name) })
 }
 
-// end ends a server at once.
-func (s *servers) end(name string) {
-	_ = s.runs[name].Process.Kill() // it may have ended
-	_ = s.runs[name].Wait()
+// kill kills a server.
+func (s *servers) kill(name string) {
+	_ = s.processes[name].Process.Kill() // it may have ended
+	_ = s.processes[name].Wait()
 }
 
-// again starts a server, or starts it anew.
-func (s *servers) again(name string) {
+// launch starts a server, or restarts it.
+func (s *servers) launch(name string) {
 	s.t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(s.command[name][0], s.command[name][1:]...)
+	cmd := exec.Command(s.commands[name][0], s.commands[name][1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.runs[name] = cmd
+	s.processes[name] = cmd
 }
 
 func url(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }
@@ -134,12 +137,13 @@ func writeKey(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// waitReady polls /readyz, which is true when the built-in objects are there too.
+// waitReady polls /readyz, which succeeds once the built-in objects exist too.
 func waitReady(t *testing.T, config *rest.Config, dir string) {
 	t.Helper()
 	d, err := discovery.NewDiscoveryClientForConfig(config)

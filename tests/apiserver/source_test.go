@@ -16,9 +16,10 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// TestFolder follows a folder as git-sync keeps it: a link that is pointed elsewhere.
-func TestFolder(t *testing.T) {
-	o := operate(t)
+// TestSource runs the reconciler in folder mode on a symbolic link that changes its target, as
+// git-sync updates it.
+func TestSource(t *testing.T) {
+	o := newTestEnv(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	root := t.TempDir()
@@ -42,13 +43,15 @@ func TestFolder(t *testing.T) {
 		}
 		return strings.Join(all, " ")
 	}
-	const leaves = ", deletionPolicy: Delete"
-	external := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: External, external: {hosts: [127.9.9.9], volume: v}" + leaves + "}}"
-	revision("one", map[string]string{"a.yaml": poolText("a", 3, leaves), "far.yaml": external})
-	o.reconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
-	o.eventually("both pools are there", func() bool { return classes() == "atoll.a atoll.far" })
+	const deletable = ", deletionPolicy: Delete"
+	external := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: " +
+		"External, external: {hosts: [127.9.9.9], volume: v}" + deletable + "}}"
+	revision("one", map[string]string{"a.yaml": poolText("a", 3, deletable), "far.yaml": external})
+	o.startReconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
+	o.eventually("both pools are applied", func() bool { return classes() == "atoll.a atoll.far" })
 	ready := func(name string) metav1.Condition {
-		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName(name), metav1.GetOptions{})
+		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName(name),
+			metav1.GetOptions{})
 		if err != nil {
 			return metav1.Condition{}
 		}
@@ -56,14 +59,17 @@ func TestFolder(t *testing.T) {
 		o.must(json.Unmarshal([]byte(m.Data[v1alpha1.StatusKey]), &p.Status))
 		return condition(p, "Ready")
 	}
-	o.eventually("it is written down how the pool is", func() bool { return ready("far").Reason == "ExternalUnreachable" })
+	o.eventually("the pool's status is written", func() bool { return ready("far").Reason == "ExternalUnreachable" })
 	t.Run("another revision", func(t *testing.T) {
-		revision("two", map[string]string{"a.yaml": poolText("a", 3, leaves), "far.yaml": external, "b.yaml": poolText("b", 3, "")})
-		o.eventually("the added pool is there", func() bool { return classes() == "atoll.a atoll.b atoll.far" })
+		revision("two", map[string]string{
+			"a.yaml": poolText("a", 3, deletable), "far.yaml": external,
+			"b.yaml": poolText("b", 3, ""),
+		})
+		o.eventually("the added pool is applied", func() bool { return classes() == "atoll.a atoll.b atoll.far" })
 	})
-	t.Run("one that is wrong keeps no other from being applied, and all from being removed", func(t *testing.T) {
+	t.Run("with an invalid document others are applied and none removed", func(t *testing.T) {
 		revision("three", map[string]string{"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, "")})
-		o.eventually("the pool beside it is there", func() bool { return strings.Contains(classes(), "atoll.c") })
+		o.eventually("the valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.c") })
 		time.Sleep(2 * time.Second)
 		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.far" {
 			t.Error(got)
@@ -71,13 +77,15 @@ func TestFolder(t *testing.T) {
 	})
 	t.Run("removed", func(t *testing.T) {
 		revision("four", map[string]string{"c.yaml": poolText("c", 3, "")})
-		o.eventually("what nobody uses, and says so, goes", func() bool { return classes() == "atoll.a atoll.b atoll.c" })
-		o.eventually("it is written down why the other stays", func() bool {
+		o.eventually("the unused pool with deletionPolicy Delete is removed",
+			func() bool { return classes() == "atoll.a atoll.b atoll.c" })
+		o.eventually("the other pool's condition explains why it stays", func() bool {
 			c := ready("a")
 			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) may have files")
 		})
-		o.eventually("its status goes with it", func() bool {
-			_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"), metav1.GetOptions{})
+		o.eventually("the removed pool's status is deleted", func() bool {
+			_, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName("far"),
+				metav1.GetOptions{})
 			return apierrors.IsNotFound(err)
 		})
 	})

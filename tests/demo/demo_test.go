@@ -15,9 +15,9 @@ func TestMain(m *testing.M) {
 // TestDemo runs the demo as 'make demo' does.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs pods as processes: not with -short")
+		t.Skip("runs pods as processes; not with -short")
 	}
-	if err := needs(); err != nil {
+	if err := checkRequirements(); err != nil {
 		t.Skip(err)
 	}
 	t.Chdir("../..")

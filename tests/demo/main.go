@@ -1,8 +1,8 @@
-// Command demo shows the main job on this machine: from a pool document to data
-// on a mounted volume, a brick that dies, and the pool that heals itself.
+// Command demo shows the main use on this machine: it renders a pool document, writes
+// data to the mounted pool, kills a brick, and waits until the pool has healed.
 //
 // It starts the rendered pods of examples/pools/replica3.yaml as local processes
-// on loop devices. It needs root, and leaves nothing behind.
+// on loop devices. It needs root, and removes everything it creates.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
-// limit is how long the demo may take.
+// limit is the timeout of the whole demo.
 const limit = 5 * time.Minute
 
 func main() {
@@ -31,7 +31,7 @@ func main() {
 }
 
 func run() (err error) {
-	if err := needs(); err != nil {
+	if err := checkRequirements(); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -52,13 +52,13 @@ func run() (err error) {
 		{"atoll vet examples/", s.vet},
 		{"atoll explain", s.explain},
 		{"atoll render", s.render},
-		{"make three blank disks (loop devices)", s.disks},
+		{"create three blank disks (loop devices)", s.disks},
 		{"start the brick pods as rendered", s.pods},
 		{"mount the pool", s.mount},
 		{"write data", s.write},
 		{"kill brick 1 (SIGKILL)", s.kill},
 		{"read everything back, write more", s.degraded},
-		{"start brick 1 again; it heals", s.heal},
+		{"restart brick 1; it heals", s.heal},
 		{"kill brick 0; read what only a healed brick 1 can serve", s.proof},
 	} {
 		if err := s.step(step.name, step.do); err != nil {
@@ -68,25 +68,28 @@ func run() (err error) {
 	return nil
 }
 
-// needs tells what the machine lacks.
-func needs() error {
+// checkRequirements reports the first requirement that the machine lacks.
+func checkRequirements() error {
 	if os.Getuid() != 0 {
-		return errors.New("it needs root, for loop devices, mounts and network namespaces: run 'sudo make demo'")
+		return errors.New("root is required, for loop devices, mounts and network namespaces: run 'sudo make demo'")
 	}
-	for program, pkg := range map[string]string{"glusterfsd": "glusterfs-server", "glusterfs": "glusterfs-client", "mkfs.xfs": "xfsprogs", "ip": "iproute2"} {
+	for program, pkg := range map[string]string{
+		"glusterfsd": "glusterfs-server", "glusterfs": "glusterfs-client",
+		"mkfs.xfs": "xfsprogs", "ip": "iproute2",
+	} {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("it needs %s from the Debian package %s: run 'make deps' as root", program, pkg)
+			return fmt.Errorf("%s from the Debian package %s is required: run 'make deps' as root", program, pkg)
 		}
 	}
 	for _, device := range []string{"/dev/fuse", "/dev/loop-control"} {
 		if _, err := os.Stat(device); err != nil {
-			return fmt.Errorf("it needs %s: %w; in a container, pass it in", device, err)
+			return fmt.Errorf("%s is required: %w; pass the device into the container", device, err)
 		}
 	}
 	return nil
 }
 
-// build compiles the two programs into the demo's folder.
+// build compiles the two programs into the demo's directory.
 func (s *show) build() (string, error) {
 	cmd := exec.CommandContext(s.ctx, "go", "build", "-o", s.bin()+"/", "./cmd/atoll", "./cmd/atoll-brick")
 	if out, err := cmd.CombinedOutput(); err != nil {

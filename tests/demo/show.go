@@ -11,7 +11,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
-// show carries the demo from step to step.
+// show is the state of the demo between steps.
 type show struct {
 	ctx     context.Context
 	dir     string
@@ -27,7 +27,7 @@ type step struct {
 	took         time.Duration
 }
 
-// step does one step and prints it with its time.
+// step runs one step and prints its time and result.
 func (s *show) step(name string, do func() (string, error)) error {
 	fmt.Printf("==> %s\n", name)
 	begin := time.Now()
@@ -53,7 +53,10 @@ func (s *show) end(failure error) error {
 	}
 	errs = append(errs, os.RemoveAll(s.dir))
 	err := errors.Join(errs...)
-	s.steps = append(s.steps, step{"clean up", map[bool]string{true: "nothing left", false: "FAILED"}[err == nil], time.Since(begin)})
+	s.steps = append(s.steps, step{
+		"clean up", map[bool]string{true: "nothing left", false: "FAILED"}[err == nil],
+		time.Since(begin),
+	})
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STEP\tTIME\tRESULT")
@@ -62,6 +65,8 @@ func (s *show) end(failure error) error {
 		total += st.took
 		fmt.Fprintf(w, "%s\t%s\t%s\n", st.name, round(st.took), st.result)
 	}
-	fmt.Fprintf(w, "all\t%s\t%s\n", round(total), map[bool]string{true: "data written, lost brick healed, nothing lost", false: "FAILED"}[failure == nil && err == nil])
+	fmt.Fprintf(w, "all\t%s\t%s\n", round(total),
+		map[bool]string{true: "data written, lost brick healed, nothing lost", false: "FAILED"}[failure == nil &&
+			err == nil])
 	return errors.Join(err, w.Flush())
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/podrun"
 )
 
-// document is the pool that is shown.
+// document is the file of the demo's pool.
 const document = "examples/pools/replica3.yaml"
 
 // diskSize of each brick, in bytes; the files behind them are sparse.
@@ -41,8 +41,8 @@ func indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ") + "\n"
 }
 
-// render renders twice: by the command, whose bytes are shown, and as values,
-// which the pods are started from; both must be the same.
+// render renders twice: with the command, and with the library, whose objects start
+// the pods. Both must have the same bytes.
 func (s *show) render() (string, error) {
 	text, err := s.atoll("render", document)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *show) write() (string, error) {
 	return s.fill("first", 200, 64<<20)
 }
 
-// fill writes small files and a large one, and remembers their checksums.
+// fill writes small files and a large one, and records their checksums.
 func (s *show) fill(prefix string, small, large int) (string, error) {
 	random := rand.NewChaCha8(sha256.Sum256([]byte(prefix)))
 	for i := range small + 1 {
@@ -106,7 +106,7 @@ func (s *show) fill(prefix string, small, large int) (string, error) {
 		if i == small {
 			text = make([]byte, large)
 		}
-		_, _ = random.Read(text) // it never fails
+		_, _ = random.Read(text) // never fails
 		name := fmt.Sprintf("%s-%03d", prefix, i)
 		if err := os.WriteFile(filepath.Join(s.volume, name), text, 0o600); err != nil {
 			return "", err
@@ -124,7 +124,7 @@ func (s *show) verify() (string, error) {
 			return "", err
 		}
 		if sha256.Sum256(text) != sum {
-			return "", fmt.Errorf("%s is not what was written", name)
+			return "", fmt.Errorf("%s differs from what was written", name)
 		}
 	}
 	return fmt.Sprintf("%d files read, all as written", len(s.written)), nil
@@ -148,8 +148,11 @@ func (s *show) heal() (string, error) {
 	if err := s.cluster.StartContainer(s.ctx, "atoll-fast-1-0", "glusterfsd"); err != nil {
 		return "", err
 	}
-	if err := s.until(func() bool { return bricks.PendingOn(s.brick(0)) == 0 && bricks.PendingOn(s.brick(2)) == 0 }); err != nil {
-		return "", fmt.Errorf("waiting for the heal backlog to reach 0: %w", err)
+	if err := s.until(func() bool {
+		return bricks.PendingOn(s.brick(0)) == 0 &&
+			bricks.PendingOn(s.brick(2)) == 0
+	}); err != nil {
+		return "", fmt.Errorf("waiting for the pending heals to reach 0: %w", err)
 	}
 	for name, sum := range s.written {
 		text, err := os.ReadFile(filepath.Join(s.brick(1), name))
@@ -157,10 +160,10 @@ func (s *show) heal() (string, error) {
 			return "", fmt.Errorf("brick 1 has not healed %s: %w", name, errors.Join(err))
 		}
 	}
-	return fmt.Sprintf("backlog %d -> 0, brick 1 has every byte", pending), nil
+	return fmt.Sprintf("pending heals %d -> 0, brick 1 has every byte", pending), nil
 }
 
-// brick is the folder of a brick as its node sees it.
+// brick returns the path of a brick's directory on its node.
 func (s *show) brick(index int) string {
 	node := fmt.Sprintf("kube%d", index+1)
 	return s.cluster.NodePath(node, fmt.Sprintf("/var/lib/atoll/bricks/atoll-system.fast.%d/data/brick", index))
@@ -168,7 +171,7 @@ func (s *show) brick(index int) string {
 
 func (s *show) proof() (string, error) {
 	if err := s.until(func() bool { return bricks.Connected(s.volume) == 3 }); err != nil {
-		return "", fmt.Errorf("waiting for the client to find brick 1: %w", err)
+		return "", fmt.Errorf("waiting for the client to reconnect to brick 1: %w", err)
 	}
 	if err := s.cluster.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
 		return "", err
@@ -176,13 +179,13 @@ func (s *show) proof() (string, error) {
 	return s.verify()
 }
 
-// until polls, and says every few seconds that it still does.
+// until polls until ok returns true, and prints the pending heals every two seconds.
 func (s *show) until(ok func() bool) error {
-	said := time.Now()
+	printed := time.Now()
 	for !ok() {
-		if time.Since(said) > 2*time.Second {
-			said = time.Now()
-			fmt.Printf("    ... %d entries to heal\n", bricks.PendingOn(s.brick(0)))
+		if time.Since(printed) > 2*time.Second {
+			printed = time.Now()
+			fmt.Printf("    ... %d heals pending\n", bricks.PendingOn(s.brick(0)))
 		}
 		select {
 		case <-s.ctx.Done():

@@ -1,7 +1,7 @@
 // Package layout checks the direction of imports: data flows one way through the
-// project, from schema over render to what applies and serves it, and within the CSI
-// driver from pools up to the server. It also checks which libraries a part of the
-// project may not link.
+// project, from schema through render to the parts that apply and serve it, and within
+// the CSI driver from pools up to the server. It also checks which libraries a part of
+// the project may not link.
 package layout
 
 import (
@@ -39,7 +39,7 @@ func TestImportDirection(t *testing.T) {
 	}
 }
 
-// csiLayers lists the packages below csi, from the ground up (docs/decisions/0019). A
+// csiLayers lists the packages below csi, from the bottom up (docs/decisions/0019). A
 // package may import packages of lower layers only.
 var csiLayers = [][]string{
 	{"catalog", "events", "kubelet"},
@@ -66,28 +66,27 @@ func TestLayersOfTheCSIDriver(t *testing.T) {
 		if partOf(pkg) != "csi" {
 			continue
 		}
-		own, listed := layer[pkg]
+		current, listed := layer[pkg]
 		if !listed {
 			t.Errorf("%s has no layer; add it to csiLayers", pkg)
 			continue
 		}
 		for _, dep := range deps {
-			if other, listed := layer[dep]; listed && other >= own {
+			if other, listed := layer[dep]; listed && other >= current {
 				t.Errorf("%s imports %s, which is not in a lower layer", pkg, dep)
 			}
 		}
 	}
 	for pkg := range layer {
 		if all[pkg] == nil {
-			t.Errorf("%s is in csiLayers and does not exist", pkg)
+			t.Errorf("csiLayers lists %s, which does not exist", pkg)
 		}
 	}
 }
 
-// mayNotLink lists, for packages by the beginning of their path in the module, the
-// libraries that they may not link, by the beginning of theirs. The node plugin is
-// privileged and runs on every node, a brick program in every brick pod: what reads and
-// checks documents has no place in either.
+// mayNotLink maps path prefixes of packages in the module to path prefixes of libraries
+// that they may not link. The node plugin is privileged and runs on every node, a brick
+// program in every brick pod: neither needs the libraries that read and check documents.
 var mayNotLink = map[string][]string{
 	"cmd/atoll-csi":   documentLibraries,
 	"cmd/atoll-brick": documentLibraries,
@@ -117,13 +116,13 @@ func TestLinkedLibraries(t *testing.T) {
 			}
 		}
 		if !found {
-			t.Errorf("no package is below %s", from)
+			t.Errorf("no package has the prefix %s", from)
 		}
 	}
 }
 
-// dependencies returns the packages of the module, each with all that it imports,
-// directly or through others.
+// dependencies returns the packages of the module, each with all its direct and
+// indirect imports.
 func dependencies(t *testing.T) map[string][]string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps ","}}`, module+"...").Output()
