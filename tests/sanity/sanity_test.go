@@ -175,8 +175,9 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 // process.
 const poolVariable = "ATOLL_SANITY_POOL"
 
-// copies matches the suite's tests of snapshots and clones, which volumes of files do not have.
-const copies = `(?i)snapshot|source volume|volume source`
+// snapshotTests matches the suite's tests of snapshots and clones, which only block volumes
+// have.
+const snapshotTests = `(?i)snapshot|source volume|volume source`
 
 // TestSanity runs the suite on every type of pool.
 func TestSanity(t *testing.T) {
@@ -190,7 +191,7 @@ func TestSanity(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestSanity$", "-test.v", "-ginkgo.no-color", "-ginkgo.v")
 			if name != "Block" && name != "Raw" {
-				cmd.Args = append(cmd.Args, "-ginkgo.skip="+copies)
+				cmd.Args = append(cmd.Args, "-ginkgo.skip="+snapshotTests)
 			}
 			cmd.Env = append(os.Environ(), poolVariable+"="+name)
 			out, err := cmd.CombinedOutput()
