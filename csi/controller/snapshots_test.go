@@ -17,155 +17,160 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
 
-// smallest is the least that a volume with XFS has, in bytes.
+// smallest is the smallest size of a volume with XFS, in bytes.
 const smallest = 300 << 20
 
-var onBlocks = map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"}
-
-// blockRequest asks for a volume of blocks: with a file system, or "raw".
+// blockRequest requests a block volume with a file system, or a raw one ("raw").
 func blockRequest(name, fileSystem string, size int64, from *csi.VolumeContentSource) *csi.CreateVolumeRequest {
-	r := newRequest(name, size, onBlocks)
+	r := newRequest(name, size, map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"})
 	r.VolumeContentSource = from
 	c := testbed.Mounted(testbed.ReadWriteOnce)
 	if c.GetMount().FsType = fileSystem; fileSystem == "raw" {
-		c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+		c = testbed.Raw(testbed.ReadWriteOnce)
 	}
 	r.VolumeCapabilities = []*csi.VolumeCapability{c}
 	return r
 }
 
-func ofSnapshot(id string) *csi.VolumeContentSource {
-	return &csi.VolumeContentSource{
-		Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}},
-	}
+func fromSnapshot(id string) *csi.VolumeContentSource {
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+		Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id},
+	}}
 }
 
-func ofVolume(id string) *csi.VolumeContentSource {
-	return &csi.VolumeContentSource{
-		Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}},
-	}
+func fromVolume(id string) *csi.VolumeContentSource {
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
+		Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id},
+	}}
 }
 
-// TestSnapshotRequests holds who gets a snapshot, and who a copy, and what others are told.
-func TestSnapshotRequests(t *testing.T) {
+func (b *bed) mustSnapshot(name, volume string) *csi.Snapshot {
+	b.Helper()
+	r := &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume}
+	return testbed.MustCall(b.Bed, b.server.CreateSnapshot, r).GetSnapshot()
+}
+
+func (b *bed) mustDeleteSnapshot(id string) {
+	b.Helper()
+	testbed.MustCall(b.Bed, b.server.DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: id})
+}
+
+// sources are volumes of pool p, by ID, and a snapshot of the volume with ext4.
+type sources struct{ dir, ext4, xfs, raw, snapshot string }
+
+func newSources(t *testing.T) (*bed, sources) {
+	t.Helper()
 	both := []schema.Layout{schema.Subdirectory, schema.Block}
 	b := newBed(t, entry.Entry{Pool: "p", Layouts: both}, entry.Entry{Pool: "q", Layouts: both})
-	folder := b.mustCreate(newRequest("folder", 1<<20, map[string]string{"pool": "p"}))
-	volume := b.mustCreate(blockRequest("v", "ext4", smallest, nil))
-	other := b.mustCreate(blockRequest("w", "xfs", smallest, nil))
-	raw := b.mustCreate(blockRequest("r", "raw", 1<<20, nil))
-	first := testbed.MustCall(b.Bed, b.server.CreateSnapshot,
-		&csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: volume}).GetSnapshot()
-	if first.GetSnapshotId() != "v1.snapshot.p.s" || first.GetSizeBytes() != smallest || !first.GetReadyToUse() ||
-		time.Since(first.GetCreationTime().AsTime()) > time.Minute {
-		t.Errorf("snapshot %v", first)
+	s := sources{
+		dir:  b.mustCreate(newRequest("dir", 1<<20, map[string]string{"pool": "p"})),
+		ext4: b.mustCreate(blockRequest("v", "ext4", smallest, nil)),
+		xfs:  b.mustCreate(blockRequest("w", "xfs", smallest, nil)),
+		raw:  b.mustCreate(blockRequest("r", "raw", 1<<20, nil)),
 	}
-	for _, test := range []struct {
-		request *csi.CreateSnapshotRequest
-		code    codes.Code
-		says    string
-	}{
-		{&csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: volume}, codes.OK, ""},
-		{&csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: volume, Parameters: map[string]string{
-			"pauseLimit":                             "5m",
-			"csi.storage.k8s.io/volumesnapshot/name": "x",
-		}}, codes.OK, ""},
-		{&csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: other}, codes.AlreadyExists, "is of volume v"},
-		{&csi.CreateSnapshotRequest{SourceVolumeId: volume}, codes.InvalidArgument, "name"},
-		{&csi.CreateSnapshotRequest{Name: "s"}, codes.InvalidArgument, "source volume ID"},
-		{
-			&csi.CreateSnapshotRequest{Name: strings.Repeat("s", 129), SourceVolumeId: volume}, codes.InvalidArgument,
-			"128",
-		},
-		{&csi.CreateSnapshotRequest{Name: "t", SourceVolumeId: folder}, codes.InvalidArgument, "layout Block"},
-		{&csi.CreateSnapshotRequest{Name: "t", SourceVolumeId: "v1.block.p.none"}, codes.NotFound, ""},
-		{&csi.CreateSnapshotRequest{Name: "t", SourceVolumeId: "../v"}, codes.NotFound, ""},
-		{&csi.CreateSnapshotRequest{
-			Name: "t", SourceVolumeId: volume,
-			Parameters: map[string]string{"pauseLimit": "for ever"},
-		}, codes.InvalidArgument, "30s or 5m"},
-		{
-			&csi.CreateSnapshotRequest{Name: "t", SourceVolumeId: volume, Parameters: map[string]string{"pause": "5m"}},
-			codes.InvalidArgument, "has pauseLimit",
-		},
-	} {
-		if _, code, message := testbed.Call(b.Bed, b.server.CreateSnapshot, test.request); code != test.code ||
-			!strings.Contains(message, test.says) {
-			t.Errorf("%v: %s %s", test.request, code, message)
-		}
-	}
-	snapshot := ofSnapshot(first.GetSnapshotId())
-	elsewhere := func(r *csi.CreateVolumeRequest) *csi.CreateVolumeRequest {
-		r.Parameters = map[string]string{"pool": "q", "layout": "Block"}
-		return r
-	}
-	for name, test := range map[string]struct {
-		request *csi.CreateVolumeRequest
-		code    codes.Code
-		says    string
-	}{
-		"of a snapshot":   {blockRequest("a", "ext4", smallest, snapshot), codes.OK, ""},
-		"again":           {blockRequest("a", "ext4", smallest, snapshot), codes.OK, ""},
-		"larger":          {blockRequest("b", "ext4", 2*smallest, snapshot), codes.OK, ""},
-		"as it is":        {blockRequest("c", "", 0, snapshot), codes.OK, ""},
-		"as it is, again": {blockRequest("c", "", 0, snapshot), codes.OK, ""},
-		"of a volume":     {blockRequest("d", "", smallest, ofVolume(volume)), codes.OK, ""},
-		"raw":             {blockRequest("e", "raw", 1<<20, ofVolume(raw)), codes.OK, ""},
-		"an empty one is there": {
-			blockRequest("v", "ext4", smallest, snapshot), codes.AlreadyExists,
-			"made of nothing",
-		},
-		"smaller": {
-			blockRequest("x", "ext4", smallest-(1<<20), snapshot), codes.OutOfRange,
-			"request at least as many",
-		},
-		"another file system":  {blockRequest("x", "xfs", smallest, snapshot), codes.InvalidArgument, "has ext4"},
-		"raw of a file system": {blockRequest("x", "raw", smallest, snapshot), codes.InvalidArgument, "has ext4"},
-		"mounted of raw": {
-			blockRequest("x", "xfs", smallest, ofVolume(raw)), codes.InvalidArgument,
-			"volumeMode Block",
-		},
-		"of nothing": {
-			blockRequest("x", "", smallest, ofSnapshot("v1.snapshot.p.none")), codes.NotFound,
-			"no such snapshot",
-		},
-		"of no volume": {
-			blockRequest("x", "", smallest, ofVolume("v1.block.p.none")), codes.NotFound,
-			"no such volume",
-		},
-		"of a folder": {
-			blockRequest("x", "", smallest, ofVolume(folder)), codes.InvalidArgument,
-			"layout Block",
-		},
-		"of somebody else's": {
-			elsewhere(blockRequest("x", "ext4", smallest, snapshot)), codes.InvalidArgument,
-			"pool of its source, p",
-		},
-		"hostile": {
-			blockRequest("x", "", smallest, ofSnapshot("v1.snapshot.p.../../v")), codes.NotFound,
-			"",
-		},
-	} {
-		answer, code, message := testbed.Call(b.Bed, b.server.CreateVolume, test.request)
-		if code != test.code || !strings.Contains(message, test.says) {
-			t.Errorf("%s: %s %s", name, code, message)
-		}
-		if code == codes.OK &&
-			answer.GetVolume().GetContentSource().String() != test.request.GetVolumeContentSource().String() {
-			t.Errorf("%s: the answer has the source %v", name, answer.GetVolume().GetContentSource())
-		}
-	}
-	testbed.MustCall(b.Bed, b.server.DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: first.GetSnapshotId()})
-	testbed.MustCall(b.Bed, b.server.CreateVolume, blockRequest("a", "ext4", smallest, snapshot)) // it is made already
-	for _, id := range []string{first.GetSnapshotId(), "../s", volume, "v1.snapshot.p.../../blocks"} {
-		testbed.MustCall(b.Bed, b.server.DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: id})
-	}
-	testbed.MustCall(b.Bed, b.server.ControllerGetVolume, &csi.ControllerGetVolumeRequest{VolumeId: volume})
+	s.snapshot = b.mustSnapshot("s", s.ext4).GetSnapshotId()
+	return b, s
 }
 
-// TestSnapshotsAreCounted: what a snapshot takes is promised until it is deleted, also after
-// a restart.
-func TestSnapshotsAreCounted(t *testing.T) {
+func TestSnapshotRequests(t *testing.T) {
+	b, s := newSources(t)
+	type parameters = map[string]string
+	for _, test := range []struct {
+		name, source string
+		parameters   parameters
+		code         codes.Code
+		message      string
+	}{
+		{"s", s.ext4, nil, codes.OK, ""},
+		{"s", s.ext4, parameters{"pauseLimit": "5m", "csi.storage.k8s.io/volumesnapshot/name": "x"}, codes.OK, ""},
+		{"s", s.xfs, nil, codes.AlreadyExists, "is of volume v"},
+		{"", s.ext4, nil, codes.InvalidArgument, "name"},
+		{"s", "", nil, codes.InvalidArgument, "source volume ID"},
+		{strings.Repeat("s", 129), s.ext4, nil, codes.InvalidArgument, "128"},
+		{"t", s.dir, nil, codes.InvalidArgument, "layout Block"},
+		{"t", "v1.block.p.none", nil, codes.NotFound, ""},
+		{"t", "../v", nil, codes.NotFound, ""},
+		{"t", s.ext4, parameters{"pauseLimit": "for ever"}, codes.InvalidArgument, "30s or 5m"},
+		{"t", s.ext4, parameters{"pause": "5m"}, codes.InvalidArgument, "has pauseLimit"},
+	} {
+		r := &csi.CreateSnapshotRequest{Name: test.name, SourceVolumeId: test.source, Parameters: test.parameters}
+		_, code, message := testbed.Call(b.Bed, b.server.CreateSnapshot, r)
+		if code != test.code || !strings.Contains(message, test.message) {
+			t.Errorf("%v: %s %s", r, code, message)
+		}
+	}
+	first := b.mustSnapshot("s", s.ext4)
+	age := time.Since(first.GetCreationTime().AsTime())
+	if first.GetSnapshotId() != "v1.snapshot.p.s" || first.GetSizeBytes() != smallest ||
+		!first.GetReadyToUse() || age > time.Minute {
+		t.Errorf("snapshot %v", first)
+	}
+}
+
+func TestCopyRequests(t *testing.T) {
+	b, s := newSources(t)
+	snapshot, none := fromSnapshot(s.snapshot), "v1.snapshot.p.none"
+	for name, test := range map[string]struct {
+		volume, fileSystem string
+		size               int64
+		source             *csi.VolumeContentSource
+		code               codes.Code
+		message            string
+	}{
+		"of a snapshot":          {"a", "ext4", smallest, snapshot, codes.OK, ""},
+		"repeated":               {"a", "ext4", smallest, snapshot, codes.OK, ""},
+		"larger":                 {"b", "ext4", 2 * smallest, snapshot, codes.OK, ""},
+		"without size":           {"c", "", 0, snapshot, codes.OK, ""},
+		"without size, repeated": {"c", "", 0, snapshot, codes.OK, ""},
+		"of a volume":            {"d", "", smallest, fromVolume(s.ext4), codes.OK, ""},
+		"raw":                    {"e", "raw", 1 << 20, fromVolume(s.raw), codes.OK, ""},
+		"empty volume exists":    {"v", "ext4", smallest, snapshot, codes.AlreadyExists, "made of nothing"},
+		"smaller":                {"x", "ext4", smallest - 1<<20, snapshot, codes.OutOfRange, "at least as many"},
+		"other file system":      {"x", "xfs", smallest, snapshot, codes.InvalidArgument, "has ext4"},
+		"raw of a file system":   {"x", "raw", smallest, snapshot, codes.InvalidArgument, "has ext4"},
+		"file system of raw":     {"x", "xfs", smallest, fromVolume(s.raw), codes.InvalidArgument, "volumeMode Block"},
+		"missing snapshot":       {"x", "", smallest, fromSnapshot(none), codes.NotFound, "no such snapshot"},
+		"missing volume":         {"x", "", smallest, fromVolume("v1.block.p.none"), codes.NotFound, "no such volume"},
+		"of a directory":         {"x", "", smallest, fromVolume(s.dir), codes.InvalidArgument, "layout Block"},
+		"hostile ID":             {"x", "", smallest, fromSnapshot("v1.snapshot.p.../../v"), codes.NotFound, ""},
+	} {
+		r := blockRequest(test.volume, test.fileSystem, test.size, test.source)
+		response, code, message := b.create(r)
+		if code != test.code || !strings.Contains(message, test.message) {
+			t.Errorf("%s: %s %s", name, code, message)
+		}
+		source := response.GetVolume().GetContentSource()
+		if code == codes.OK && source.String() != test.source.String() {
+			t.Errorf("%s: the response has the source %v", name, source)
+		}
+	}
+	r := blockRequest("x", "ext4", smallest, snapshot)
+	r.Parameters["pool"] = "q"
+	_, code, message := b.create(r)
+	if code != codes.InvalidArgument || !strings.Contains(message, "pool of its source, p") {
+		t.Errorf("in another pool: %s %s", code, message)
+	}
+}
+
+// TestDeleteSnapshot: a copy survives its source, a repeated request for it succeeds, and
+// deleting other IDs touches nothing.
+func TestDeleteSnapshot(t *testing.T) {
+	b, s := newSources(t)
+	request := blockRequest("a", "ext4", smallest, fromSnapshot(s.snapshot))
+	id := b.mustCreate(request)
+	b.mustDeleteSnapshot(s.snapshot)
+	if repeated := b.mustCreate(request); repeated != id {
+		t.Errorf("created %s, then %s", id, repeated)
+	}
+	for _, id := range []string{s.snapshot, "../s", s.ext4, "v1.snapshot.p.../../blocks"} {
+		b.mustDeleteSnapshot(id)
+	}
+	testbed.MustCall(b.Bed, b.server.ControllerGetVolume, &csi.ControllerGetVolumeRequest{VolumeId: s.ext4})
+}
+
+// TestSnapshotsAreProvisioned: the ledger has the space of a snapshot until it is deleted, also
+// after a restart.
+func TestSnapshotsAreProvisioned(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Block}})
 	volume := b.mustCreate(blockRequest("v", "xfs", smallest, nil))
 	const written = 3 << 20
@@ -188,30 +193,28 @@ func TestSnapshotsAreCounted(t *testing.T) {
 		return bytes
 	}
 	before := provisioned(b.server)
-	snapshot := testbed.MustCall(b.Bed, b.server.CreateSnapshot,
-		&csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: volume}).GetSnapshot().GetSnapshotId()
+	snapshot := b.mustSnapshot("s", volume).GetSnapshotId()
 	after := provisioned(b.server)
 	if after-before < written || after-before > 2*written {
-		t.Errorf("the snapshot is counted with %d bytes", after-before)
+		t.Errorf("the snapshot has %d bytes in the ledger", after-before)
 	}
-	if again := provisioned(New(b.Pools, b.Locks, b.Log, Config{})); again != after {
-		t.Errorf("a new controller counts %d, not %d", again, after)
+	if read := provisioned(New(b.Pools, b.Locks, b.Log, Config{})); read != after {
+		t.Errorf("a new controller reads %d, not %d", read, after)
 	}
-	testbed.MustCall(b.Bed, b.server.DeleteSnapshot, &csi.DeleteSnapshotRequest{SnapshotId: snapshot})
-	if in := provisioned(b.server); in != before {
-		t.Errorf("after it was deleted, %d are promised, not %d", in, before)
+	b.mustDeleteSnapshot(snapshot)
+	if rest := provisioned(b.server); rest != before {
+		t.Errorf("after the deletion the ledger has %d, not %d", rest, before)
 	}
 }
 
 // TestListSnapshots lists by pages, by volume and by ID.
 func TestListSnapshots(t *testing.T) {
-	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Block}}, entry.Entry{Pool: "folders"})
+	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Block}}, entry.Entry{Pool: "dirs"})
 	var volumes []string
 	for v := range 2 {
 		volumes = append(volumes, b.mustCreate(blockRequest(fmt.Sprint("v", v), "raw", 1<<20, nil)))
 		for s := range 3 {
-			testbed.MustCall(b.Bed, b.server.CreateSnapshot,
-				&csi.CreateSnapshotRequest{Name: fmt.Sprintf("s%d%d", v, s), SourceVolumeId: volumes[v]})
+			b.mustSnapshot(fmt.Sprintf("s%d%d", v, s), volumes[v])
 		}
 	}
 	list := func(r *csi.ListSnapshotsRequest) (ids []string, token string) {
@@ -222,36 +225,28 @@ func TestListSnapshots(t *testing.T) {
 		}
 		return ids, a.GetNextToken()
 	}
-	var all []string
-	for token, pages := "", 0; ; pages++ {
-		ids, next := list(&csi.ListSnapshotsRequest{MaxEntries: 4, StartingToken: token})
-		all = append(all, ids...)
-		if token = next; token == "" {
-			break
-		}
-		if pages > 3 {
-			t.Fatal("it does not end")
-		}
+	first, token := list(&csi.ListSnapshotsRequest{MaxEntries: 4})
+	rest, end := list(&csi.ListSnapshotsRequest{MaxEntries: 4, StartingToken: token})
+	all := append(first, rest...)
+	if len(all) != 6 || end != "" || all[0] != "v1.snapshot.p.s00" || all[5] != "v1.snapshot.p.s12" {
+		t.Errorf("all: %v, token %q", all, end)
 	}
-	if len(all) != 6 || all[0] != "v1.snapshot.p.s00" || all[5] != "v1.snapshot.p.s12" {
-		t.Errorf("all are %v", all)
+	ofVolume, _ := list(&csi.ListSnapshotsRequest{SourceVolumeId: volumes[1]})
+	if len(ofVolume) != 3 || ofVolume[0] != "v1.snapshot.p.s10" {
+		t.Errorf("of one volume: %v", ofVolume)
 	}
-	if of, _ := list(&csi.ListSnapshotsRequest{SourceVolumeId: volumes[1]}); len(of) != 3 ||
-		of[0] != "v1.snapshot.p.s10" {
-		t.Errorf("of one volume: %v", of)
-	}
-	if one, _ := list(&csi.ListSnapshotsRequest{SnapshotId: "v1.snapshot.p.s11"}); len(one) != 1 {
-		t.Errorf("one: %v", one)
+	if ids, _ := list(&csi.ListSnapshotsRequest{SnapshotId: "v1.snapshot.p.s11"}); len(ids) != 1 {
+		t.Errorf("by ID: %v", ids)
 	}
 	for _, r := range []*csi.ListSnapshotsRequest{
 		{SnapshotId: "v1.snapshot.p.none"},
 		{SnapshotId: "none"},
 		{SourceVolumeId: "none"},
-		{SourceVolumeId: "v1.dir.folders.x"},
+		{SourceVolumeId: "v1.dir.dirs.x"},
 		{SnapshotId: "v1.snapshot.p.s11", SourceVolumeId: volumes[0]},
 	} {
-		if none, _ := list(r); len(none) != 0 {
-			t.Errorf("%v: %v", r, none)
+		if ids, _ := list(r); len(ids) != 0 {
+			t.Errorf("%v: %v", r, ids)
 		}
 	}
 }
