@@ -46,7 +46,7 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 	go func() { serving <- server.Serve(served, l) }()
 	defer func() {
 		stop()
-		<-serving
+		_ = <-serving
 	}()
 	cmd := exec.CommandContext(ctx, "glusterfs", "-N", "-s", "127.0.0.1",
 		"--volfile-server-port="+strconv.Itoa(l.Addr().(*net.TCPAddr).Port), "--volfile-id", volfileID,
@@ -57,8 +57,11 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 	if err := cmd.Start(); err != nil {
 		return gluster.Progress{}, fmt.Errorf("start the rebalance process: %w", err)
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the exit code means nothing: the process ends itself with a signal
+		close(exited)
+	}()
 	r.logProgress(ctx, g, exited)
 	select { // its final report may still be on its way
 	case p := <-ended:
@@ -70,12 +73,12 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 }
 
 // logProgress logs the progress of the process until it has ended.
-func (r *Rebalancer) logProgress(ctx context.Context, g gluster.Rebalance, exited <-chan error) {
+func (r *Rebalancer) logProgress(ctx context.Context, g gluster.Rebalance, exited <-chan struct{}) {
 	tick := time.NewTicker(logEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-exited: // the exit code means nothing: the process ends itself with a signal
+		case <-exited:
 			return
 		case <-tick.C:
 		}

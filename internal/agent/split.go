@@ -51,17 +51,17 @@ type Entry struct {
 // ClearPendingRequest requests that a brick clears its counters against another one, for one
 // file.
 type ClearPendingRequest struct {
-	ID    string `json:"id"`
-	Brick string `json:"brick"` // client name of the other brick
+	ID       string    `json:"id"`
+	Brick    string    `json:"brick"` // client name of the other brick
 	Counters []Counter `json:"kinds"`
 }
 
 // Split is a file or directory in split-brain: bricks blame each other for it, and it cannot
 // be read until one of them is chosen.
 type Split struct {
-	ID    string           `json:"id"`
-	Path  string           `json:"path,omitempty"`
-	Counters []Counter           `json:"kinds"`
+	ID       string           `json:"id"`
+	Path     string           `json:"path,omitempty"`
+	Counters []Counter        `json:"kinds"`
 	Copies   map[string]Entry `json:"has"` // by brick
 }
 

@@ -18,7 +18,7 @@ type graph struct {
 type volume struct {
 	name, kind string
 	options    map[string]string
-	subvolumes      []string
+	subvolumes []string
 	problem    string // of a brick: why it is unreachable, "" if it is reachable
 }
 

@@ -36,9 +36,9 @@ type Healers []HealSet
 // HealSet is a set: the name of its xlator, and its bricks. Disperse says that each brick
 // has a part of the data instead of a copy.
 type HealSet struct {
-	Name   string
-	Disperse  bool
-	Bricks []HealBrick
+	Name     string
+	Disperse bool
+	Bricks   []HealBrick
 }
 
 // HealBrick is how the daemon connects to a brick. Name is the name of its client xlator,

@@ -36,7 +36,7 @@ const (
 // Progress is the progress of a rebalance.
 type Progress struct {
 	State                  RebalanceState
-	Scanned, Moved          uint64 // files
+	Scanned, Moved         uint64 // files
 	Bytes                  uint64 // moved
 	Failed, Skipped        uint64 // files
 	Elapsed, EstimatedLeft time.Duration
@@ -49,7 +49,7 @@ func ParseProgress(values map[string]string) Progress {
 		return uint64(max(0, n))
 	}
 	return Progress{
-		State:  RebalanceState(number("status")),
+		State:   RebalanceState(number("status")),
 		Scanned: number("lookups"), Moved: number("files"), Bytes: number("size"),
 		Failed: number("failures"), Skipped: number("skipped"),
 		Elapsed:       time.Duration(number("run-time")) * time.Second,

@@ -16,7 +16,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// AllowAnnotation, on a document, lists the dangers that its author intends, as
+// AllowAnnotation on a document lists the dangers that its author intends, as
 // comma-separated codes of 'atoll plan'.
 const AllowAnnotation = "atoll.storage/allow"
 

@@ -72,8 +72,12 @@ func (c *copying) snapshot(name, of string) (id string) {
 	return id
 }
 
-// trySnapshot requests a snapshot once.
+// startSnapshot requests a snapshot and ignores the response: a process is killed before it.
+func (c *copying) startSnapshot(name, of string) {
+	go func() { _, _ = c.trySnapshot(name, of, nil) }()
+}
 
+// trySnapshot requests a snapshot once.
 func (c *copying) trySnapshot(name, of string, parameters map[string]string) (id string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()

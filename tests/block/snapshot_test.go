@@ -132,7 +132,7 @@ func TestSnapshotKilled(t *testing.T) {
 		t.Errorf("with too little time to copy: %v", err)
 	}
 	w.progress(t, 10)
-	go c.trySnapshot("snap-1", id, nil)
+	c.startSnapshot("snap-1", id)
 	c.frozen(a, w)
 	bricks.Stop(c.process)
 	begin := time.Now()
@@ -147,7 +147,7 @@ func TestSnapshotKilled(t *testing.T) {
 	must(t, b.publish(restored, "xfs"))
 	holdsFiles(t, b.target(restored), before, after)
 
-	go c.trySnapshot("snap-2", id, nil)
+	c.startSnapshot("snap-2", id)
 	c.frozen(a, w)
 	bricks.Stop(a.mounter)
 	a.startMounter()
@@ -193,7 +193,7 @@ func TestSnapshotResumed(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), ballastSize/16)
 	must(t, writeSynced(a.target(id), content))
 	must(t, a.unpublish(id))
-	go c.trySnapshot("snap-1", id, nil)
+	c.startSnapshot("snap-1", id)
 	note := filepath.Join(c.bricks.Pool.Bricks[0].Directory, "blocks/copies/snapshot-snap-1.0")
 	c.bricks.Eventually("a part is copied", func() bool {
 		out, err := exec.Command("getfattr", "--absolute-names", "--only-values", "-n", "trusted.atoll.copy", note).Output()

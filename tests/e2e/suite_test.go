@@ -73,36 +73,36 @@ func TestKubernetesSuite(t *testing.T) {
 }
 
 // suite runs the suite with a driver's capabilities.
-func (t *env) suite(program string, d driver) {
+func (e *env) suite(program string, d driver) {
 	file, err := filepath.Abs("testdata/" + d.file)
 	if err != nil {
-		t.Fatal(err)
+		e.Fatal(err)
 	}
-	result, log := filepath.Join(t.Dir, "log/suite-"+d.name+".xml"), filepath.Join(t.Dir, "log/suite-"+d.name+".log")
+	result, log := filepath.Join(e.Dir, "log/suite-"+d.name+".xml"), filepath.Join(e.Dir, "log/suite-"+d.name+".log")
 	out, err := os.Create(log)
 	if err != nil {
-		t.Fatal(err)
+		e.Fatal(err)
 	}
 	defer out.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), suiteLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-kubeconfig", t.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+file,
-		"-kubectl-path="+filepath.Join(t.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
+	cmd := exec.CommandContext(ctx, program, "-kubeconfig", e.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+file,
+		"-kubectl-path="+filepath.Join(e.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
 		"--ginkgo.junit-report="+result, "--ginkgo.focus="+focusPattern(d.groups), "--ginkgo.skip="+skipPattern())
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
 	if failed != nil {
-		t.Errorf("the suite: %v; %s has its output", failed, log)
+		e.Errorf("the suite: %v; %s has its output", failed, log)
 	}
 	specs, err := readSpecs(result)
 	if err != nil {
-		t.Fatal(err)
+		e.Fatal(err)
 	}
 	table := conformance(d.groups, specs)
-	t.Log("\n" + table)
+	e.Log("\n" + table)
 	if *reportFile != "" {
 		if err := os.WriteFile(*reportFile+"."+d.name, []byte(table), 0o644); err != nil {
-			t.Error(err)
+			e.Error(err)
 		}
 	}
 }

@@ -22,7 +22,7 @@ var (
 // volumes.
 const Finalizer = "atoll.storage/pool"
 
-// RolloutWithoutHealingAnnotation, on a pool, allows restarting outdated bricks one by one although
+// RolloutWithoutHealingAnnotation on a pool allows restarting outdated bricks one by one although
 // heals are pending. Its value must be the pool's revision (status.lastAppliedRevision).
 const RolloutWithoutHealingAnnotation = "atoll.storage/roll-without-healing"
 

@@ -23,7 +23,7 @@ func Write(t testing.TB, dir, prefix string, n int) Files {
 			size = 8 << 20
 		}
 		data := make([]byte, size)
-		random.Read(data)
+		_, _ = random.Read(data) // never fails
 		name := fmt.Sprintf("%s-%d", prefix, i)
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)

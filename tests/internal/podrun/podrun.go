@@ -382,7 +382,8 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *
 			return nil
 		}
 		if p.containers[spec.Name].ended() {
-			return fmt.Errorf("pod %s, container %s ended (%v):\n%s", p.Name, spec.Name, p.containers[spec.Name].err, c.Log(p.Name, spec.Name))
+			ended := fmt.Sprint(p.containers[spec.Name].err) // nil if the exit code is 0
+			return fmt.Errorf("pod %s, container %s ended (%s):\n%s", p.Name, spec.Name, ended, c.Log(p.Name, spec.Name))
 		}
 		select {
 		case <-ctx.Done():
