@@ -1,5 +1,5 @@
 // Package pools reconciles pools that are declared by custom resources. Every run derives all
-// state from the document and the cluster, so that a missed event is made up for by the next run.
+// state from the document and the cluster, and so repairs what a missed event left undone.
 package pools
 
 import (
