@@ -129,7 +129,7 @@ func withRemedy(o *unstructured.Unstructured, err error) error {
 	case apierrors.IsInvalid(err) && o.GetKind() == "StatefulSet":
 		remedy = "; the StatefulSet of a brick is never replaced"
 	case apierrors.IsForbidden(err):
-		remedy = "; use a kubeconfig whose user has this permission"
+		remedy = "; grant the user this permission"
 	}
 	return fmt.Errorf("%s %s: %w%s", o.GetKind(), o.GetName(), err, remedy)
 }

@@ -293,7 +293,7 @@ func (s *brickEnv) checkCreateNeeded(ctx context.Context, created []string) {
 		time.Sleep(time.Second) // until the server's authorizer uses the new role
 		s.must(s.put(poolText(name, 6, "")))
 		if c := s.waitCondition(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message,
-			"a kubeconfig whose user has this permission") {
+			"grant the user this permission") {
 			s.t.Errorf("without %q: %+v", permission, c)
 		}
 	}
