@@ -61,15 +61,20 @@ func main() {
 	s.StringVar(&f.metrics, "metrics-addr", ":8080", "address of /metrics and /debug/pprof")
 	s.StringVar(&f.health, "health-addr", ":9440", "address of /healthz and /readyz")
 	s.StringVar(&f.events, "events-addr", "", "address of Flux's notification-controller, to send events to")
-	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"), "namespace of the leader election lease")
+	s.StringVar(&f.namespace, "lease-namespace", os.Getenv("RUNTIME_NAMESPACE"),
+		"namespace of the leader election lease")
 	s.StringVar(&f.source, "source", "", "directory of pool documents to reconcile instead of custom resources")
 	s.DurationVar(&f.interval, "source-interval", time.Minute, "how often the directory is reconciled without a change")
 	s.BoolVar(&f.kadalu, "kadalu", false, "reconcile KadaluStorage resources, too")
 	s.IntVar(&f.workers, "concurrent", 8, "number of pools reconciled concurrently")
-	s.DurationVar(&f.bricksInterval, "bricks-interval", pools.DefaultBricksInterval, "how often bricks are polled; twice as often while one is offline or being healed")
-	s.DurationVar(&f.rolloutDeadline, "roll-deadline", pools.DefaultRolloutDeadline, "how long a restart of bricks may wait before it is reported as stuck")
-	s.StringVar(&f.render.Images.Brick, "brick-image", "", "image of brick pods, except the GlusterFS containers; default is the image of this version")
-	s.StringVar(&f.render.Images.Gluster, "gluster-image", "", "image of the GlusterFS containers, glusterfsd and self-heal")
+	s.DurationVar(&f.bricksInterval, "bricks-interval", pools.DefaultBricksInterval,
+		"how often bricks are polled; twice as often while one is offline or being healed")
+	s.DurationVar(&f.rolloutDeadline, "roll-deadline", pools.DefaultRolloutDeadline,
+		"how long a restart of bricks may wait before it is reported as stuck")
+	s.StringVar(&f.render.Images.Brick, "brick-image", "",
+		"image of brick pods, except the GlusterFS containers; default is the image of this version")
+	s.StringVar(&f.render.Images.Gluster, "gluster-image", "",
+		"image of the GlusterFS containers, glusterfsd and self-heal")
 	f.limits.bind(s)
 	f.elect.BindFlags(s)
 	f.log.BindFlags(s)
@@ -131,8 +136,12 @@ func (f *flags) setUp(m manager.Manager) error {
 			return err
 		}
 		return m.Add(&source.Folder{
-			Dir: f.source, Interval: f.interval, Workers: f.workers, Log: m.GetLogger().WithName("source"), Writer: writer,
-			Pools: &pools.Reconciler{Client: m.GetClient(), Applier: a, Options: f.render, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline},
+			Dir: f.source, Interval: f.interval, Workers: f.workers, Writer: writer,
+			Log: m.GetLogger().WithName("source"),
+			Pools: &pools.Reconciler{
+				Client: m.GetClient(), Applier: a, Options: f.render,
+				BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
+			},
 		})
 	}
 	recorder, err := events.NewRecorder(m.GetLogger(), f.events, name, events.WithManager(m))
@@ -146,7 +155,8 @@ func (f *flags) setUp(m manager.Manager) error {
 	metricsRecorder := metrics.MustMakeRecorder()
 	for _, kind := range kinds {
 		r := &pools.Reconciler{
-			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: metricsRecorder, New: kind, BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
+			Client: m.GetClient(), Applier: a, Options: f.render, Events: recorder, Metrics: metricsRecorder, New: kind,
+			BricksInterval: f.bricksInterval, RolloutDeadline: f.rolloutDeadline,
 		}
 		if err := r.SetupWithManager(m, f.workers, f.limits.retries()); err != nil {
 			return fmt.Errorf("set up reconciler of %T: %w", kind(), err)

@@ -17,8 +17,8 @@ import (
 func newAdopt(catalogDir *string) *cobra.Command {
 	var size, reclaim string
 	cmd := &cobra.Command{
-		Use: "adopt POOL VOLUME", Short: "Create a volume from data that is already on a pool",
-		Args: cobra.ExactArgs(2),
+		Use: "adopt POOL VOLUME", Args: cobra.ExactArgs(2),
+		Short: "Create a volume from data that is already on a pool",
 		Long: `adopt writes a volume's record and changes nothing else. In a pool with the layout
 Subdirectory, the data is the volume's directory, at the path that the Kadalu operator
 uses; with the layout Single, it is the whole pool. Use the printed ID as the

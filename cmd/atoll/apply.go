@@ -49,7 +49,7 @@ unchanged.`,
 	cmd.Flags().StringVar(&f.dryRun, "dry-run", "", "server: ask the API server for a dry run, and apply nothing")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
 	cmd.Flags().BoolVar(&f.prune, "prune", false,
-		"remove pools that apply created and that are not among the documents, if they have deletionPolicy: Delete and are empty")
+		"remove pools that apply created but the documents do not have, if empty and with deletionPolicy: Delete")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until all applied objects are ready")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time limit for each pool, waiting included")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
@@ -91,8 +91,8 @@ func (f *applyFlags) run(cmd *cobra.Command, paths []string) error {
 }
 
 // applyPool applies one pool, or plans it with --dry-run.
-func (f *applyFlags) applyPool(
-	ctx context.Context, messages io.Writer, a *apply.Applier, document *schema.Pool,
+func (f *applyFlags) applyPool(ctx context.Context, messages io.Writer, a *apply.Applier,
+	document *schema.Pool,
 ) (apply.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -124,8 +124,7 @@ func (f *applyFlags) applyPool(
 }
 
 // prunePools removes the pools that are no longer among the documents.
-func (f *applyFlags) prunePools(
-	ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config,
+func (f *applyFlags) prunePools(ctx context.Context, messages io.Writer, a *apply.Applier, config *rest.Config,
 	among []*schema.Pool,
 ) (all []apply.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)

@@ -31,8 +31,8 @@ func checkout(ctx context.Context, revision, path string) (location string, remo
 	}
 	commit, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
 	if err != nil {
-		return "", nil, fmt.Errorf("find revision %q: %w; fetch it first (CI checkouts are often shallow)", revision,
-			err)
+		return "", nil, fmt.Errorf("find revision %q: %w; fetch it first (CI checkouts are often shallow)",
+			revision, err)
 	}
 	paths, err := git(ctx, dir, "rev-parse", "--show-cdup", "--show-prefix")
 	if err != nil {

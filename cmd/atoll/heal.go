@@ -37,9 +37,9 @@ and full only make them start now.`,
 	cmd.PersistentFlags().StringVar(&f.keys, "agent-keys", "/etc/atoll/agent-keys",
 		"directory with the keys that authenticate to the agents")
 	status := &cobra.Command{
-		Use: "status [POOL]", Short: "List the bricks of a pool, or of all pools: online, pending heals, free space",
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.status(cmd, args) },
+		Use: "status [POOL]", Args: cobra.MaximumNArgs(1),
+		Short: "List the bricks of a pool, or of all pools: online, pending heals, free space",
+		RunE:  func(cmd *cobra.Command, args []string) error { return f.status(cmd, args) },
 	}
 	status.Flags().StringVarP(&f.output, "output", "o", "table", "table|json|yaml")
 	start := func(use, short string, full bool) *cobra.Command {
@@ -71,8 +71,7 @@ type brickLine struct {
 const agentTimeout = 10 * time.Second
 
 // eachBrick calls do for the agents of all bricks concurrently. It returns the errors by brick.
-func (f *healFlags) eachBrick(
-	ctx context.Context, pool string,
+func (f *healFlags) eachBrick(ctx context.Context, pool string,
 	do func(ctx context.Context, p catalog.Pool, index int, at string) error,
 ) (catalog.Pool, []error, error) {
 	p, err := catalog.Folder{Dir: f.catalog}.Pool(pool)
@@ -205,8 +204,8 @@ func (f *healFlags) heal(cmd *cobra.Command, pool string, full bool) error {
 	}
 	var client agent.Client
 	p, errs, err := f.eachBrick(cmd.Context(), pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		return client.Heal(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), agent.HealRequest{Full: full},
-			keys)
+		audience := agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i))
+		return client.Heal(ctx, at, audience, agent.HealRequest{Full: full}, keys)
 	})
 	if err = errors.Join(err, byBrick(errs)); err != nil {
 		return err

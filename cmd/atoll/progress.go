@@ -49,8 +49,8 @@ func (p *progress) step() {
 	p.next = now.Add(progressDelay / 20)
 	const width = 40
 	full := width * p.done / max(1, p.total)
-	fmt.Fprintf(p.out, "\r%s [%s%s] %d/%d", p.verb, strings.Repeat("#", full), strings.Repeat(" ", width-full), p.done,
-		p.total)
+	bar := strings.Repeat("#", full) + strings.Repeat(" ", width-full)
+	fmt.Fprintf(p.out, "\r%s [%s] %d/%d", p.verb, bar, p.done, p.total)
 }
 
 // end finishes the line of the bar.

@@ -60,8 +60,8 @@ func (f *healFlags) splitBrains(
 	var mu sync.Mutex
 	listed := map[int]agent.Pending{}
 	p, errs, err := f.eachBrick(ctx, pool, func(ctx context.Context, p catalog.Pool, i int, at string) error {
-		pending, err := client.Pending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)),
-			agent.PendingRequest{Limit: maxSplitBrains}, keys)
+		audience := agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i))
+		pending, err := client.Pending(ctx, at, audience, agent.PendingRequest{Limit: maxSplitBrains}, keys)
 		mu.Lock()
 		defer mu.Unlock()
 		listed[i] = pending
@@ -149,8 +149,8 @@ func (f *healFlags) resolve(cmd *cobra.Command, pool string, names []string, pol
 				continue
 			}
 			q := agent.ClearPendingRequest{ID: id, Brick: source, Counters: s.Counters}
-			if err := client.ClearPending(ctx, at, agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i)), q,
-				keys); err != nil {
+			audience := agent.Audience(p.Namespace, p.Pool, strconv.Itoa(i))
+			if err := client.ClearPending(ctx, at, audience, q, keys); err != nil {
 				return err
 			}
 		}

@@ -64,8 +64,8 @@ func newStatus() *cobra.Command {
 var errNoPool = errors.New("not found in the cluster; 'atoll get' lists all pools")
 
 // run prints pools once, or with --watch after each change.
-func (f *statusFlags) run(
-	cmd *cobra.Command, name string, table func(w io.Writer, paint painter, all []status.Pool),
+func (f *statusFlags) run(cmd *cobra.Command, name string,
+	table func(w io.Writer, paint painter, all []status.Pool),
 ) error {
 	config, err := f.cluster.config()
 	if err != nil {
@@ -145,8 +145,8 @@ func printPools(w io.Writer, paint painter, all []status.Pool) {
 			}
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", p.Namespace, p.Name, p.Type, p.Status.BricksOnline,
-			backlog(p.Status.Backlog),
-			p.Status.Volumes, freeSpace(p), provisioned(p), paint(ready == "True", ready), reason)
+			backlog(p.Status.Backlog), p.Status.Volumes, freeSpace(p), provisioned(p),
+			paint(ready == "True", ready), reason)
 	}
 	_ = t.Flush() // errors of the output are ignored, as in all prints
 }

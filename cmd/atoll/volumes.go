@@ -39,8 +39,10 @@ and the driver's catalog: a directory with a subdirectory for each pool.`,
 		},
 	}
 	list.Flags().StringVarP(&output, "output", "o", "table", "table|json|yaml")
-	type work func(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error)
-	do := func(use, short string, work work) *cobra.Command {
+	do := func(
+		use, short string,
+		work func(ctx context.Context, layout schema.Layout, root *safepath.Dir, name string) (string, error),
+	) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,8 +68,8 @@ and the driver's catalog: a directory with a subdirectory for each pool.`,
 const commandTimeout = time.Hour
 
 // withEachLayout calls work for one layout of a pool after the other, until one has the volume.
-func withEachLayout(
-	cmd *cobra.Command, catalogDir, name string, work func(context.Context, schema.Layout, *safepath.Dir) error,
+func withEachLayout(cmd *cobra.Command, catalogDir, name string,
+	work func(context.Context, schema.Layout, *safepath.Dir) error,
 ) error {
 	p, err := catalog.Folder{Dir: catalogDir}.Pool(name)
 	if err != nil {
@@ -87,8 +89,7 @@ func withEachLayout(
 }
 
 // withPool mounts a pool, with the first of these layouts that it has, while work runs.
-func withPool(
-	cmd *cobra.Command, catalogDir, name string, layouts []schema.Layout,
+func withPool(cmd *cobra.Command, catalogDir, name string, layouts []schema.Layout,
 	work func(context.Context, schema.Layout, *safepath.Dir) error,
 ) (err error) {
 	if os.Getuid() != 0 {
@@ -198,10 +199,8 @@ func (l *volumeList) addSubdirectories(ctx context.Context, root *safepath.Dir) 
 		return err
 	}
 	for _, v := range volumes {
-		l.Volumes = append(l.Volumes, volumeLine{
-			Name: v.Name, Layout: schema.Subdirectory, Size: v.Size,
-			Reclaim: v.Reclaim, Created: v.Created,
-		})
+		l.Volumes = append(l.Volumes,
+			volumeLine{Name: v.Name, Layout: schema.Subdirectory, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created})
 	}
 	return l.addArchived(ctx, root, schema.Subdirectory)
 }
@@ -228,10 +227,9 @@ func (l *volumeList) addBlocks(ctx context.Context, root *safepath.Dir) error {
 			return err
 		}
 		l.Volumes = append(l.Volumes, volumeLine{
-			Name: v.Name, Layout: schema.Block, Shared: v.Shared, Nodes: holders.Nodes(), Size: v.Size,
-			Reclaim: v.Reclaim, Created: v.Created,
-			Source: v.Source, Node: a.Node, Since: a.Since, Epoch: a.Epoch, FileSystem: v.FileSystem,
-			Formatted: a.Formatted != "",
+			Name: v.Name, Layout: schema.Block, Size: v.Size, Reclaim: v.Reclaim, Created: v.Created, Source: v.Source,
+			Node: a.Node, Shared: v.Shared, Nodes: holders.Nodes(), Since: a.Since, Epoch: a.Epoch,
+			FileSystem: v.FileSystem, Formatted: a.Formatted != "",
 		})
 	}
 	snapshots, err := b.Snapshots(ctx)
@@ -283,8 +281,8 @@ func archiveVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir
 
 func restoreVolume(_ context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {
 	v, err := archivesOf(layout, root).Restore(place)
-	return fmt.Sprintf("restored volume %s with %d bytes; restart the CSI controller to account for it", v.Name,
-		v.Size), err
+	text := "restored volume %s with %d bytes; restart the CSI controller to account for it"
+	return fmt.Sprintf(text, v.Name, v.Size), err
 }
 
 func purgeVolume(ctx context.Context, layout schema.Layout, root *safepath.Dir, place string) (string, error) {

@@ -73,8 +73,11 @@ func (a *Applier) createSecret(ctx context.Context, namespace string, data map[s
 		data = map[string][]byte{"1": []byte(hex.EncodeToString(key))}
 	}
 	s := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: render.AgentKeys, Labels: map[string]string{"app.kubernetes.io/name": "atoll"}},
-		Data:       data,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: render.AgentKeys,
+			Labels: map[string]string{"app.kubernetes.io/name": "atoll"},
+		},
+		Data: data,
 	}
 	if err := a.client.Create(ctx, s, client.FieldOwner(fieldManager)); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create agent keys, Secret %s/%s: %w", namespace, render.AgentKeys, err)

@@ -221,6 +221,9 @@ func (a *Applier) write(ctx context.Context, objects []*unstructured.Unstructure
 }
 
 // serverSideApply sends an object to the API server, and replaces it by the response.
-func serverSideApply(ctx context.Context, c client.Client, o *unstructured.Unstructured, more ...client.ApplyOption) error {
-	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), append(more, client.ForceOwnership, client.FieldOwner(fieldManager))...)
+func serverSideApply(ctx context.Context, c client.Client, o *unstructured.Unstructured,
+	more ...client.ApplyOption,
+) error {
+	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o),
+		append(more, client.ForceOwnership, client.FieldOwner(fieldManager))...)
 }

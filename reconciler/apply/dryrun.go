@@ -18,7 +18,9 @@ import (
 
 // dryRun sends every object to the API server as a dry run. It reports all rejected objects
 // at once.
-func (a *Applier) dryRun(ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured) ([]Change, error) {
+func (a *Applier) dryRun(
+	ctx context.Context, p Pool, before record, objects []*unstructured.Unstructured,
+) ([]Change, error) {
 	var all []Change
 	var errs []error
 	for _, o := range objects {
@@ -89,8 +91,9 @@ func sameContent(a, b *unstructured.Unstructured) bool {
 
 // changedFields lists the fields that applying an object would change.
 func changedFields(existing, merged *unstructured.Unstructured) []plan.Difference {
+	serverOwned := []string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}
 	return slices.DeleteFunc(plan.Differences("", existing.Object, merged.Object), func(d plan.Difference) bool {
-		return slices.Contains([]string{"metadata.generation", "metadata.resourceVersion", "metadata.managedFields"}, d.Path)
+		return slices.Contains(serverOwned, d.Path)
 	})
 }
 
@@ -113,9 +116,11 @@ func (a *Applier) checkOwnership(ctx context.Context, p Pool, o *unstructured.Un
 	case pool == p.Name && namespace == p.Namespace:
 		return nil
 	case pool == "":
-		return fmt.Errorf("%s exists and belongs to no pool; rename the class, or delete the existing one", referenceTo(o))
+		return fmt.Errorf("%s exists and belongs to no pool; rename the class, or delete the existing one",
+			referenceTo(o))
 	}
-	return fmt.Errorf("%s belongs to pool %s in namespace %s; rename the pool or the class", referenceTo(o), pool, namespace)
+	return fmt.Errorf("%s belongs to pool %s in namespace %s; rename the pool or the class", referenceTo(o), pool,
+		namespace)
 }
 
 // withRemedy adds to an error what to do about the rejected object.
@@ -125,7 +130,8 @@ func withRemedy(o *unstructured.Unstructured, err error) error {
 	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
 		remedy = "; create the namespace: kubectl create namespace " + o.GetNamespace()
 	case apierrors.IsInvalid(err) && o.GetKind() == "StorageClass":
-		remedy = "; a StorageClass is immutable: give the new class another name, and keep the old class while volumes use it"
+		remedy = "; a StorageClass is immutable: " +
+			"give the new class another name, and keep the old class while volumes use it"
 	case apierrors.IsInvalid(err) && o.GetKind() == "StatefulSet":
 		remedy = "; the StatefulSet of a brick is never replaced"
 	case apierrors.IsForbidden(err):

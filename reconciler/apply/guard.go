@@ -51,7 +51,8 @@ func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
 		}
 		dangers = append(dangers, notEmpty...)
 	}
-	allowed := strings.FieldsFunc(p.Document.Metadata.Annotations[AllowAnnotation], func(r rune) bool { return r == ',' || r == ' ' })
+	allowed := strings.FieldsFunc(p.Document.Metadata.Annotations[AllowAnnotation],
+		func(r rune) bool { return r == ',' || r == ' ' })
 	var errs []error
 	for _, d := range dangers {
 		if !slices.Contains(replacementDangers, d.Code) && !slices.Contains(allowed, d.Code) {
@@ -59,7 +60,8 @@ func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("%w; to allow a change, add its code to annotation %s:\n%w", ErrDangerous, AllowAnnotation, errors.Join(errs...))
+		return fmt.Errorf("%w; to allow a change, add its code to annotation %s:\n%w", ErrDangerous, AllowAnnotation,
+			errors.Join(errs...))
 	}
 	return nil
 }
@@ -76,7 +78,9 @@ func (a *Applier) checkDrained(ctx context.Context, p Pool) ([]plan.Danger, erro
 		return nil, nil
 	}
 	return []plan.Danger{{
-		Code: notDrained, Message: fmt.Sprintf("bricks are removed before Deployment %s is ready: they may still have files", render.RebalanceName(p.Name)),
+		Code: notDrained,
+		Message: fmt.Sprintf("bricks are removed before Deployment %s is ready: they may still have files",
+			render.RebalanceName(p.Name)),
 		Instead: "wait until it is ready",
 	}}, nil
 }

@@ -83,7 +83,8 @@ func (i inventory) load(ctx context.Context) (record, error) {
 	}
 	r, err := decode(m)
 	if err != nil {
-		return record{}, fmt.Errorf("read inventory of pool %s, ConfigMap %s: %w; repair it, or delete it: objects that only it lists are then never pruned", i.pool, i.key(), err)
+		return record{}, fmt.Errorf("read inventory of pool %s, ConfigMap %s: %w; "+
+			"repair it, or delete it: objects that only it lists are then never pruned", i.pool, i.key(), err)
 	}
 	return r, nil
 }
@@ -104,7 +105,8 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 	now.objects = slices.Clone(now.objects)
 	slices.SortFunc(now.objects, compare)
 	now.objects = slices.Compact(now.objects)
-	if slices.Equal(before.objects, now.objects) && before.source == now.source && reflect.DeepEqual(before.document, now.document) {
+	if slices.Equal(before.objects, now.objects) && before.source == now.source &&
+		reflect.DeepEqual(before.document, now.document) {
 		return nil
 	}
 	text, err := json.MarshalIndent(now.objects, "", "  ")
@@ -140,5 +142,6 @@ func (i inventory) save(ctx context.Context, before, now record) error {
 }
 
 func compare(a, b Reference) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.APIVersion, b.APIVersion))
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
+		cmp.Compare(a.APIVersion, b.APIVersion))
 }

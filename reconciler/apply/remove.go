@@ -48,7 +48,8 @@ func PoolOf(v *corev1.PersistentVolume) string {
 // all namespaces), limited to those from one source ("" for any).
 func (a *Applier) AppliedDocuments(ctx context.Context, namespace, source string) ([]*schema.Pool, error) {
 	var all corev1.ConfigMapList
-	if err := a.client.List(ctx, &all, client.InNamespace(namespace), client.MatchingLabels{LabelInventory: "true"}); err != nil {
+	inventories := client.MatchingLabels{LabelInventory: "true"}
+	if err := a.client.List(ctx, &all, client.InNamespace(namespace), inventories); err != nil {
 		return nil, fmt.Errorf("list inventories: %w", err)
 	}
 	var documents []*schema.Pool
@@ -79,7 +80,8 @@ func (a *Applier) Remove(ctx context.Context, namespace, pool string) (Result, e
 	slices.SortStableFunc(all, func(x, y Change) int { return removalOrder(x.Kind) - removalOrder(y.Kind) })
 	for _, c := range all {
 		if c.Action == Deleted {
-			if err := client.IgnoreNotFound(a.client.Delete(ctx, c.object(), client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
+			err := a.client.Delete(ctx, c.object(), client.PropagationPolicy(metav1.DeletePropagationBackground))
+			if client.IgnoreNotFound(err) != nil {
 				return r, fmt.Errorf("delete %s of pool %s: %w", c.Reference, pool, err)
 			}
 		}

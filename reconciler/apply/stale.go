@@ -16,10 +16,13 @@ import (
 
 // findStale lists the objects of the inventory that are no longer rendered, each with the action
 // Deleted or Kept.
-func (a *Applier) findStale(ctx context.Context, p Pool, before []Reference, objects []*unstructured.Unstructured) ([]Change, error) {
+func (a *Applier) findStale(ctx context.Context, p Pool, before []Reference,
+	objects []*unstructured.Unstructured,
+) ([]Change, error) {
 	var all []Change
 	for _, r := range before {
-		if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return sameObject(r, referenceTo(o)) }) {
+		rendered := func(o *unstructured.Unstructured) bool { return sameObject(r, referenceTo(o)) }
+		if slices.ContainsFunc(objects, rendered) {
 			continue
 		}
 		existing := r.object()
@@ -52,7 +55,8 @@ func sameObject(a, b Reference) bool {
 		}
 		return g
 	}
-	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && group(a.APIVersion) == group(b.APIVersion)
+	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name &&
+		group(a.APIVersion) == group(b.APIVersion)
 }
 
 // keepReason returns why an object that is no longer rendered is kept, "" when it may be deleted.

@@ -48,7 +48,8 @@ func (a *Applier) Wait(ctx context.Context, p Pool, report func(Progress)) error
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for pool %s: %d of %d objects are ready; %s: %w", p.Name, now.Ready, now.All, now.NotReady, ctx.Err())
+			return fmt.Errorf("wait for pool %s: %d of %d objects are ready; %s: %w", p.Name, now.Ready, now.All,
+				now.NotReady, ctx.Err())
 		case <-time.After(pollInterval):
 		}
 	}

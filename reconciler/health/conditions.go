@@ -91,9 +91,11 @@ func healed(bricks []Brick) metav1.Condition {
 			fmt.Sprintf("the agents of %d of %d bricks respond", reachable, len(bricks)))
 	case splitBrains > 0:
 		return newCondition(kind, metav1.ConditionFalse, v1alpha1.ReasonSplitBrain,
-			fmt.Sprintf("%d entries are in split-brain and cannot be read: 'atoll heal split-brain' lists them", splitBrains))
+			fmt.Sprintf("%d entries are in split-brain and cannot be read: 'atoll heal split-brain' lists them",
+				splitBrains))
 	case backlog > 0 || fresh > 0:
-		return newCondition(kind, metav1.ConditionFalse, v1alpha1.ReasonHealing, "bricks with missing or outdated data are being healed")
+		return newCondition(kind, metav1.ConditionFalse, v1alpha1.ReasonHealing,
+			"bricks with missing or outdated data are being healed")
 	}
 	return newCondition(kind, metav1.ConditionTrue, v1alpha1.ReasonNothingToHeal, "no heals are pending")
 }

@@ -63,10 +63,12 @@ func Bricks(ctx context.Context, c client.Reader, namespace string, pool *schema
 		pod := &corev1.Pod{}
 		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: key.Name + "-0"}, pod)
 		switch {
-		case apierrors.IsNotFound(err), err == nil && (pod.DeletionTimestamp != nil || pod.Labels[render.LabelPool] != pool.Metadata.Name):
+		case apierrors.IsNotFound(err):
 			pod = nil
 		case err != nil:
 			return nil, fmt.Errorf("get pod of brick %d of pool %s: %w", i, pool.Metadata.Name, err)
+		case pod.DeletionTimestamp != nil || pod.Labels[render.LabelPool] != pool.Metadata.Name:
+			pod = nil
 		}
 		brick := fromPod(pod, updateRevision)
 		brick.Index, brick.Node, brick.Place, brick.Set = i, b.Node, explain.Place(b), i/max(1, pool.Spec.SetSize())
@@ -98,7 +100,8 @@ func fromPod(p *corev1.Pod, updateRevision string) Brick {
 	}
 	for _, c := range p.Status.InitContainerStatuses {
 		if c.Name == "join" && c.State.Running != nil {
-			b.Phase, b.Message = v1alpha1.PhaseJoining, "it is new and waits for the other bricks of its set, or for clients to load the new volfile"
+			b.Phase = v1alpha1.PhaseJoining
+			b.Message = "it is new and waits for the other bricks of its set, or for clients to load the new volfile"
 			return b
 		}
 	}
@@ -126,7 +129,9 @@ func waitReason(p *corev1.Pod) string {
 	}
 	// What the kubelet waits for, such as a directory, a ConfigMap or a volume, is only in its events.
 	if p.Status.PodIP == "" && p.Status.StartTime != nil && time.Since(p.Status.StartTime.Time) > slowStart {
-		return fmt.Sprintf("node %s has not started its pod: 'kubectl describe pod -n %s %s' shows why, such as a missing directory", p.Spec.NodeName, p.Namespace, p.Name)
+		return fmt.Sprintf("node %s has not started its pod: "+
+			"'kubectl describe pod -n %s %s' shows why, such as a missing directory",
+			p.Spec.NodeName, p.Namespace, p.Name)
 	}
 	return ""
 }

@@ -20,9 +20,13 @@ func TestPodNotStartedByKubelet(t *testing.T) {
 		b := fromPod(&corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: "atoll-fast-0-0", Namespace: "pools"},
 			Spec:       corev1.PodSpec{NodeName: "n1"},
-			Status: corev1.PodStatus{Phase: corev1.PodPending, StartTime: &since, InitContainerStatuses: []corev1.ContainerStatus{
-				{Name: "prepare", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}},
-			}},
+			Status: corev1.PodStatus{
+				Phase: corev1.PodPending, StartTime: &since,
+				InitContainerStatuses: []corev1.ContainerStatus{{
+					Name:  "prepare",
+					State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}},
+				}},
+			},
 		}, "")
 		if !strings.Contains(b.Message, c.want) || (c.want == "") != (b.Message == "") {
 			t.Errorf("after %s: message %q, want %q", c.age, b.Message, c.want)

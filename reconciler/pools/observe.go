@@ -62,9 +62,14 @@ func markReconciling(o v1alpha1.Object, ready metav1.ConditionStatus, reason, me
 }
 
 // observeExternal probes the external cluster that serves a pool.
-func (r *Reconciler) observeExternal(ctx context.Context, o v1alpha1.Object, document *schema.Pool) (ctrl.Result, error) {
+func (r *Reconciler) observeExternal(
+	ctx context.Context, o v1alpha1.Object, document *schema.Pool,
+) (ctrl.Result, error) {
 	e := document.Spec.External
-	s := gluster.Server{Hosts: e.Hosts, Port: e.Port, Volume: e.Volume, Options: e.Options, Aliases: map[string]string{}}
+	s := gluster.Server{
+		Hosts: e.Hosts, Port: e.Port, Volume: e.Volume, Options: e.Options,
+		Aliases: map[string]string{},
+	}
 	for _, a := range e.HostAliases {
 		for _, name := range a.Hostnames {
 			s.Aliases[name] = a.IP

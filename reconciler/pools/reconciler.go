@@ -150,7 +150,10 @@ func parse(ctx context.Context, o v1alpha1.Object) (*schema.Pool, error) {
 	}
 	text, err := json.Marshal(map[string]any{
 		"apiVersion": version.String(), "kind": kind, "spec": o.Base().Spec,
-		"metadata": schema.Metadata{Name: o.GetName(), Namespace: o.GetNamespace(), Labels: o.GetLabels(), Annotations: documentAnnotations(o.GetAnnotations())},
+		"metadata": schema.Metadata{
+			Name: o.GetName(), Namespace: o.GetNamespace(), Labels: o.GetLabels(),
+			Annotations: documentAnnotations(o.GetAnnotations()),
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -187,7 +190,9 @@ func documentAnnotations(annotations map[string]string) map[string]string {
 
 // ReconcileDocument applies a valid document and reports the state of its pool in the status of o.
 // source names where the document came from.
-func (r *Reconciler) ReconcileDocument(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool, source string) (ctrl.Result, error) {
+func (r *Reconciler) ReconcileDocument(ctx context.Context, req ctrl.Request, o v1alpha1.Object, document *schema.Pool,
+	source string,
+) (ctrl.Result, error) {
 	status := &o.Base().Status
 	options := r.Options
 	options.Namespace = o.GetNamespace()
@@ -257,14 +262,17 @@ func summary(done apply.Result) string {
 func (r *Reconciler) recordTransitions(o v1alpha1.Object, before []metav1.Condition) {
 	for _, c := range o.GetConditions() {
 		i := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == c.Type })
-		if c.Type == meta.ReconcilingCondition || c.Status == metav1.ConditionUnknown || i >= 0 && before[i].Status == c.Status && before[i].Reason == c.Reason {
+		same := i >= 0 && before[i].Status == c.Status && before[i].Reason == c.Reason
+		if same || c.Type == meta.ReconcilingCondition || c.Status == metav1.ConditionUnknown {
 			continue
 		}
-		if ready := conditions.Get(o, meta.ReadyCondition); c.Type != meta.ReadyCondition && ready != nil && ready.Message == c.Message {
+		ready := conditions.Get(o, meta.ReadyCondition)
+		if c.Type != meta.ReadyCondition && ready != nil && ready.Message == c.Message {
 			continue // the event of Ready has this message
 		}
 		kind := corev1.EventTypeNormal
-		if (c.Status == metav1.ConditionFalse) != (c.Type == meta.StalledCondition) && c.Reason != v1alpha1.ReasonAdvisory {
+		bad := (c.Status == metav1.ConditionFalse) != (c.Type == meta.StalledCondition)
+		if bad && c.Reason != v1alpha1.ReasonAdvisory {
 			kind = corev1.EventTypeWarning
 		}
 		r.event(o, kind, c.Reason, c.Type+": "+c.Message)

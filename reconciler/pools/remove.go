@@ -68,7 +68,8 @@ func InUse(ctx context.Context, c client.Reader, namespace string, pool *schema.
 	if n > 0 {
 		return fmt.Sprintf("%d persistent volumes use it; it is deleted after the last of them", n), nil
 	}
-	if pool.Spec.Type == schema.External || strings.Contains(pool.Metadata.Annotations[apply.AllowAnnotation], allowBricksUnknown) {
+	allowed := pool.Metadata.Annotations[apply.AllowAnnotation]
+	if pool.Spec.Type == schema.External || strings.Contains(allowed, allowBricksUnknown) {
 		return "", nil
 	}
 	bricks, err := health.Bricks(ctx, c, namespace, pool)
@@ -78,10 +79,11 @@ func InUse(ctx context.Context, c client.Reader, namespace string, pool *schema.
 	for _, b := range bricks {
 		switch {
 		case b.AgentReachable && !b.Empty:
-			return fmt.Sprintf("brick %d (%s) has files that belong to no persistent volume; remove them through a mount, or set deletionPolicy: Orphan",
-				b.Index, b.Place), nil
+			return fmt.Sprintf("brick %d (%s) has files that belong to no persistent volume; "+
+				"remove them through a mount, or set deletionPolicy: Orphan", b.Index, b.Place), nil
 		case !b.AgentReachable:
-			return fmt.Sprintf("brick %d (%s) may have files, its agent is unreachable: %s; to delete the pool anyway, set annotation %s: %s",
+			return fmt.Sprintf("brick %d (%s) may have files, its agent is unreachable: %s; "+
+				"to delete the pool anyway, set annotation %s: %s",
 				b.Index, b.Place, b.Message, apply.AllowAnnotation, allowBricksUnknown), nil
 		}
 	}

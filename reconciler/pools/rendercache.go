@@ -66,7 +66,9 @@ func (d *renderCache) parse(ctx context.Context, req ctrl.Request, o v1alpha1.Ob
 }
 
 // get returns a document's rendered pool, and calls render when it is not cached.
-func (d *renderCache) get(req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error)) (*renderedPool, error) {
+func (d *renderCache) get(
+	req ctrl.Request, document *pool.Pool, render func() (apply.Pool, error),
+) (*renderedPool, error) {
 	text, err := json.Marshal(document)
 	if err != nil {
 		return nil, err

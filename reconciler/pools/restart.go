@@ -21,7 +21,9 @@ const DefaultRolloutDeadline = 15 * time.Minute
 
 // restartOutdated restarts one brick whose pod runs an older revision, if that is safe now. It
 // reports whether outdated bricks remain.
-func (r *Reconciler) restartOutdated(ctx context.Context, o v1alpha1.Object, document *schema.Pool, bricks []health.Brick) (restarting bool, err error) {
+func (r *Reconciler) restartOutdated(ctx context.Context, o v1alpha1.Object, document *schema.Pool,
+	bricks []health.Brick,
+) (restarting bool, err error) {
 	status := &o.Base().Status
 	force := o.GetAnnotations()[v1alpha1.RolloutWithoutHealingAnnotation] == status.LastAppliedRevision
 	next := rollout.Next(bricks, force, rollout.SettledBefore(&document.Spec, time.Now()))
@@ -57,7 +59,8 @@ func (r *Reconciler) restart(ctx context.Context, o v1alpha1.Object, next rollou
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("restart brick %d: %w", b.Index, err)
 	}
-	message := fmt.Sprintf("restarting brick %d (%s) for a change; %d of %d bricks are up to date", b.Index, b.Place, bricks-next.Outdated, bricks)
+	message := fmt.Sprintf("restarting brick %d (%s) for a change; %d of %d bricks are up to date", b.Index, b.Place,
+		bricks-next.Outdated, bricks)
 	r.event(o, corev1.EventTypeNormal, v1alpha1.ReasonRolling, message)
 	markReconciling(o, metav1.ConditionUnknown, v1alpha1.ReasonRolling, message)
 	return nil

@@ -71,22 +71,26 @@ func partialMetadata(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata
 
 // IndexVolumes adds the index apply.PoolField to a manager's cache.
 func IndexVolumes(ctx context.Context, m ctrl.Manager) error {
-	return m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, apply.PoolField, func(o client.Object) []string {
-		if v, ok := o.(*corev1.PersistentVolume); ok && apply.PoolOf(v) != "" {
-			return []string{apply.PoolOf(v)}
-		}
-		return nil
-	})
+	return m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, apply.PoolField,
+		func(o client.Object) []string {
+			if v, ok := o.(*corev1.PersistentVolume); ok && apply.PoolOf(v) != "" {
+				return []string{apply.PoolOf(v)}
+			}
+			return nil
+		})
 }
 
 // SetupWithManager registers the reconciler. It runs when a pool, one of its objects, its pods or
 // its volumes change.
-func (r *Reconciler) SetupWithManager(m ctrl.Manager, workers int, limiter workqueue.TypedRateLimiter[reconcile.Request]) error {
+func (r *Reconciler) SetupWithManager(m ctrl.Manager, workers int,
+	limiter workqueue.TypedRateLimiter[reconcile.Request],
+) error {
 	kinds, _, err := m.GetScheme().ObjectKinds(r.New())
 	if err != nil {
 		return err
 	}
-	changed := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicates.ReconcileRequestedPredicate{})
+	changed := predicate.Or[client.Object](predicate.GenerationChangedPredicate{},
+		predicate.AnnotationChangedPredicate{}, predicates.ReconcileRequestedPredicate{})
 	b := ctrl.NewControllerManagedBy(m).Named(fmt.Sprintf("%s.%s", kinds[0].Kind, kinds[0].Group)).
 		For(r.New().(client.Object), builder.WithPredicates(changed)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: limiter})
@@ -94,7 +98,8 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager, workers int, limiter workq
 		b = b.WatchesMetadata(partialMetadata(kind), handler.EnqueueRequestsFromMapFunc(poolOfObject))
 	}
 	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(poolOfObject))
-	b = b.Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(r.poolsOfVolume), builder.WithPredicates(predicate.Funcs{}))
+	b = b.Watches(&corev1.PersistentVolume{}, handler.EnqueueRequestsFromMapFunc(r.poolsOfVolume),
+		builder.WithPredicates(predicate.Funcs{}))
 	return b.Complete(r)
 }
 
@@ -119,7 +124,8 @@ func (r *Reconciler) poolsOfVolume(ctx context.Context, o client.Object) []recon
 	var all []reconcile.Request
 	add := func(p *v1alpha1.Pool) {
 		if p.Name == apply.PoolOf(v) {
-			all = append(all, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name}})
+			all = append(all,
+				reconcile.Request{NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name}})
 		}
 	}
 	if _, kadalu := r.New().(*v1alpha1.KadaluStorage); kadalu {

@@ -87,14 +87,16 @@ func waitReason(bricks []health.Brick, candidate *health.Brick, force bool, sett
 		case !b.Online && (!force || sameSet):
 			return fmt.Sprintf("brick %d (%s) is not online", b.Index, b.Place)
 		case b.ReadySince.After(settled) && sameSet:
-			return fmt.Sprintf("brick %d (%s) was restarted just now, and nodes still lock their block volumes there", b.Index, b.Place)
+			return fmt.Sprintf("brick %d (%s) was restarted just now, and nodes still lock their block volumes there",
+				b.Index, b.Place)
 		case force:
 		case !b.AgentReachable:
 			return fmt.Sprintf("the agent of brick %d (%s) does not respond", b.Index, b.Place)
 		case b.Fresh || b.Backlog > 0:
 			return fmt.Sprintf("%d heals are pending on brick %d (%s)", b.Backlog, b.Index, b.Place)
 		case b.HealedSince.After(settled) && sameSet:
-			return fmt.Sprintf("healing from brick %d (%s) ended just now, and the tiebreaker may not have recorded it yet", b.Index, b.Place)
+			return fmt.Sprintf("brick %d (%s) was healed just now, and the tiebreaker may not have recorded it yet",
+				b.Index, b.Place)
 		}
 	}
 	return ""

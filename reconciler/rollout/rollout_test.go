@@ -10,46 +10,51 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// pool returns the bricks of two healthy replica sets of three, after a change.
-func pool(change func(b []health.Brick)) []health.Brick {
-	var all []health.Brick
+type bricks = []health.Brick
+
+// pool returns the bricks of two healthy replica sets of three, after a change. Brick 4 is outdated.
+func pool(change func(b bricks)) bricks {
+	var all bricks
 	for i := range 6 {
-		all = append(all, health.Brick{BrickStatus: v1alpha1.BrickStatus{Index: i, Online: true}, Pod: "p", Set: i / 3, AgentReachable: true})
+		status := v1alpha1.BrickStatus{Index: i, Online: true}
+		all = append(all, health.Brick{BrickStatus: status, Pod: "p", Set: i / 3, AgentReachable: true})
 	}
+	all[4].Outdated = true
 	change(all)
 	return all
 }
 
 func TestNext(t *testing.T) {
 	settled := time.Now()
+	justNow := settled.Add(1)
 	for name, test := range map[string]struct {
-		change func(b []health.Brick)
+		change func(b bricks)
 		force  bool
 		brick  int // -1 is none
 		reason string
 	}{
-		"no brick is outdated":                        {func([]health.Brick) {}, false, -1, ""},
-		"one outdated brick":                          {func(b []health.Brick) { b[4].Outdated = true }, false, 4, ""},
-		"the first of two outdated bricks":            {func(b []health.Brick) { b[4].Outdated, b[2].Outdated = true, true }, false, 2, ""},
-		"an offline brick goes first":                 {func(b []health.Brick) { b[1].Outdated, b[4].Outdated, b[4].Online = true, true, false }, false, 4, ""},
-		"a brick of the other set is offline":         {func(b []health.Brick) { b[4].Outdated, b[1].Online = true, false }, false, -1, "brick 1"},
-		"a brick of the other set is offline, forced": {func(b []health.Brick) { b[4].Outdated, b[1].Online = true, false }, true, 4, ""},
-		"a brick of the same set is offline, forced":  {func(b []health.Brick) { b[4].Outdated, b[3].Online = true, false }, true, -1, "brick 3"},
-		"two sets, one degraded, forced":              {func(b []health.Brick) { b[0].Outdated, b[4].Outdated, b[1].Online = true, true, false }, true, 4, ""},
-		"pending heals":                               {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, false, -1, "7 heals"},
-		"pending heals, forced":                       {func(b []health.Brick) { b[4].Outdated, b[5].Backlog = true, 7 }, true, 4, ""},
-		"a new brick is being filled":                 {func(b []health.Brick) { b[4].Outdated, b[0].Fresh = true, true }, false, -1, "brick 0"},
-		"same set restarted just now":                 {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled.Add(1) }, false, -1, "brick 3"},
-		"same set restarted just now, forced":         {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled.Add(1) }, true, -1, "brick 3"},
-		"other set restarted just now":                {func(b []health.Brick) { b[4].Outdated, b[0].ReadySince = true, settled.Add(1) }, false, 4, ""},
-		"same set restarted a while ago":              {func(b []health.Brick) { b[4].Outdated, b[3].ReadySince = true, settled }, false, 4, ""},
-		"same set healed just now":                    {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled.Add(1) }, false, -1, "brick 3"},
-		"the brick itself healed just now":            {func(b []health.Brick) { b[4].Outdated, b[4].HealedSince = true, settled.Add(1) }, false, -1, "brick 4"},
-		"other set healed just now":                   {func(b []health.Brick) { b[4].Outdated, b[0].HealedSince = true, settled.Add(1) }, false, 4, ""},
-		"same set healed just now, forced":            {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled.Add(1) }, true, 4, ""},
-		"same set healed a while ago":                 {func(b []health.Brick) { b[4].Outdated, b[3].HealedSince = true, settled }, false, 4, ""},
-		"an agent does not respond":                   {func(b []health.Brick) { b[4].Outdated, b[0].AgentReachable = true, false }, false, -1, "agent of brick 0"},
-		"an offline brick without a pod":              {func(b []health.Brick) { b[4].Outdated, b[4].Online, b[4].Pod = true, false, "" }, false, -1, "brick 4"},
+		"no brick is outdated":         {func(b bricks) { b[4].Outdated = false }, false, -1, ""},
+		"one outdated brick":           {func(bricks) {}, false, 4, ""},
+		"two outdated bricks":          {func(b bricks) { b[2].Outdated = true }, false, 2, ""},
+		"an offline brick is first":    {func(b bricks) { b[1].Outdated, b[4].Online = true, false }, false, 4, ""},
+		"other set offline":            {func(b bricks) { b[1].Online = false }, false, -1, "brick 1"},
+		"other set offline, forced":    {func(b bricks) { b[1].Online = false }, true, 4, ""},
+		"same set offline, forced":     {func(b bricks) { b[3].Online = false }, true, -1, "brick 3"},
+		"one set degraded, forced":     {func(b bricks) { b[0].Outdated, b[1].Online = true, false }, true, 4, ""},
+		"pending heals":                {func(b bricks) { b[5].Backlog = 7 }, false, -1, "7 heals"},
+		"pending heals, forced":        {func(b bricks) { b[5].Backlog = 7 }, true, 4, ""},
+		"a new brick is being filled":  {func(b bricks) { b[0].Fresh = true }, false, -1, "brick 0"},
+		"same set ready just now":      {func(b bricks) { b[3].ReadySince = justNow }, false, -1, "brick 3"},
+		"same set just ready, forced":  {func(b bricks) { b[3].ReadySince = justNow }, true, -1, "brick 3"},
+		"other set ready just now":     {func(b bricks) { b[0].ReadySince = justNow }, false, 4, ""},
+		"same set ready a while ago":   {func(b bricks) { b[3].ReadySince = settled }, false, 4, ""},
+		"same set healed just now":     {func(b bricks) { b[3].HealedSince = justNow }, false, -1, "brick 3"},
+		"brick itself just healed":     {func(b bricks) { b[4].HealedSince = justNow }, false, -1, "brick 4"},
+		"other set healed just now":    {func(b bricks) { b[0].HealedSince = justNow }, false, 4, ""},
+		"same set just healed, forced": {func(b bricks) { b[3].HealedSince = justNow }, true, 4, ""},
+		"same set healed a while ago":  {func(b bricks) { b[3].HealedSince = settled }, false, 4, ""},
+		"an agent does not respond":    {func(b bricks) { b[0].AgentReachable = false }, false, -1, "agent of brick 0"},
+		"an offline brick, no pod":     {func(b bricks) { b[4].Online, b[4].Pod = false, "" }, false, -1, "brick 4"},
 	} {
 		d := Next(pool(test.change), test.force, settled)
 		if got := d.Brick; (got == nil) != (test.brick < 0) || got != nil && got.Index != test.brick {
@@ -63,14 +68,20 @@ func TestNext(t *testing.T) {
 
 func TestSettledBefore(t *testing.T) {
 	now := time.Now()
+	subdirectories := schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory}}
+	blocks := schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory, schema.Block}}
+	withTiebreaker := func(s schema.Spec) schema.Spec {
+		s.Type, s.Tiebreaker = schema.Replica2, &schema.Tiebreaker{}
+		return s
+	}
 	for name, test := range map[string]struct {
 		spec schema.Spec
 		want time.Duration
 	}{
-		"subdirectories":                 {schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory}}, 0},
-		"block volumes":                  {schema.Spec{Type: schema.Replica3, Volumes: []schema.Layout{schema.Subdirectory, schema.Block}}, 15 * time.Second},
-		"a tiebreaker":                   {schema.Spec{Type: schema.Replica2, Tiebreaker: &schema.Tiebreaker{}, Volumes: []schema.Layout{schema.Subdirectory}}, 30 * time.Second},
-		"a tiebreaker and block volumes": {schema.Spec{Type: schema.Replica2, Tiebreaker: &schema.Tiebreaker{}, Volumes: []schema.Layout{schema.Block}}, 30 * time.Second},
+		"subdirectories":                 {subdirectories, 0},
+		"block volumes":                  {blocks, 15 * time.Second},
+		"a tiebreaker":                   {withTiebreaker(subdirectories), 30 * time.Second},
+		"a tiebreaker and block volumes": {withTiebreaker(blocks), 30 * time.Second},
 	} {
 		if got := now.Sub(SettledBefore(&test.spec, now)); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)

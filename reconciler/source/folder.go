@@ -116,7 +116,8 @@ func (f *Folder) reconcilePool(ctx context.Context, document *schema.Pool) {
 		return
 	}
 	o.Status = before
-	if _, err := f.Pools.ReconcileDocument(ctx, reconcile.Request{NamespacedName: name}, o, document, FolderSource); err != nil {
+	request := reconcile.Request{NamespacedName: name}
+	if _, err := f.Pools.ReconcileDocument(ctx, request, o, document, FolderSource); err != nil {
 		f.logChange(name.String(), err.Error())
 	}
 	if err := f.saveStatus(ctx, name, before, o.Status); err != nil {
@@ -143,7 +144,8 @@ func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error 
 			continue
 		}
 		if p.Spec.DeletionPolicy != "Delete" {
-			f.logChange(name.String(), fmt.Sprintf("document of pool %s was deleted; the pool stays because its deletionPolicy is Orphan", name))
+			f.logChange(name.String(), fmt.Sprintf("document of pool %s was deleted; "+
+				"the pool stays because its deletionPolicy is Orphan", name))
 			continue
 		}
 		reason, err := pools.InUse(ctx, f.Pools.Client, name.Namespace, p)
@@ -151,11 +153,13 @@ func (f *Folder) prune(ctx context.Context, names []types.NamespacedName) error 
 		case err != nil:
 			errs = append(errs, err)
 		case reason != "":
-			message := fmt.Sprintf("document of pool %s was deleted; the pool keeps running until it is empty: %s", name, reason)
+			message := fmt.Sprintf("document of pool %s was deleted; the pool keeps running until it is empty: %s",
+				name, reason)
 			f.logChange(name.String(), message)
 			errs = append(errs, f.saveInUse(ctx, name, message))
 		default:
-			f.logChange(name.String(), fmt.Sprintf("document of pool %s was deleted; the pool is empty and is removed", name))
+			f.logChange(name.String(),
+				fmt.Sprintf("document of pool %s was deleted; the pool is empty and is removed", name))
 			_, err := f.Pools.Applier.Remove(ctx, name.Namespace, name.Name)
 			errs = append(errs, err, f.deleteStatus(ctx, name))
 		}
@@ -212,7 +216,10 @@ func (f *Folder) saveStatus(ctx context.Context, name types.NamespacedName, befo
 		return err
 	}
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name), Labels: map[string]string{render.LabelPool: name.Name, apply.LabelInventory: "status", v1alpha1.LabelStatus: "true"},
+		Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name),
+		Labels: map[string]string{
+			render.LabelPool: name.Name, apply.LabelInventory: "status", v1alpha1.LabelStatus: "true",
+		},
 	}, Data: map[string]string{v1alpha1.StatusKey: string(text)}}
 	err = f.Writer.Update(ctx, m)
 	if apierrors.IsNotFound(err) {
@@ -225,6 +232,9 @@ func (f *Folder) saveStatus(ctx context.Context, name types.NamespacedName, befo
 }
 
 func (f *Folder) deleteStatus(ctx context.Context, name types.NamespacedName) error {
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: v1alpha1.StatusName(name.Name)}}
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Namespace: name.Namespace,
+		Name:      v1alpha1.StatusName(name.Name),
+	}}
 	return client.IgnoreNotFound(f.Writer.Delete(ctx, m))
 }

@@ -19,7 +19,8 @@ func (f *Folder) watch(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		f.Log.Error(err, "cannot watch the directory; changes are found at each interval only", "interval", f.Interval.String())
+		f.Log.Error(err, "cannot watch the directory; changes are found at each interval only", "interval",
+			f.Interval.String())
 		return changed
 	}
 	f.add(w)
