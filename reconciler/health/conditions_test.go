@@ -19,8 +19,8 @@ func TestConditionsOf(t *testing.T) {
 		healthy bool
 	}{
 		"healthy":     {func(*Brick) {}, "AllOnline NothingToHeal Enforced", true},
-		"starting":    {func(b *Brick) { b.Online, b.Phase = false, starting }, "BricksStarting NothingToHeal Enforced", false},
-		"offline":     {func(b *Brick) { b.Online, b.Phase = false, offline }, "BricksAway NothingToHeal Enforced", false},
+		"starting":    {func(b *Brick) { b.Phase = starting }, "BricksStarting NothingToHeal Enforced", false},
+		"offline":     {func(b *Brick) { b.Phase = offline }, "BricksAway NothingToHeal Enforced", false},
 		"no agent":    {func(b *Brick) { b.AgentReachable = false }, "AllOnline NoAgentAnswers NoAgentAnswers", false},
 		"pending":     {func(b *Brick) { b.Backlog = 1 }, "AllOnline Healing Enforced", false},
 		"new":         {func(b *Brick) { b.Fresh = true }, "AllOnline Healing Enforced", false},
@@ -33,6 +33,7 @@ func TestConditionsOf(t *testing.T) {
 			bricks[i].AgentReachable, bricks[i].Enforced = true, true
 		}
 		test.change(&bricks[1])
+		bricks[1].Online = bricks[1].Phase == v1alpha1.PhaseOnline
 		pool := &schema.Pool{Spec: schema.Spec{Type: schema.Replica3}}
 		c := ConditionsOf(pool, bricks)
 		reasons := c.BricksOnline.Reason + " " + c.Healed.Reason + " " + c.QuotaEnforced.Reason
