@@ -1,6 +1,6 @@
-// Package conditions reads and sets the conditions of a pool, as fluxcd/pkg/runtime/conditions
-// does: kubectl and Flux find the conditions of a pool where they find those of other resources.
-// That package is not imported, because it links gomega into the program.
+// Package conditions reads and sets the conditions of a pool with the semantics of
+// fluxcd/pkg/runtime/conditions, so that kubectl and Flux handle pools like other resources. It
+// does not import that package, which links gomega into the program.
 package conditions
 
 import (
@@ -33,8 +33,8 @@ func Get(o Object, kind string) *metav1.Condition {
 	return nil
 }
 
-// Set adds a condition, or replaces the one of its type. It notes the generation, and keeps
-// the time of the last transition while status, reason and message stay.
+// Set adds a condition, or replaces the one of its type. It records the generation, and keeps the
+// time of the last transition while status, reason and message stay the same.
 func Set(o Object, c *metav1.Condition) {
 	c.ObservedGeneration = o.GetGeneration()
 	if len(c.Message) > messageLimit {
@@ -48,7 +48,8 @@ func Set(o Object, c *metav1.Condition) {
 	} else if c.LastTransitionTime.IsZero() {
 		c.LastTransitionTime = now()
 	}
-	all := slices.DeleteFunc(slices.Clone(o.GetConditions()), func(other metav1.Condition) bool { return other.Type == c.Type })
+	all := slices.DeleteFunc(slices.Clone(o.GetConditions()),
+		func(other metav1.Condition) bool { return other.Type == c.Type })
 	all = append(all, *c)
 	slices.SortFunc(all, compare)
 	o.SetConditions(all)
@@ -56,26 +57,33 @@ func Set(o Object, c *metav1.Condition) {
 
 // Delete removes the condition of a type.
 func Delete(o Object, kind string) {
-	o.SetConditions(slices.DeleteFunc(slices.Clone(o.GetConditions()), func(c metav1.Condition) bool { return c.Type == kind }))
+	o.SetConditions(slices.DeleteFunc(slices.Clone(o.GetConditions()),
+		func(c metav1.Condition) bool { return c.Type == kind }))
 }
 
 // MarkTrue sets a condition to True.
 func MarkTrue(o Object, kind, reason, format string, args ...any) {
-	Set(o, &metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: reason, Message: fmt.Sprintf(format, args...)})
+	Set(o, &metav1.Condition{
+		Type: kind, Status: metav1.ConditionTrue, Reason: reason,
+		Message: fmt.Sprintf(format, args...),
+	})
 }
 
 // MarkFalse sets a condition to False.
 func MarkFalse(o Object, kind, reason, format string, args ...any) {
-	Set(o, &metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: fmt.Sprintf(format, args...)})
+	Set(o, &metav1.Condition{
+		Type: kind, Status: metav1.ConditionFalse, Reason: reason,
+		Message: fmt.Sprintf(format, args...),
+	})
 }
 
-// MarkReconciling says that the pool is worked on: it is not stalled.
+// MarkReconciling sets Reconciling to True and removes Stalled.
 func MarkReconciling(o Object, reason, format string, args ...any) {
 	Delete(o, meta.StalledCondition)
 	MarkTrue(o, meta.ReconcilingCondition, reason, format, args...)
 }
 
-// MarkStalled says that another try would not help: the pool is not worked on.
+// MarkStalled sets Stalled to True and removes Reconciling: retrying would not help.
 func MarkStalled(o Object, reason, format string, args ...any) {
 	Delete(o, meta.ReconcilingCondition)
 	MarkTrue(o, meta.StalledCondition, reason, format, args...)
@@ -84,7 +92,7 @@ func MarkStalled(o Object, reason, format string, args ...any) {
 // now is the time in the precision that the API server keeps.
 func now() metav1.Time { return metav1.NewTime(time.Now().UTC().Truncate(time.Second)) }
 
-// first are the conditions that are listed before all others, in their order.
+// first lists the condition types that come before all others, in this order.
 var first = []string{meta.StalledCondition, meta.ReconcilingCondition, meta.ReadyCondition}
 
 // compare orders conditions: the common ones first, then those of the newest generation.

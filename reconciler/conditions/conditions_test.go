@@ -19,8 +19,14 @@ func TestSet(t *testing.T) {
 		is, set    metav1.Condition
 		transition bool
 	}{
-		"same":        {is: metav1.Condition{Status: metav1.ConditionTrue, Reason: "A", Message: "a"}, set: metav1.Condition{Status: metav1.ConditionTrue, Reason: "A", Message: "a"}},
-		"new status":  {is: metav1.Condition{Status: metav1.ConditionTrue}, set: metav1.Condition{Status: metav1.ConditionFalse}, transition: true},
+		"same": {
+			is:  metav1.Condition{Status: metav1.ConditionTrue, Reason: "A", Message: "a"},
+			set: metav1.Condition{Status: metav1.ConditionTrue, Reason: "A", Message: "a"},
+		},
+		"new status": {
+			is:  metav1.Condition{Status: metav1.ConditionTrue},
+			set: metav1.Condition{Status: metav1.ConditionFalse}, transition: true,
+		},
 		"new reason":  {is: metav1.Condition{Reason: "A"}, set: metav1.Condition{Reason: "B"}, transition: true},
 		"new message": {is: metav1.Condition{Message: "a"}, set: metav1.Condition{Message: "b"}, transition: true},
 	} {
@@ -52,7 +58,10 @@ func TestSetTrimsMessage(t *testing.T) {
 
 func TestOrder(t *testing.T) {
 	o := &v1alpha1.StoragePool{}
-	for _, kind := range []string{v1alpha1.HealedCondition, meta.ReadyCondition, v1alpha1.BricksOnlineCondition, meta.ReconcilingCondition} {
+	for _, kind := range []string{
+		v1alpha1.HealedCondition, meta.ReadyCondition, v1alpha1.BricksOnlineCondition,
+		meta.ReconcilingCondition,
+	} {
 		conditions.MarkTrue(o, kind, "Reason", "message")
 	}
 	o.Generation = 2

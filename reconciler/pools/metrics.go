@@ -17,15 +17,15 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/conditions"
 )
 
-// recordedConditions are the conditions that are metrics too.
+// recordedConditions are the conditions that are exported as metrics.
 var recordedConditions = []string{meta.ReadyCondition, meta.ReconcilingCondition, meta.StalledCondition}
 
-// deleted reports whether a resource is being deleted and the reconciler does not hold it back.
+// deleted reports whether a resource is being deleted and has no finalizer of the reconciler.
 func deleted(o v1alpha1.Object) bool {
 	return !o.GetDeletionTimestamp().IsZero() && !controllerutil.ContainsFinalizer(o, v1alpha1.Finalizer)
 }
 
-// recordRun records the conditions of a resource, and how long the run took that began then.
+// recordRun records the conditions of a resource and the duration of a run.
 func (r *Reconciler) recordRun(ctx context.Context, o v1alpha1.Object, begin time.Time) {
 	r.record(ctx, o, func(m *metrics.Recorder, ref corev1.ObjectReference) {
 		for _, kind := range recordedConditions {
@@ -52,7 +52,7 @@ func (r *Reconciler) recordSuspend(ctx context.Context, o v1alpha1.Object, suspe
 	r.record(ctx, o, func(m *metrics.Recorder, ref corev1.ObjectReference) { m.RecordSuspend(ref, suspend) })
 }
 
-// deleteMetrics removes the metrics of the conditions of a resource that is gone.
+// deleteMetrics removes the condition metrics of a deleted resource.
 func (r *Reconciler) deleteMetrics(ctx context.Context, o v1alpha1.Object) {
 	r.record(ctx, o, func(m *metrics.Recorder, ref corev1.ObjectReference) {
 		for _, kind := range recordedConditions {
@@ -61,7 +61,7 @@ func (r *Reconciler) deleteMetrics(ctx context.Context, o v1alpha1.Object) {
 	})
 }
 
-// record calls f where there are metrics.
+// record calls f if metrics are enabled.
 func (r *Reconciler) record(ctx context.Context, o client.Object, f func(*metrics.Recorder, corev1.ObjectReference)) {
 	if r.Metrics == nil {
 		return

@@ -15,11 +15,11 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/conditions"
 )
 
-// conflicts says how often to retry when somebody else changed the conditions meanwhile.
+// conflicts is the backoff for retries after another client changed the conditions.
 var conflicts = wait.Backoff{Steps: 5, Duration: 100 * time.Millisecond, Jitter: 1}
 
-// patcher writes what a run has changed of a resource. It does what fluxcd/pkg/runtime/patch
-// does, which links gomega into the program.
+// patcher writes the changes of a run to a resource. It replaces fluxcd/pkg/runtime/patch, which
+// links gomega into the program.
 type patcher struct {
 	client client.Client
 	before v1alpha1.Object
@@ -29,9 +29,9 @@ func newPatcher(c client.Client, o v1alpha1.Object) patcher { return patcher{c, 
 
 func copied(o v1alpha1.Object) v1alpha1.Object { return o.DeepCopyObject().(v1alpha1.Object) }
 
-// patch writes conditions, metadata and status. A resource that was deleted meanwhile is not an error.
+// patch writes conditions, metadata and status. It ignores a resource that has been deleted.
 func (p patcher) patch(ctx context.Context, o v1alpha1.Object) error {
-	// Conditions come first: they alone need the version that was read.
+	// Conditions come first: only their patch requires the resource version that was read.
 	var errs []error
 	for _, write := range []func(context.Context, v1alpha1.Object) error{p.conditions, p.metadata, p.status} {
 		errs = append(errs, client.IgnoreNotFound(write(ctx, o)))
@@ -39,7 +39,7 @@ func (p patcher) patch(ctx context.Context, o v1alpha1.Object) error {
 	return errors.Join(errs...)
 }
 
-// conditions writes the owned conditions, and leaves those of others as they are now.
+// conditions writes the owned conditions, and leaves other conditions unchanged.
 func (p patcher) conditions(ctx context.Context, o v1alpha1.Object) error {
 	if equality.Semantic.DeepEqual(p.before.GetConditions(), o.GetConditions()) {
 		return nil
@@ -57,7 +57,8 @@ func (p patcher) conditions(ctx context.Context, o v1alpha1.Object) error {
 				conditions.Delete(latest, kind)
 			}
 		}
-		return p.client.Status().Patch(ctx, latest, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(fieldManager))
+		return p.client.Status().Patch(ctx, latest,
+			client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(fieldManager))
 	})
 }
 
