@@ -59,11 +59,14 @@ func (f *flags) withMetrics(m prometheus.Gatherer) health {
 
 func newRoot() *cobra.Command {
 	f := &flags{}
-	root := &cobra.Command{Use: "atoll-csi", Short: "The CSI driver of Atoll's storage pools", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{
+		Use: "atoll-csi", Short: "The CSI driver of Atoll's storage pools", SilenceUsage: true, SilenceErrors: true,
+	}
 	p := root.PersistentFlags()
 	p.StringVar(&f.endpoint, "endpoint", "unix:///csi/csi.sock", "socket to serve on")
 	p.StringVar(&f.catalog, "catalog", "/etc/atoll/catalog", "directory with a directory for each pool")
-	p.StringVar(&f.mounts, "mounts", "/var/lib/kubelet/plugins/csi.atoll.storage/mounts", "directory below which pools are mounted")
+	p.StringVar(&f.mounts, "mounts", "/var/lib/kubelet/plugins/csi.atoll.storage/mounts",
+		"directory below which pools are mounted")
 	p.StringVar(&f.health, "health", "", "address for /healthz and /metrics, such as :9808 (default: not served)")
 	p.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: in-cluster configuration)")
 	p.IntVarP(&f.verbosity, "verbosity", "v", 0, "log verbosity; 1 logs every call")

@@ -44,22 +44,31 @@ func newController(f *flags) *cobra.Command {
 			}
 			defer clients.Close()
 			bricks := &agents.Agents{Keys: func() (agent.Keys, error) { return agent.ReadKeys(keys) }}
-			c := &controller.Config{Quota: &quota.Agents{Agents: bricks}, Copies: copies.Copier{Agents: bricks, Log: log}}
+			c := &controller.Config{
+				Quota:  &quota.Agents{Agents: bricks},
+				Copies: copies.Copier{Agents: bricks, Log: log},
+			}
 			if checkNodes {
 				client, err := f.cluster()
 				if err != nil {
 					return err
 				}
-				c.HasDriver = func(ctx context.Context, node string) (bool, error) { return hasDriver(ctx, client, node) }
+				c.HasDriver = func(ctx context.Context, node string) (bool, error) {
+					return hasDriver(ctx, client, node)
+				}
 			}
-			d := driver.New(driver.Config{Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: c})
+			d := driver.New(driver.Config{
+				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: c,
+			})
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
 				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
 		},
 	}
-	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false, "publish volumes only to nodes whose CSINode lists the driver")
-	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys", "directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
+	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false,
+		"publish volumes only to nodes whose CSINode lists the driver")
+	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys",
+		"directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
 	return cmd
 }
 
@@ -72,7 +81,9 @@ func hasDriver(ctx context.Context, client kubernetes.Interface, node string) (b
 	if err != nil {
 		return false, fmt.Errorf("get CSINode %s: %w", node, err)
 	}
-	return slices.ContainsFunc(n.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == schema.DriverName }), nil
+	return slices.ContainsFunc(n.Spec.Drivers, func(d storagev1.CSINodeDriver) bool {
+		return d.Name == schema.DriverName
+	}), nil
 }
 
 func newNode(f *flags) *cobra.Command {
@@ -100,18 +111,23 @@ func newNode(f *flags) *cobra.Command {
 				c.Events = r
 			}
 			d := driver.New(driver.Config{Version: version(), Catalog: f.folder(), Mounts: remote, Log: log, Node: c})
-			services := []func(context.Context) error{func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) }}
+			services := []func(context.Context) error{
+				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
+			}
 			if socket != "" {
-				r := &kubelet.Registration{Dir: filepath.Join(c.KubeletRoot, "plugins_registry"), Socket: socket, Log: log}
+				dir := filepath.Join(c.KubeletRoot, "plugins_registry")
+				r := &kubelet.Registration{Dir: dir, Socket: socket, Log: log}
 				services = append(services, r.Serve)
 			}
 			return serve(cmd.Context(), f, f.withMetrics(d.Metrics()), services...)
 		},
 	}
 	cmd.Flags().StringVar(&c.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
-	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "directory below which all paths of the kubelet are")
+	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet",
+		"directory below which all paths of the kubelet are")
 	cmd.Flags().StringVar(&mounter, "mounter", "/csi/mounter.sock", "socket of the mounter")
-	cmd.Flags().StringVar(&socket, "register", "", "register this path with the kubelet as the driver's socket (default: do not register)")
+	cmd.Flags().StringVar(&socket, "register", "",
+		"register this path with the kubelet as the driver's socket (default: do not register)")
 	cmd.Flags().BoolVar(&writeEvents, "events", false, "write events of pods whose volumes lost their client or device")
 	return cmd
 }
@@ -142,7 +158,8 @@ func newMounter(f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")
-	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME); without a name there are no block volumes")
+	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"),
+		"name of the node (default: $NODE_NAME); without a name there are no block volumes")
 	return cmd
 }
 
@@ -165,7 +182,8 @@ func newCatalog(f *flags) *cobra.Command {
 			return serve(cmd.Context(), f, h, follower.Run)
 		},
 	}
-	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{schema.DefaultNamespace}, "namespaces of catalog ConfigMaps; write access to them equals root on the nodes")
+	cmd.Flags().StringSliceVar(&follower.Namespaces, "namespaces", []string{schema.DefaultNamespace},
+		"namespaces of catalog ConfigMaps; write access to them equals root on the nodes")
 	return cmd
 }
 

@@ -65,7 +65,8 @@ func (r *Recorder) ClientDied(ctx context.Context, podUID, persistentVolume stri
 		return
 	}
 	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"The client of volume %s died. The volume is mounted again, but not visible in %s: delete the pod to restart it. "+
+		"The client of volume %s died. The volume is mounted again, but not visible in %s: "+
+			"delete the pod to restart it. "+
 			"(Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
 		strings.Join(blind, ", "))
 }
@@ -78,7 +79,9 @@ func (r *Recorder) VolumeLost(ctx context.Context, podUID, persistentVolume stri
 		return
 	}
 	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"This node lost block volume %s, which returns I/O errors now: %v. Delete the pod: a new one gets the volume again.", persistentVolume, why)
+		"This node lost block volume %s, which returns I/O errors now: %v. "+
+			"Delete the pod: a new one gets the volume again.",
+		persistentVolume, why)
 }
 
 // pod finds a pod of this node by its UID.

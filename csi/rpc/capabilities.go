@@ -14,6 +14,9 @@ import (
 // volume at once. It is here, and not with the others, because messages name it.
 const ParameterRawShared = "rawReadWriteMany"
 
+// mountOptions are the options of a bind mount that every volume supports.
+const mountOptions = "ro, noatime, nodiratime, relatime, nodev, nosuid, noexec"
+
 // modes are the access modes that volumes of files support.
 var modes = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
@@ -63,7 +66,7 @@ func CheckLayout(c *csi.VolumeCapability, layout schema.Layout) error {
 		return Invalid("the file system is GlusterFS, not %q; omit fsType", c.GetMount().GetFsType())
 	}
 	if _, unknown := bind.Parse(c.GetMount().GetMountFlags()); unknown != "" {
-		return Invalid("mount option %q not supported; supported are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec", unknown)
+		return Invalid("mount option %q not supported; supported are %s", unknown, mountOptions)
 	}
 	return nil
 }
@@ -72,16 +75,20 @@ func checkBlock(c *csi.VolumeCapability) error {
 	kind, oneNode := c.GetMount().GetFsType(), slices.Contains(blockModes, c.GetAccessMode().GetMode())
 	switch {
 	case c.GetMount() != nil && !oneNode:
-		return Invalid("access mode %s not supported for file systems on block volumes, which one node mounts at a time; use ReadWriteOnce or ReadWriteOncePod, or a class with layout Subdirectory",
+		return Invalid("access mode %s not supported for file systems on block volumes, "+
+			"which one node mounts at a time; use ReadWriteOnce or ReadWriteOncePod, or a class with layout Subdirectory",
 			c.GetAccessMode().GetMode())
 	case !oneNode && !IsShared(c):
-		return Invalid("access mode %s not supported for block volumes: nothing would keep other nodes from writing; use ReadWriteOnce, ReadWriteOncePod, or ReadWriteMany of a class with %s",
+		return Invalid("access mode %s not supported for block volumes: "+
+			"nothing would keep other nodes from writing; "+
+			"use ReadWriteOnce, ReadWriteOncePod, or ReadWriteMany of a class with %s",
 			c.GetAccessMode().GetMode(), ParameterRawShared)
 	case c.GetMount() != nil && kind != "" && kind != filesystem.XFS && kind != filesystem.Ext4:
 		return Invalid("file system %q not supported on block volumes; use xfs or ext4", kind)
 	}
 	if _, _, unknown := filesystem.Parse(c.GetMount().GetMountFlags()); unknown != "" {
-		return Invalid("mount option %q not supported; supported are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, discard, nodiscard, lazytime", unknown)
+		return Invalid("mount option %q not supported; supported are %s, discard, nodiscard, lazytime",
+			unknown, mountOptions)
 	}
 	return nil
 }
@@ -100,9 +107,11 @@ func CheckVolume(c *csi.VolumeCapability, layout schema.Layout, shared bool) err
 func CheckShared(c *csi.VolumeCapability, shared bool) error {
 	switch {
 	case !shared && IsShared(c):
-		return Invalid("the volume is for one node at a time; ReadWriteMany needs volumeMode Block and a class with the parameter %s: \"true\"", ParameterRawShared)
+		return Invalid("the volume is for one node at a time; ReadWriteMany needs volumeMode Block and "+
+			"a class with the parameter %s: \"true\"", ParameterRawShared)
 	case shared && c.GetMount() != nil:
-		return Invalid("the volume is shared by several nodes, which would corrupt a file system; use volumeMode Block, or only ReadWriteOnce")
+		return Invalid("the volume is shared by several nodes, which would corrupt a file system; " +
+			"use volumeMode Block, or only ReadWriteOnce")
 	case shared && c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER:
 		return Invalid("the volume is shared by several nodes, which ReadWriteOncePod excludes; use ReadWriteMany")
 	}

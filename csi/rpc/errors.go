@@ -18,7 +18,7 @@ var (
 	ErrUnknownNode = errors.New("no such node with this driver")
 	ErrNoQuota     = errors.New("quota not enforced yet; retry")
 	ErrReading     = errors.New("the pool's records are still being read after a start; retry")
-	ErrNoAnswer    = errors.New("the volume does not answer; check the pool's bricks, and restart the pod if the volume's client has died")
+	ErrNoAnswer    = errors.New("the volume does not answer; check the bricks, and restart the pod if they are up")
 )
 
 // Invalid returns an ErrInvalid that says what is wrong with a request, and what to do.

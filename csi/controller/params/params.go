@@ -85,7 +85,8 @@ func (p *Params) set(name, value string) (err error) {
 		}
 	case strings.HasPrefix(name, sidecarPrefix):
 	default:
-		return rpc.Invalid("unknown parameter %q; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, overcommit, mkfsOptions, rawReadWriteMany", name)
+		return rpc.Invalid("unknown parameter %q; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, "+
+			"overcommit, mkfsOptions, rawReadWriteMany", name)
 	}
 	return err
 }
