@@ -15,13 +15,13 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// The files that the control plane's machine has open.
+// File descriptors that the control plane's machine inherits.
 const (
-	listenerFile = 3 // where the host reaches the API server
-	watchFile    = 4 // ends when who made the cluster ends
+	listenerFile = 3 // the listener that the host reaches the API server by
+	watchFile    = 4 // a pipe that closes when the process that started the cluster ends
 )
 
-// kinds are the machines of a cluster.
+// kinds maps the kinds of a cluster's machines to their functions.
 var kinds = map[string]machine.Run{"control-plane": runControlPlane, "node": runNode, "gluster": runGluster}
 
 // Child must be called first by main or TestMain.
@@ -33,9 +33,9 @@ func runControlPlane(raw json.RawMessage) error {
 		return err
 	}
 	if s.Watched {
-		go endWith(os.NewFile(watchFile, "watch"))
+		go exitWhenClosed(os.NewFile(watchFile, "watch"))
 	}
-	if err := machine.Commands(
+	if err := machine.RunCommands(
 		[]string{"ip", "link", "set", "lo", "up"},
 		[]string{"ip", "link", "add", "nodes", "type", "bridge"},
 		[]string{"ip", "addr", "add", controlPlane + "/24", "dev", "nodes"},
@@ -44,7 +44,7 @@ func runControlPlane(raw json.RawMessage) error {
 		return err
 	}
 	for n := 1; n <= s.Nodes; n++ {
-		if err := machine.Commands([]string{"ip", "route", "add", podRange(n), "via", nodeAddress(n)}); err != nil {
+		if err := machine.RunCommands([]string{"ip", "route", "add", podRange(n), "via", nodeAddress(n)}); err != nil {
 			return err
 		}
 	}
@@ -52,7 +52,7 @@ func runControlPlane(raw json.RawMessage) error {
 	p := &machine.Processes{Log: s.path("log")}
 	c := &controlPlaneMachine{Spec: s, Processes: p}
 	for _, line := range s.controlPlaneCommands() {
-		if err := p.Command(line[0], line[1:]...); err != nil {
+		if err := p.AddCommand(line[0], line[1:]...); err != nil {
 			return err
 		}
 	}
@@ -66,16 +66,16 @@ func runControlPlane(raw json.RawMessage) error {
 			return err
 		}
 	}
-	return p.Serve(s.controlSocket(), c.order)
+	return p.Serve(s.controlSocket(), c.handle)
 }
 
-// endWith ends the process, and so the machine, when the other end of a pipe is closed.
-func endWith(pipe *os.File) {
-	_, _ = io.Copy(io.Discard, pipe) // however it ends
+// exitWhenClosed ends the process, and so the machine, when the other end of a pipe is closed.
+func exitWhenClosed(pipe *os.File) {
+	_, _ = io.Copy(io.Discard, pipe) // an error also means that it is closed
 	os.Exit(0)
 }
 
-// forward passes connections from the host's own network to the API server.
+// forward forwards connections from the host's network to the API server.
 func forward(file *os.File) {
 	l, err := net.FileListener(file)
 	if err != nil {
@@ -107,7 +107,7 @@ func forward(file *os.File) {
 	}
 }
 
-// controlPlaneCommands are name and command line of each process.
+// controlPlaneCommands returns the name and command line of each process.
 func (s Spec) controlPlaneCommands() [][]string {
 	etcd := "http://127.0.0.1:2379"
 	return [][]string{
@@ -119,15 +119,20 @@ func (s Spec) controlPlaneCommands() [][]string {
 		{
 			"kube-apiserver", s.program("kube-apiserver"), "--etcd-servers", etcd,
 			"--bind-address", "0.0.0.0", "--advertise-address", controlPlane, "--secure-port", strconv.Itoa(securePort),
-			"--client-ca-file", s.pki("ca.crt"), "--tls-cert-file", s.pki("apiserver.crt"), "--tls-private-key-file", s.pki("apiserver.key"),
+			"--client-ca-file", s.pki("ca.crt"),
+			"--tls-cert-file", s.pki("apiserver.crt"), "--tls-private-key-file", s.pki("apiserver.key"),
 			"--kubelet-client-certificate", s.pki("admin.crt"), "--kubelet-client-key", s.pki("admin.key"),
 			"--kubelet-preferred-address-types", "InternalIP",
-			"--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction", "--allow-privileged=true",
-			"--service-cluster-ip-range", serviceNetwork, "--service-account-issuer", "https://kubernetes.default.svc.cluster.local",
-			"--service-account-key-file", s.pki("service-account.crt"), "--service-account-signing-key-file", s.pki("service-account.key"),
+			"--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction",
+			"--allow-privileged=true",
+			"--service-cluster-ip-range", serviceNetwork,
+			"--service-account-issuer", "https://kubernetes.default.svc.cluster.local",
+			"--service-account-key-file", s.pki("service-account.crt"),
+			"--service-account-signing-key-file", s.pki("service-account.key"),
 		},
 		{
-			"kube-controller-manager", s.program("kube-controller-manager"), "--kubeconfig", s.pki("controller-manager.kubeconfig"),
+			"kube-controller-manager", s.program("kube-controller-manager"),
+			"--kubeconfig", s.pki("controller-manager.kubeconfig"),
 			"--leader-elect=false", "--use-service-account-credentials", "--root-ca-file", s.pki("ca.crt"),
 			"--service-account-private-key-file", s.pki("service-account.key"), "--bind-address", "127.0.0.1",
 			"--cluster-signing-cert-file", s.pki("ca.crt"), "--cluster-signing-key-file", s.pki("ca.key"),
@@ -140,13 +145,13 @@ func (s Spec) controlPlaneCommands() [][]string {
 	}
 }
 
-// controlPlaneMachine starts nodes and takes orders.
+// controlPlaneMachine starts nodes and handles requests.
 type controlPlaneMachine struct {
 	Spec
 	*machine.Processes
 }
 
-// addNode starts a node with its disks, which stay when the node is stopped and started.
+// addNode starts a node with its disks, which persist when the node is stopped and restarted.
 func (c *controlPlaneMachine) addNode(n int) error {
 	spec := nodeSpec{Spec: c.Spec, Node: n}
 	for d := 1; d <= c.Spec.Disks; d++ {
@@ -157,21 +162,21 @@ func (c *controlPlaneMachine) addNode(n int) error {
 		if err := f.Truncate(c.DiskSize); err != nil {
 			return err
 		}
-		device, err := loop.Attach(f, loop.AutoClear) // open until this machine ends
+		device, err := loop.Attach(f, loop.AutoClear) // stays open until this machine ends
 		if err != nil {
 			return err
 		}
 		spec.Disks = append(spec.Disks, device.Name())
-		keep = append(keep, device, f)
+		openDisks = append(openDisks, device, f)
 	}
 	return c.add("node", NodeName(n), spec)
 }
 
-// add starts a machine that is plugged into the nodes' network.
+// add starts a machine and connects it to the nodes' network.
 func (c *controlPlaneMachine) add(kind, name string, spec any) error {
 	return c.Add(name, func(log *os.File) (*exec.Cmd, error) {
-		// A node that boots has no cgroups of its life before: kubelet would take each for a
-		// container, and ask for it in vain for three seconds.
+		// A node boots without cgroups of its previous boot: the kubelet would query a container
+		// for each, and fail after three seconds.
 		group := c.cgroup() + "-" + name
 		if err := machine.RemoveCgroups(group); err != nil {
 			return nil, err
@@ -187,19 +192,20 @@ func (c *controlPlaneMachine) add(kind, name string, spec any) error {
 	})
 }
 
-// keep holds devices open.
-var keep []*os.File
+// openDisks has the open devices and their files, so that they are not closed.
+var openDisks []*os.File
 
-// order takes what the processes do not: unplug and plug a node's network.
-func (c *controlPlaneMachine) order(o machine.Order) error {
+// handle handles requests other than start and stop: it unplugs and plugs in a node's network,
+// and ends the cluster.
+func (c *controlPlaneMachine) handle(o machine.Request) error {
 	switch o.Verb {
 	case "unplug":
-		return machine.Commands([]string{"ip", "link", "set", "to-" + o.Name, "down"})
+		return machine.RunCommands([]string{"ip", "link", "set", "to-" + o.Name, "down"})
 	case "plug":
-		return machine.Commands([]string{"ip", "link", "set", "to-" + o.Name, "up"})
+		return machine.RunCommands([]string{"ip", "link", "set", "to-" + o.Name, "up"})
 	case "end":
 		time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) })
 		return nil
 	}
-	return fmt.Errorf("%s is no order", o.Verb)
+	return fmt.Errorf("unknown verb %q", o.Verb)
 }

@@ -10,12 +10,15 @@ import (
 
 var getOptions = metav1.GetOptions{}
 
-// addDNS makes the service that pods ask for names. CoreDNS itself runs beside the API server.
+// addDNS creates the DNS service for pods. CoreDNS itself runs in the control plane's machine.
 func (c *Cluster) addDNS(ctx context.Context) error {
 	const name, namespace, port = "kube-dns", "kube-system", 53
 	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}}
 	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIP: dnsAddress}}
-	slice := &discoveryv1.EndpointSlice{ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{controlPlane}}}}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{controlPlane}}},
+	}
 	for _, p := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolTCP} {
 		name := map[corev1.Protocol]string{corev1.ProtocolUDP: "dns", corev1.ProtocolTCP: "dns-tcp"}[p]
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: name, Protocol: p, Port: port})

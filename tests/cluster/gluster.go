@@ -10,10 +10,10 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// glusterLimit is how long glusterd may take until it answers.
+// glusterLimit is the timeout for glusterd's first response.
 const glusterLimit = time.Minute
 
-// runGluster is a storage server as people have them: glusterd, and volumes made with its CLI.
+// runGluster runs a conventional storage server: glusterd, with volumes created by its CLI.
 func runGluster(raw json.RawMessage) error {
 	var s Spec
 	if err := json.Unmarshal(raw, &s); err != nil {
@@ -27,23 +27,24 @@ func runGluster(raw json.RawMessage) error {
 	}); err != nil {
 		return err
 	}
-	if err := s.network(GlusterAddress); err != nil {
+	if err := s.setUpNetwork(GlusterAddress); err != nil {
 		return err
 	}
 	p := &machine.Processes{Log: s.path("log")}
-	if err := p.Command("glusterd", "glusterd", "--no-daemon", "--log-file", "/dev/stdout"); err != nil {
+	if err := p.AddCommand("glusterd", "glusterd", "--no-daemon", "--log-file", "/dev/stdout"); err != nil {
 		return err
 	}
-	for start := time.Now(); exec.Command("gluster", "--mode=script", "pool", "list").Run() != nil; time.Sleep(200 * time.Millisecond) {
+	for start := time.Now(); exec.Command("gluster", "--mode=script", "pool",
+		"list").Run() != nil; time.Sleep(200 * time.Millisecond) {
 		if time.Since(start) > glusterLimit {
-			return fmt.Errorf("glusterd does not answer")
+			return fmt.Errorf("glusterd does not respond within %s", glusterLimit)
 		}
 	}
 	for _, v := range s.External {
 		if exec.Command("gluster", "--mode=script", "volume", "info", v).Run() == nil {
-			continue // it was there before a restart
+			continue // it exists since before a restart
 		}
-		if err := machine.Commands(
+		if err := machine.RunCommands(
 			[]string{"gluster", "--mode=script", "volume", "create", v, GlusterAddress + ":/srv/" + v, "force"},
 			[]string{"gluster", "--mode=script", "volume", "start", v},
 		); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// NodeRoot is a path by which this host reaches the root of node n, with its mounts.
+// NodeRoot returns the path on this host of node n's root, including the node's mounts.
 func (c *Cluster) NodeRoot(n int) (string, error) {
 	pid, err := machine.Find("node", func(raw json.RawMessage) bool {
 		var s nodeSpec
@@ -23,8 +23,8 @@ func (c *Cluster) NodeRoot(n int) (string, error) {
 	return fmt.Sprintf("/proc/%d/root", pid), nil
 }
 
-// Processes are the numbers, on this host, of a node's processes whose command lines have
-// all of these words.
+// Processes returns the PIDs, on this host, of a node's processes whose command lines contain
+// all these arguments.
 func (c *Cluster) Processes(n int, words ...string) ([]int, error) {
 	root, err := c.NodeRoot(n)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *Cluster) Processes(n int, words ...string) ([]int, error) {
 	var found []int
 	for _, path := range all {
 		text, err := os.ReadFile(path)
-		if err != nil || !hasAll(strings.Split(string(text), "\x00"), words) || !below(filepath.Dir(path), node) {
+		if err != nil || !hasAll(strings.Split(string(text), "\x00"), words) || !inNamespace(filepath.Dir(path), node) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
@@ -66,9 +66,9 @@ func hasAll(have, words []string) bool {
 	return true
 }
 
-// below says whether a process, or one of its parents, is in a process namespace.
-func below(proc, namespace string) bool {
-	for range 20 { // deeper than any container
+// inNamespace reports whether a process or one of its ancestors is in a PID namespace.
+func inNamespace(proc, namespace string) bool {
+	for range 20 { // more ancestors than any container's process has
 		if ns, err := os.Readlink(filepath.Join(proc, "ns/pid")); err == nil && ns == namespace {
 			return true
 		}

@@ -11,11 +11,11 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// plugLimit is how long a machine waits for its network card.
+// plugLimit is how long a machine waits for its network interface.
 const plugLimit = 10 * time.Second
 
-// network makes a machine's card usable, with routes to the pods of all nodes.
-func (s Spec) network(address string) error {
+// setUpNetwork configures a machine's interface, with routes to the pods of all nodes.
+func (s Spec) setUpNetwork(address string) error {
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := net.InterfaceByName("eth0"); err == nil {
 			break
@@ -37,14 +37,15 @@ func (s Spec) network(address string) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		return err
 	}
-	return machine.Commands(commands...)
+	return machine.RunCommands(commands...)
 }
 
-// plug gives a machine its network card. The one of its life before goes with its namespace.
+// plug creates a machine's network interface. That of its previous boot, if it still exists,
+// is deleted first.
 func plug(name string, pid int) error {
 	link := "to-" + name
-	_ = exec.Command("ip", "link", "del", link).Run() // there may be none
-	return machine.Commands(
+	_ = exec.Command("ip", "link", "del", link).Run() // fails if it does not exist
+	return machine.RunCommands(
 		[]string{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(pid)},
 		[]string{"ip", "link", "set", link, "master", "nodes", "up"},
 	)

@@ -13,15 +13,16 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// nodeFolders are what a node keeps when it is stopped and started, by names in its folder.
-var nodeFolders = map[string]string{
+// nodeDirs maps names in a node's directory to the paths that the node keeps when it is
+// stopped and restarted.
+var nodeDirs = map[string]string{
 	"kubelet":    "/var/lib/kubelet",
 	"containerd": "/var/lib/containerd",
 	"atoll":      "/var/lib/atoll",
 	"cni":        "/var/lib/cni",
 	"log":        "/var/log",
 	"srv":        "/srv",
-	"kadalu":     "/var/lib/kadalu", // as documents of Kadalu have it
+	"kadalu":     "/var/lib/kadalu", // the path in Kadalu's documents
 }
 
 func runNode(raw json.RawMessage) error {
@@ -33,43 +34,49 @@ func runNode(raw json.RawMessage) error {
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return err
 	}
-	if err := s.root(); err != nil {
+	if err := s.mountRoot(); err != nil {
 		return err
 	}
-	if err := s.files(); err != nil {
+	if err := s.writeFiles(); err != nil {
 		return err
 	}
-	if err := s.network(nodeAddress(s.Node)); err != nil {
+	if err := s.setUpNetwork(nodeAddress(s.Node)); err != nil {
 		return err
 	}
 	p := &machine.Processes{Log: s.path("log")}
-	if err := p.Command(name+"-containerd", "containerd", "--config", "/etc/atoll-node/containerd.toml"); err != nil {
+	if err := p.AddCommand(name+"-containerd", "containerd", "--config",
+		"/etc/atoll-node/containerd.toml"); err != nil {
 		return err
 	}
 	if err := s.loadImages(); err != nil {
 		return err
 	}
-	if err := p.Command(name+"-kubelet", s.program("kubelet"), "--config", "/etc/atoll-node/kubelet.yaml",
+	if err := p.AddCommand(name+"-kubelet", s.program("kubelet"), "--config", "/etc/atoll-node/kubelet.yaml",
 		"--kubeconfig", s.pki(name+".kubeconfig"), "--hostname-override", name, "--node-ip", nodeAddress(s.Node),
 		"--node-labels", "topology.kubernetes.io/zone=z"+name[1:]); err != nil {
 		return err
 	}
-	if err := p.Command(name+"-kube-proxy", s.program("kube-proxy"), "--config", "/etc/atoll-node/kube-proxy.yaml", "--hostname-override", name); err != nil {
+	if err := p.AddCommand(name+"-kube-proxy", s.program("kube-proxy"), "--config", "/etc/atoll-node/kube-proxy.yaml",
+		"--hostname-override", name); err != nil {
 		return err
 	}
 	select {}
 }
 
-func (s nodeSpec) root() error {
+func (s nodeSpec) mountRoot() error {
 	dir := s.NodeDir(s.Node)
-	binds := []machine.Bind{{From: s.Dir, To: s.Dir}, {From: s.Programs, To: s.Programs}, {From: filepath.Dir(s.Archive), To: filepath.Dir(s.Archive)}}
-	for name, to := range nodeFolders {
+	binds := []machine.Bind{
+		{From: s.Dir, To: s.Dir},
+		{From: s.Programs, To: s.Programs},
+		{From: filepath.Dir(s.Archive), To: filepath.Dir(s.Archive)},
+	}
+	for name, to := range nodeDirs {
 		binds = append(binds, machine.Bind{From: filepath.Join(dir, name), To: to})
 	}
 	if err := machine.Root(filepath.Join(dir, "root"), binds); err != nil {
 		return err
 	}
-	// Disks have names of the node's own. /dev is that of all.
+	// /dev/disk is private to the node. The rest of /dev is shared by all nodes.
 	if err := os.MkdirAll("/dev/disk", 0o755); err != nil {
 		return err
 	}
@@ -87,7 +94,7 @@ func (s nodeSpec) root() error {
 	return nil
 }
 
-func (s nodeSpec) files() error {
+func (s nodeSpec) writeFiles() error {
 	name := NodeName(s.Node)
 	for path, text := range map[string]string{
 		"/etc/hostname":                   name + "\n",
@@ -109,10 +116,10 @@ func (s nodeSpec) files() error {
 	return nil
 }
 
-// loadLimit is how long containerd may take until it answers, and imports take.
+// loadLimit is the timeout for containerd's first response.
 const loadLimit = 3 * time.Minute
 
-// loadImages imports the archive. What containerd's folder has of it already is not copied.
+// loadImages imports the archive. Layers that containerd has already are not copied.
 func (s nodeSpec) loadImages() error {
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		out, err := exec.Command("ctr", "version").CombinedOutput()
@@ -120,8 +127,8 @@ func (s nodeSpec) loadImages() error {
 			break
 		}
 		if time.Since(start) > loadLimit {
-			return fmt.Errorf("containerd does not answer: %w: %s", err, out)
+			return fmt.Errorf("containerd does not respond: %w: %s", err, out)
 		}
 	}
-	return machine.Commands([]string{"ctr", "-n", "k8s.io", "images", "import", s.Archive})
+	return machine.RunCommands([]string{"ctr", "-n", "k8s.io", "images", "import", s.Archive})
 }

@@ -24,8 +24,8 @@ state = "/run/containerd"
         SystemdCgroup = false
 `
 
-// kubeletConfig is for cgroup v1 as for v2; pods of all nodes share the machine's memory,
-// and so no node may evict for want of it.
+// kubeletConfig works with cgroup v1 and v2. Pods of all nodes share the host's memory and
+// disks, so no node may evict pods for lack of them.
 func (s nodeSpec) kubeletConfig() string {
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -64,8 +64,8 @@ metricsBindAddress: 127.0.0.1:10249
 `, podNetwork, s.pki("kube-proxy.kubeconfig"))
 }
 
-// cniConfig routes each pod by itself: on a bridge, answers of a service's pod to a pod of
-// the same node would pass by kube-proxy's rules.
+// cniConfig has a route for each pod: on a bridge, replies of a service's pod to a pod on the
+// same node would bypass kube-proxy's rules.
 func (s nodeSpec) cniConfig() string {
 	return fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "ptp", "ipam": {"type": "host-local", "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},

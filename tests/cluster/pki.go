@@ -19,15 +19,15 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// pki is the cluster's own authority and what it has signed, as files of a folder:
-// NAME.crt and NAME.key for each certificate.
+// pki is the cluster's certificate authority and the certificates that it signed, as files in
+// a directory: NAME.crt and NAME.key for each certificate.
 type pki struct {
 	dir  string
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// validity is longer than any cluster of these lives.
+// validity is longer than any of these clusters runs.
 const validity = 30 * 24 * time.Hour
 
 func newPKI(dir string) (*pki, error) {
@@ -53,7 +53,7 @@ func newPKI(dir string) (*pki, error) {
 
 func (p *pki) path(name string) string { return filepath.Join(p.dir, name) }
 
-// sign makes a certificate for a user in groups, or a server with names and addresses.
+// sign creates a certificate for a user in groups, or for a server with names and addresses.
 func (p *pki) sign(file, user string, groups []string, names ...string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -88,13 +88,15 @@ func (p *pki) write(name string, c *x509.Certificate, key *ecdsa.PrivateKey) err
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(p.path(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(p.path(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(p.path(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), 0o600)
+	return os.WriteFile(p.path(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}),
+		0o600)
 }
 
-// kubeconfig writes one for a user, whose certificate is made too, as NAME.kubeconfig.
+// kubeconfig creates a certificate for a user, and NAME.kubeconfig with it.
 func (p *pki) kubeconfig(file, server, user string, groups ...string) error {
 	if err := p.sign(file, user, groups); err != nil {
 		return err

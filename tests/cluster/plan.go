@@ -1,7 +1,7 @@
 // Package cluster boots a Kubernetes cluster on one machine without Docker: etcd, the API
 // server, controller manager and scheduler, CoreDNS, and nodes with containerd, kubelet and
-// kube-proxy. Each node has processes, mounts, network, folders and disks of its own. All
-// of it hangs on one process: when that ends, so does everything else.
+// kube-proxy. Each node has separate processes, mounts, network, directories and disks. They
+// all depend on one process: when it ends, so does everything else.
 package cluster
 
 import (
@@ -11,30 +11,30 @@ import (
 	"path/filepath"
 )
 
-// Spec is what a cluster's machines are told.
+// Spec is the specification of a cluster, which all its machines get.
 type Spec struct {
-	// Dir is the cluster's folder; its path may have some 60 characters at most, for there
-	// are sockets in it.
+	// Dir is the cluster's directory. Its path may have about 60 characters at most, because
+	// it has sockets.
 	Dir string
-	// Programs is the folder with kube-apiserver and the others.
+	// Programs is the directory with kube-apiserver and the other programs.
 	Programs string
-	// Nodes is how many there are: n1, n2, ...
+	// Nodes is the number of nodes: n1, n2, ...
 	Nodes int
-	// Disks are those of each node, of DiskSize bytes, as /dev/disk/by-id/disk-1, ...
+	// Disks is the number of disks of each node, of DiskSize bytes: /dev/disk/by-id/disk-1, ...
 	Disks    int
 	DiskSize int64
-	// Archive has the images that every node gets.
+	// Archive is the file with the images that every node imports.
 	Archive string
-	// External are volumes of a GlusterFS cluster beside Kubernetes, at GlusterAddress.
+	// External lists volumes of a GlusterFS cluster outside Kubernetes, at GlusterAddress.
 	External []string
-	// Watched clusters end with the process that has made them.
+	// Watched clusters end with the process that started them.
 	Watched bool
 }
 
-// Addresses: the control plane is host 1 of the nodes' network, node n is host 10+n and has
-// the pods of 10.244.n.0/24. They exist in the cluster's own network namespaces only.
+// Addresses: the control plane is host 1 of the nodes' network, node n is host 10+n, and its
+// pods are in 10.244.n.0/24. They exist in the cluster's network namespaces only.
 const (
-	// GlusterAddress is where a glusterd of its own runs when there are external volumes.
+	// GlusterAddress is the address of the glusterd that serves the external volumes.
 	GlusterAddress = "10.77.0.5"
 
 	controlPlane   = "10.77.0.1"
@@ -58,21 +58,21 @@ func (s Spec) path(parts ...string) string {
 
 func (s Spec) pki(name string) string { return s.path("pki", name) }
 
-// NodeDir is where the folders of node n are: kubelet, containerd, atoll, srv and more.
+// NodeDir returns the directory of node n, with kubelet, containerd, atoll, srv and more.
 func (s Spec) NodeDir(n int) string { return s.path("nodes", NodeName(n)) }
 
 func (s Spec) program(name string) string { return filepath.Join(s.Programs, name) }
 
-// controlSocket takes orders for the cluster's processes.
+// controlSocket returns the path of the socket for requests to the cluster's processes.
 func (s Spec) controlSocket() string { return s.path("control") }
 
-// cgroup has the containers of all nodes, in each of cgroup v1's hierarchies.
+// cgroup returns the name prefix of the nodes' cgroups, in each of cgroup v1's hierarchies.
 func (s Spec) cgroup() string {
 	sum := sha256.Sum256([]byte(s.Dir))
 	return "atoll-" + hex.EncodeToString(sum[:4])
 }
 
-// nodeSpec is what a node is told.
+// nodeSpec is the specification of a node.
 type nodeSpec struct {
 	Spec
 	Node  int

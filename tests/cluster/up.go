@@ -23,26 +23,26 @@ import (
 	"github.com/atoll-storage/atoll/tests/cluster/machine"
 )
 
-// Cluster is one that runs.
+// Cluster is a running cluster.
 type Cluster struct {
 	Spec
-	// Kubeconfig is a file for an administrator on this host.
+	// Kubeconfig is the path of an administrator's kubeconfig for this host.
 	Kubeconfig string
-	// Rest is the same for programs.
+	// Rest is the configuration in that file.
 	Rest *rest.Config
-	// Client is a client of it.
+	// Client is a client with that configuration.
 	Client *kubernetes.Clientset
 
 	machine *exec.Cmd
-	watch   *os.File // closed, it ends a cluster that is watched
+	watch   *os.File // closing it ends a watched cluster
 }
 
-// Up boots a cluster and waits until all nodes are ready. Say says how far it is.
-func Up(ctx context.Context, s Spec, say func(string)) (*Cluster, error) {
-	if pid, start, err := s.owner(); err == nil && startTime(pid) == start {
-		return nil, fmt.Errorf("a cluster runs in %s already: end it with 'make cluster-down'", s.Dir)
+// Up boots a cluster and waits until all nodes are ready. It passes its progress to report.
+func Up(ctx context.Context, s Spec, report func(string)) (*Cluster, error) {
+	if pid, start, err := s.initProcess(); err == nil && startTime(pid) == start {
+		return nil, fmt.Errorf("a cluster already runs in %s: end it with 'make cluster-down'", s.Dir)
 	}
-	if err := s.clean(); err != nil { // of one that was killed
+	if err := s.clean(); err != nil { // after a cluster that was killed
 		return nil, err
 	}
 	old, err := filepath.Glob(s.path("nodes", "*", "log"))
@@ -83,13 +83,13 @@ func Up(ctx context.Context, s Spec, say func(string)) (*Cluster, error) {
 	if err := c.launch(listener.(*net.TCPListener)); err != nil {
 		return nil, err
 	}
-	if err := c.boot(ctx, say); err != nil {
+	if err := c.boot(ctx, report); err != nil {
 		return nil, errors.Join(err, c.Down())
 	}
 	return c, nil
 }
 
-// launch starts the control plane's machine, which starts all else.
+// launch starts the control plane's machine, which starts everything else.
 func (c *Cluster) launch(listener *net.TCPListener) error {
 	socket, err := listener.File()
 	if err != nil {
@@ -113,11 +113,12 @@ func (c *Cluster) launch(listener *net.TCPListener) error {
 	if c.machine, err = machine.Start("control-plane", "", c.Spec, log, socket, read); err != nil {
 		return err
 	}
-	return os.WriteFile(c.path("pid"), fmt.Appendf(nil, "%d %s\n", c.machine.Process.Pid, startTime(c.machine.Process.Pid)), 0o600)
+	return os.WriteFile(c.path("pid"), fmt.Appendf(nil, "%d %s\n", c.machine.Process.Pid,
+		startTime(c.machine.Process.Pid)), 0o600)
 }
 
-// owner is the process that a cluster hangs on, and when it started.
-func (s Spec) owner() (pid int, start string, err error) {
+// initProcess reads the ID and start time of the process whose end ends the cluster.
+func (s Spec) initProcess() (pid int, start string, err error) {
 	raw, err := os.ReadFile(s.path("pid"))
 	if err != nil {
 		return 0, "", err
@@ -126,7 +127,8 @@ func (s Spec) owner() (pid int, start string, err error) {
 	return pid, start, err
 }
 
-// startTime is when a process started, as /proc says: with it, a number names one process.
+// startTime returns a process' start time from /proc, "" if it does not exist. A PID and a
+// start time together identify a process.
 func startTime(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -146,7 +148,9 @@ func (s Spec) credentials(host string) error {
 		return err
 	}
 	if err := p.sign("apiserver", "kube-apiserver", nil,
-		"127.0.0.1", controlPlane, serviceAddress, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"); err != nil {
+		"127.0.0.1", controlPlane, serviceAddress,
+		"kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		"kubernetes.default.svc.cluster.local"); err != nil {
 		return err
 	}
 	inside := fmt.Sprintf("https://%s:%d", controlPlane, securePort)
@@ -180,25 +184,25 @@ func (s Spec) credentials(host string) error {
 `, s.pki("admin.kubeconfig")), 0o600)
 }
 
-// boot waits for the API server and the nodes, and makes the address of the DNS server.
-func (c *Cluster) boot(ctx context.Context, say func(string)) error {
+// boot waits for the API server and the nodes, and creates the DNS service.
+func (c *Cluster) boot(ctx context.Context, report func(string)) error {
 	start := time.Now()
-	if err := c.until(ctx, "the API server answers", func(ctx context.Context) error {
+	if err := c.waitUntil(ctx, "the API server is ready", func(ctx context.Context) error {
 		_, err := c.Client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	}); err != nil {
 		return err
 	}
-	say(fmt.Sprintf("API server after %.0f s", time.Since(start).Seconds()))
+	report(fmt.Sprintf("API server after %.0f s", time.Since(start).Seconds()))
 	if err := c.addDNS(ctx); err != nil {
 		return err
 	}
-	if err := c.until(ctx, "nodes are ready", func(ctx context.Context) error {
+	if err := c.waitUntil(ctx, "nodes are ready", func(ctx context.Context) error {
 		return c.nodesReady(ctx)
 	}); err != nil {
 		return err
 	}
-	say(fmt.Sprintf("%d nodes ready after %.0f s", c.Nodes, time.Since(start).Seconds()))
+	report(fmt.Sprintf("%d nodes ready after %.0f s", c.Nodes, time.Since(start).Seconds()))
 	return nil
 }
 
@@ -211,7 +215,7 @@ func (c *Cluster) nodesReady(ctx context.Context) error {
 	return nil
 }
 
-// NodeReady is nil when node n says that it is ready.
+// NodeReady returns an error unless node n is ready.
 func (c *Cluster) NodeReady(ctx context.Context, n int) error {
 	node, err := c.Client.CoreV1().Nodes().Get(ctx, NodeName(n), getOptions)
 	if err != nil {
@@ -224,11 +228,11 @@ func (c *Cluster) NodeReady(ctx context.Context, n int) error {
 			return fmt.Errorf("%s: %s", node.Name, cond.Message)
 		}
 	}
-	return fmt.Errorf("%s says nothing yet", node.Name)
+	return fmt.Errorf("%s has no Ready condition", node.Name)
 }
 
-// until asks again until there is no error, the context ends, or the cluster has ended.
-func (c *Cluster) until(ctx context.Context, what string, ask func(context.Context) error) error {
+// waitUntil polls until ask succeeds, the context ends, or the cluster has ended.
+func (c *Cluster) waitUntil(ctx context.Context, what string, ask func(context.Context) error) error {
 	for {
 		err := ask(ctx)
 		if err == nil {
@@ -246,17 +250,19 @@ func (c *Cluster) until(ctx context.Context, what string, ask func(context.Conte
 	}
 }
 
-// Order tells the cluster's own processes something: start or stop one of etcd,
-// kube-apiserver, kube-controller-manager, kube-scheduler, coredns, n1, ...; unplug or plug a node.
-func (c *Cluster) Order(ctx context.Context, verb, name string, signal syscall.Signal) error {
-	return order(ctx, c.controlSocket(), machine.Order{Verb: verb, Name: name, Signal: signal})
+// Control starts or stops a process of the cluster (etcd, kube-apiserver,
+// kube-controller-manager, kube-scheduler, coredns, n1, ...), or unplugs or plugs in a node's
+// network.
+func (c *Cluster) Control(ctx context.Context, verb, name string, signal syscall.Signal) error {
+	return sendRequest(ctx, c.controlSocket(), machine.Request{Verb: verb, Name: name, Signal: signal})
 }
 
-func order(ctx context.Context, socket string, o machine.Order) error {
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+func sendRequest(ctx context.Context, socket string, o machine.Request) error {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
-	}}}
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial}}
 	defer client.CloseIdleConnections()
 	body, err := json.Marshal(o)
 	if err != nil {
@@ -266,20 +272,20 @@ func order(ctx context.Context, socket string, o machine.Order) error {
 	if err != nil {
 		return err
 	}
-	answer, err := client.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(answer.Body)
-		return fmt.Errorf("%s %s: %s", o.Verb, o.Name, bytes.TrimSpace(why))
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(response.Body)
+		return fmt.Errorf("%s %s: %s", o.Verb, o.Name, bytes.TrimSpace(text))
 	}
 	return nil
 }
 
-// Down ends the cluster and removes its folder but for logs and containerd's images, which
-// the next one in this folder takes or removes.
+// Down ends the cluster and removes its files except logs and containerd's images: the next
+// cluster in this directory removes the logs and uses the images.
 func (c *Cluster) Down() error {
 	if c.watch != nil {
 		c.watch.Close()
@@ -291,9 +297,9 @@ func (c *Cluster) Down() error {
 	return c.clean()
 }
 
-// Down ends the cluster of a folder that another process has made.
+// Down ends the cluster in a directory, which another process may have started.
 func Down(dir string) error {
-	pid, start, err := Spec{Dir: dir}.owner()
+	pid, start, err := Spec{Dir: dir}.initProcess()
 	if err != nil {
 		return fmt.Errorf("no cluster in %s: %w", dir, err)
 	}
@@ -308,7 +314,8 @@ func Down(dir string) error {
 	return Spec{Dir: dir}.clean()
 }
 
-// clean removes what a cluster leaves: files. Mounts, processes, networks and disks have gone.
+// clean removes a cluster's cgroups and files. Its mounts, processes, networks and disks ended
+// with its machines.
 func (s Spec) clean() error {
 	if err := machine.RemoveCgroups(s.cgroup() + "-*"); err != nil {
 		return err

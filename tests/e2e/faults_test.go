@@ -38,7 +38,10 @@ var faults = []fault{
 		w.kubectl("rollout", "status", "-n", "atoll-system", "daemonset/atoll-csi-node", "--timeout=2m")
 	}},
 	{"plugin-upgraded", "node plugins, controller and reconciler upgraded to another image", upgrade},
-	{"controller-killed", "CSI controller killed (SIGKILL) six times while 20 claims are made and deleted", killController},
+	{
+		"controller-killed", "CSI controller killed (SIGKILL) six times while 20 claims are made and deleted",
+		killController,
+	},
 	{"reconciler-killed", "reconciler killed (SIGKILL) four times while four pools are made", killReconciler},
 	{"apiserver-down", "API server away for a minute", func(w *workload) {
 		w.order("stop", "kube-apiserver")
@@ -62,7 +65,8 @@ func TestFaults(t *testing.T) {
 	e := boot(t)
 	e.faultPool()
 	table := &strings.Builder{}
-	fmt.Fprintln(table, "| Fault | Longest stall | Errors of the application | Writes taken | Lost | Healthy after |\n| --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintln(table, "| Fault | Longest stall | Errors of the application | Writes taken | Lost | Healthy after "+
+		"|\n| --- | --- | --- | --- | --- | --- |")
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).run(f, table) })
 	}
@@ -98,7 +102,8 @@ func (e *env) run(f fault, table *strings.Builder) {
 	healthy := time.Since(start)
 	w.waitProgress(50)
 	r := w.check()
-	row := fmt.Sprintf("| %s | %.1f s | %s | %d | %d | %.0f s |\n", f.what, r.stall().Seconds(), r.errorsText(), r.Writes, r.Missing, healthy.Seconds())
+	row := fmt.Sprintf("| %s | %.1f s | %s | %d | %d | %.0f s |\n", f.what, r.stall().Seconds(), r.errorsText(),
+		r.Writes, r.Missing, healthy.Seconds())
 	e.Log(row)
 	_, _ = table.WriteString(row) // never fails
 }
@@ -107,7 +112,7 @@ func (e *env) order(verb, name string) {
 	e.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := e.Order(ctx, verb, name, syscall.SIGKILL); err != nil {
+	if err := e.Control(ctx, verb, name, syscall.SIGKILL); err != nil {
 		e.Fatal(err)
 	}
 }
@@ -157,7 +162,8 @@ func (e *env) reboot(n int) {
 	})
 	// Its pods count as ready until the kubelet has checked them.
 	e.eventually(limit, "the brick's pod runs again", func() error {
-		if root, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1)); err != nil || len(root) == 0 {
+		if root, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1)); err != nil ||
+			len(root) == 0 {
 			return fmt.Errorf("no glusterfsd: %w", err)
 		}
 		return nil
@@ -167,7 +173,10 @@ func (e *env) reboot(n int) {
 // upgrade changes the image of all of Atoll's workloads, as a new version does.
 func upgrade(w *workload) {
 	for _, u := range []struct{ workload, image string }{
-		{"daemonset/atoll-csi-node", "atoll-csi:v1"}, {"deployment/atoll-csi-controller", "atoll-csi:v1"}, {"deployment/atoll-reconciler", "atoll-reconciler:v1"},
+		{"daemonset/atoll-csi-node", "atoll-csi:v1"}, {
+			"deployment/atoll-csi-controller",
+			"atoll-csi:v1",
+		}, {"deployment/atoll-reconciler", "atoll-reconciler:v1"},
 	} {
 		if strings.Contains(u.workload, "controller") {
 			w.kubectl("set", "image", "-n", "atoll-system", u.workload, "controller="+u.image, "catalog="+u.image)
@@ -199,7 +208,8 @@ func fill(w *workload) {
 // roll changes the template of all brick pods: the reconciler restarts them one by one.
 func roll(w *workload) {
 	before := w.field("{.items[*].metadata.uid}", "pod", "-n", "atoll-system", "-l", "atoll.storage/pool="+faultPool)
-	w.kubectl("patch", "storagepool", "-n", "atoll-system", faultPool, "--type=merge", "-p", `{"spec":{"resources":{"requests":{"cpu":"11m"}}}}`)
+	w.kubectl("patch", "storagepool", "-n", "atoll-system", faultPool, "--type=merge", "-p",
+		`{"spec":{"resources":{"requests":{"cpu":"11m"}}}}`)
 	w.eventually(4*limit, "all brick pods are new", func() error {
 		now := w.field("{.items[*].metadata.uid}", "pod", "-n", "atoll-system", "-l", "atoll.storage/pool="+faultPool)
 		for _, uid := range strings.Fields(before) {

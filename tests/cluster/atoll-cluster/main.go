@@ -19,26 +19,26 @@ func main() {
 	}
 }
 
-// limit is for a machine that is busy otherwise and has compiled nothing yet; a free one takes a
+// limit is the timeout, for a busy machine with an empty build cache; an idle machine needs a
 // tenth of it.
 const limit = 20 * time.Minute
 
 func run(args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("usage: atoll-cluster up|down|images, in the project's folder")
+		return fmt.Errorf("usage: atoll-cluster up|down|images, in the project's directory")
 	}
 	dir, err := filepath.Abs(".cache/cluster")
 	if err != nil {
 		return err
 	}
-	say := func(s string) { fmt.Println(s) }
+	report := func(s string) { fmt.Println(s) }
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	switch args[0] {
 	case "images":
-		return cluster.BuildImages(ctx, ".", say)
+		return cluster.BuildImages(ctx, ".", report)
 	case "up":
-		c, err := cluster.Up(ctx, cluster.Default(dir), say)
+		c, err := cluster.Up(ctx, cluster.Default(dir), report)
 		if err != nil {
 			return err
 		}
@@ -47,5 +47,5 @@ func run(args []string) error {
 	case "down":
 		return cluster.Down(dir)
 	}
-	return fmt.Errorf("%s is not up, down or images", args[0])
+	return fmt.Errorf("unknown command %q: want up, down or images", args[0])
 }

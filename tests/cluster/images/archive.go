@@ -19,8 +19,8 @@ import (
 // layer is an uncompressed tar file.
 type layer struct{ file, digest string }
 
-// layerOf is a layer that has source, a file or what is in a folder, as target.
-func layerOf(cache, source, target string) (layer, error) {
+// newLayer creates a layer with source, a file or a directory's contents, as target.
+func newLayer(cache, source, target string) (layer, error) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return layer{}, err
 	}
@@ -28,7 +28,7 @@ func layerOf(cache, source, target string) (layer, error) {
 	if err != nil {
 		return layer{}, err
 	}
-	defer os.Remove(f.Name()) // under its digest it is another name
+	defer os.Remove(f.Name()) // fails once it is renamed to its digest
 	defer f.Close()
 	sum := sha256.New()
 	w := tar.NewWriter(io.MultiWriter(f, sum))
@@ -60,8 +60,8 @@ func addTree(w *tar.Writer, source, target string) error {
 	})
 }
 
-// addFile writes one entry: whose and with what mode as on disk, but with no time, so that
-// the same files are the same layer.
+// addFile writes one entry with the file's mode but without owner and time, so that equal
+// files yield equal layers.
 func addFile(w *tar.Writer, p, name string) error {
 	info, err := os.Lstat(p)
 	if err != nil {
@@ -90,9 +90,9 @@ func addFile(w *tar.Writer, p, name string) error {
 	return err
 }
 
-// Write makes the archive in the form of 'docker save', which ctr imports: a manifest, and
-// a configuration and layers for each image. References are as pods name them.
-// Layers beside the archive that no image has any more are removed.
+// Write writes the archive in the format of 'docker save', which ctr imports: a manifest, and
+// a configuration and layers for each image. References are those that pods use. It removes
+// layers in the archive's directory that no image uses.
 func Write(file string, byReference map[string]Image) error {
 	f, err := os.Create(file + ".part")
 	if err != nil {
@@ -153,7 +153,7 @@ func Write(file string, byReference map[string]Image) error {
 	return prune(filepath.Dir(file), written)
 }
 
-// prune removes layers of images that have changed since.
+// prune removes the layers that were not written.
 func prune(dir string, written map[string]bool) error {
 	all, err := filepath.Glob(filepath.Join(dir, "layer-*.tar"))
 	if err != nil {
@@ -172,24 +172,30 @@ func prune(dir string, written map[string]bool) error {
 }
 
 func addBytes(w *tar.Writer, name string, content []byte) error {
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+	if err := w.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Mode: 0o644,
+		Size: int64(len(content)),
+	}); err != nil {
 		return err
 	}
 	_, err := w.Write(content)
 	return err
 }
 
-// Program is an image of one statically linked program, as sidecars are.
+// Program returns an image of one statically linked program, such as a sidecar.
 func Program(cache, program, target string) (Image, error) {
-	l, err := layerOf(cache, program, target)
+	l, err := newLayer(cache, program, target)
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{config: settings{Entrypoint: []string{target}, Env: []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin"}}, layers: []layer{l}}, nil
+	return Image{
+		config: settings{Entrypoint: []string{target}, Env: []string{"PATH=/usr/bin:/usr/sbin:/bin:/sbin"}},
+		layers: []layer{l},
+	}, nil
 }
 
-// Busybox is an image with the commands of /bin/busybox. What it runs if it is not told is
-// its shell.
+// Busybox returns an image with the commands of /bin/busybox, whose default command is the
+// shell.
 func Busybox(cache string) (Image, error) {
 	root, err := os.MkdirTemp(cache, "busybox-")
 	if err != nil {
@@ -211,7 +217,8 @@ func Busybox(cache string) (Image, error) {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), program, 0o755); err != nil {
 		return Image{}, err
 	}
-	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/:/bin/sh\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/:/bin/sh\n"),
+		0o644); err != nil {
 		return Image{}, err
 	}
 	list, err := exec.Command("/bin/busybox", "--list").Output()
@@ -226,16 +233,16 @@ func Busybox(cache string) (Image, error) {
 			return Image{}, err
 		}
 	}
-	l, err := layerOf(cache, root, "/")
+	l, err := newLayer(cache, root, "/")
 	if err != nil {
 		return Image{}, err
 	}
 	return Image{config: settings{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, layers: []layer{l}}, nil
 }
 
-// With is the image with one file more.
-func (i Image) With(cache, file, target string) (Image, error) {
-	l, err := layerOf(cache, file, target)
+// WithFile returns the image with one more file.
+func (i Image) WithFile(cache, file, target string) (Image, error) {
+	l, err := newLayer(cache, file, target)
 	if err != nil {
 		return Image{}, err
 	}
@@ -243,8 +250,8 @@ func (i Image) With(cache, file, target string) (Image, error) {
 	return i, nil
 }
 
-// WithHost is the image with a program of this host, and the libraries that it is linked to.
-func (i Image) WithHost(cache, program string) (Image, error) {
+// WithHostProgram returns the image with a program of this host and the libraries that it links.
+func (i Image) WithHostProgram(cache, program string) (Image, error) {
 	out, err := exec.Command("ldd", program).Output()
 	if err != nil {
 		return Image{}, fmt.Errorf("ldd %s: %w", program, err)
@@ -257,15 +264,15 @@ func (i Image) WithHost(cache, program string) (Image, error) {
 		if err != nil {
 			return Image{}, err
 		}
-		if i, err = i.With(cache, file, f); err != nil {
+		if i, err = i.WithFile(cache, file, f); err != nil {
 			return Image{}, err
 		}
 	}
 	return i, nil
 }
 
-// Runs is the image with another program that it runs, whatever its arguments.
-func (i Image) Runs(entrypoint ...string) Image {
+// WithEntrypoint returns the image with another entrypoint, and no default arguments.
+func (i Image) WithEntrypoint(entrypoint ...string) Image {
 	i.config.Entrypoint, i.config.Cmd = entrypoint, nil
 	return i
 }

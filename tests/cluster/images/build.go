@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Built are the images of a Dockerfile, by the names of their stages.
+// Built maps the names of a Dockerfile's stages to their images.
 type Built map[string]Image
 
 // Image is a configuration and its layers, the lowest first.
@@ -24,12 +24,12 @@ type Image struct {
 // builder runs the stages of one Dockerfile.
 type builder struct {
 	context, cache string
-	folders        map[string]string // of stages on an operating system
+	roots          map[string]string // root directories of stages on debian
 	images         Built
 }
 
-// Build runs the Dockerfile of the folder context. Stages on debian are kept in cache under
-// the digest of their text; they are folders that later stages copy from, and no images.
+// Build runs the Dockerfile in contextDir. Stages on debian are cached under the digest of
+// their text. They are directories for later stages to copy from, not images.
 func Build(ctx context.Context, contextDir, cache string) (Built, error) {
 	text, err := os.ReadFile(filepath.Join(contextDir, "Dockerfile"))
 	if err != nil {
@@ -45,37 +45,37 @@ func Build(ctx context.Context, contextDir, cache string) (Built, error) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return nil, err
 	}
-	b := &builder{context: contextDir, cache: cache, folders: map[string]string{}, images: Built{}}
+	b := &builder{context: contextDir, cache: cache, roots: map[string]string{}, images: Built{}}
 	for _, s := range stages {
-		if err := b.stage(ctx, s); err != nil {
+		if err := b.build(ctx, s); err != nil {
 			return nil, fmt.Errorf("building stage %s of the Dockerfile: %w", s.name, err)
 		}
 	}
 	return b.images, nil
 }
 
-func (b *builder) stage(ctx context.Context, s stage) error {
+func (b *builder) build(ctx context.Context, s stage) error {
 	if release, ok := strings.CutPrefix(s.from, "debian:"); ok {
-		return b.debian(ctx, s, strings.TrimSuffix(release, "-slim"))
+		return b.buildRoot(ctx, s, strings.TrimSuffix(release, "-slim"))
 	}
 	image, known := b.images[s.from]
 	if s.from != "scratch" && !known {
-		return fmt.Errorf("FROM %s is neither debian, scratch nor a stage before", s.from)
+		return fmt.Errorf("FROM %s is neither debian, scratch nor an earlier stage", s.from)
 	}
 	image.layers = append([]layer(nil), image.layers...)
 	for _, step := range s.steps {
 		switch step.word {
 		case "COPY":
-			l, err := b.copied(step)
+			l, err := b.copyLayer(step)
 			if err != nil {
 				return err
 			}
 			image.layers = append(image.layers, l)
-		case "ARG": // TARGETARCH, which copied knows
+		case "ARG": // TARGETARCH, which COPY replaces
 		case "RUN":
 			return fmt.Errorf("line %d: RUN in an image without a shell", step.line)
 		default:
-			if err := image.config.set(step); err != nil {
+			if err := image.config.apply(step); err != nil {
 				return err
 			}
 		}
@@ -84,31 +84,31 @@ func (b *builder) stage(ctx context.Context, s stage) error {
 	return nil
 }
 
-// copied is the layer of COPY [--from=STAGE] SOURCE TARGET.
-func (b *builder) copied(s step) (layer, error) {
+// copyLayer builds the layer of COPY [--from=STAGE] SOURCE TARGET.
+func (b *builder) copyLayer(s step) (layer, error) {
 	f := strings.Fields(strings.ReplaceAll(s.rest, "${TARGETARCH}", runtime.GOARCH))
 	from := b.context
 	if stage, ok := strings.CutPrefix(f[0], "--from="); ok {
-		if from = b.folders[stage]; from == "" {
-			return layer{}, fmt.Errorf("line %d: no stage %s on an operating system", s.line, stage)
+		if from = b.roots[stage]; from == "" {
+			return layer{}, fmt.Errorf("line %d: no stage %s on debian", s.line, stage)
 		}
 		f = f[1:]
 	}
 	if len(f) != 2 {
 		return layer{}, fmt.Errorf("line %d: want COPY <source> <target>", s.line)
 	}
-	return layerOf(b.cache, filepath.Join(from, f[0]), f[1])
+	return newLayer(b.cache, filepath.Join(from, f[0]), f[1])
 }
 
-// debian makes the stage's folder: Debian's smallest, and then each RUN in it.
-func (b *builder) debian(ctx context.Context, s stage, release string) error {
+// buildRoot creates the stage's root directory: a minimal Debian in which it runs each RUN.
+func (b *builder) buildRoot(ctx context.Context, s stage, release string) error {
 	sum := sha256.New()
 	fmt.Fprintln(sum, s.from, runtime.GOARCH)
 	for _, step := range s.steps {
 		fmt.Fprintln(sum, step.word, step.rest)
 	}
 	dir := filepath.Join(b.cache, s.name+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
-	b.folders[s.name] = dir
+	b.roots[s.name] = dir
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
@@ -128,7 +128,7 @@ func (b *builder) debian(ctx context.Context, s stage, release string) error {
 	}
 	for _, step := range s.steps {
 		if step.word != "RUN" {
-			return fmt.Errorf("line %d: %s in a stage that is no image", step.line, step.word)
+			return fmt.Errorf("line %d: %s in a stage on debian: only RUN is supported", step.line, step.word)
 		}
 		if err := run(ctx, "chroot", part, "/bin/sh", "-c", step.rest); err != nil {
 			return fmt.Errorf("line %d: %w", step.line, err)
@@ -137,10 +137,11 @@ func (b *builder) debian(ctx context.Context, s stage, release string) error {
 	return os.Rename(part, dir)
 }
 
-// run is a command whose output is told when it fails.
+// run runs a command; its error has the end of the output.
 func run(ctx context.Context, command ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", command[0], err, out[max(0, len(out)-2000):])

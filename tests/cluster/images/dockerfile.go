@@ -1,6 +1,6 @@
-// Package images builds container images without an engine or a registry: ours from the
-// project's Dockerfile, by running its instructions in folders, and others from one program
-// each. The result is one archive that containerd imports.
+// Package images builds container images without an engine or a registry: the project's from
+// its Dockerfile, by running its instructions in directories, and others from one program
+// each. The result is an archive that containerd imports.
 package images
 
 import (
@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// stage is one FROM of a Dockerfile with what follows it.
+// stage is one FROM of a Dockerfile with the instructions after it.
 type stage struct {
 	name, from string
 	steps      []step
 }
 
-// step is one instruction: its word, in capitals, and the rest of its line. Of a RUN with
-// a here-document the rest is the document.
+// step is one instruction: its keyword, in capitals, and the rest of its line, or the
+// document of a RUN with a here-document.
 type step struct {
 	line       int
 	word, rest string
 }
 
 // parse reads the part of the Dockerfile language that the project uses. Anything else is
-// an error: an instruction that were passed over would make other images than docker does.
+// an error: ignoring an instruction would build other images than docker does.
 func parse(text string) ([]stage, error) {
 	var stages []stage
 	lines := strings.Split(text, "\n")
@@ -59,7 +59,7 @@ func parse(text string) ([]stage, error) {
 			}
 		case "COPY", "ENV", "LABEL", "USER", "ENTRYPOINT", "ARG":
 		default:
-			return nil, fmt.Errorf("line %d: %s is not an instruction that is built here", at, s.word)
+			return nil, fmt.Errorf("line %d: %s is not supported", at, s.word)
 		}
 		if len(stages) == 0 {
 			return nil, fmt.Errorf("line %d: %s before the first FROM", at, s.word)
@@ -79,7 +79,7 @@ func indexOf(lines []string, want string) int {
 	return -1
 }
 
-// settings are what an image's configuration has from its instructions.
+// settings are the fields of an image's configuration that instructions set.
 type settings struct {
 	Env        []string          `json:"Env,omitempty"`
 	Entrypoint []string          `json:"Entrypoint,omitempty"`
@@ -88,8 +88,8 @@ type settings struct {
 	Labels     map[string]string `json:"Labels,omitempty"`
 }
 
-// set takes one instruction that changes no files.
-func (c *settings) set(s step) error {
+// apply applies an instruction that changes no files.
+func (c *settings) apply(s step) error {
 	switch s.word {
 	case "ENV":
 		c.Env = append(c.Env, s.rest)
@@ -101,7 +101,7 @@ func (c *settings) set(s step) error {
 			return fmt.Errorf("line %d: ENTRYPOINT is not a JSON list: %w", s.line, err)
 		}
 	case "LABEL":
-		for _, pair := range quoted(s.rest) {
+		for _, pair := range splitQuoted(s.rest) {
 			k, v, _ := strings.Cut(pair, "=")
 			if c.Labels == nil {
 				c.Labels = map[string]string{}
@@ -112,8 +112,8 @@ func (c *settings) set(s step) error {
 	return nil
 }
 
-// quoted splits at spaces that are not between quotes, and removes the quotes.
-func quoted(s string) []string {
+// splitQuoted splits at spaces outside quotes, and removes the quotes.
+func splitQuoted(s string) []string {
 	var out []string
 	var b strings.Builder
 	in := false

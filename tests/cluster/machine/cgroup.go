@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controllers are the hierarchies of cgroup v1, each a folder. With v2 there are none, and
-// machines stay in the host's.
+// controllers returns the directories of cgroup v1's hierarchies. cgroup v2 has none, and
+// machines stay in the host's cgroups.
 func controllers() ([]string, error) {
 	found, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
 	for i, f := range found {
@@ -20,8 +20,8 @@ func controllers() ([]string, error) {
 	return found, err
 }
 
-// enter moves this process to a cgroup of each controller, which it makes.
-func enter(name string) error {
+// joinCgroups creates a cgroup of each controller, and moves this process into it.
+func joinCgroups(name string) error {
 	all, err := controllers()
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func enter(name string) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		// A cpuset is empty at first, and takes nobody.
+		// A new cpuset is empty, and accepts no processes.
 		for _, set := range []string{"cpuset.cpus", "cpuset.mems"} {
 			if text, err := os.ReadFile(filepath.Join(c, set)); err == nil {
 				if err := os.WriteFile(filepath.Join(dir, set), text, 0); err != nil {
@@ -46,7 +46,7 @@ func enter(name string) error {
 	return nil
 }
 
-// mountCgroups shows this process' own cgroups as the roots of /sys/fs/cgroup.
+// mountCgroups mounts this process' cgroups as the roots of /sys/fs/cgroup.
 func mountCgroups() error {
 	all, err := controllers()
 	if err != nil {
@@ -70,8 +70,8 @@ func mountCgroups() error {
 	return nil
 }
 
-// RemoveCgroups removes what machines and their containers have left of cgroups whose
-// names match a pattern of path/filepath. None of them may have processes.
+// RemoveCgroups removes the cgroups of ended machines and their containers whose names match
+// a pattern of path/filepath. None of them may have processes.
 func RemoveCgroups(pattern string) error {
 	all, err := controllers()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package machine makes processes that are machines of a cluster: a process 1 with its own
-// processes, mounts, network and name. When it ends, all of that is gone, whatever else
-// happens: nothing is left to clean but files.
+// Package machine starts processes that act as machines of a cluster: an init process with
+// separate processes, mounts, network and host name. The kernel removes all of these when it
+// ends, even if it is killed: only files are left to clean.
 package machine
 
 import (
@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// variable has a machine's Spec in the environment of its process 1; workVariable says
-// that the process is the one that does the work.
+// specVariable passes a machine's specification to its init process; workVariable marks the
+// worker process.
 const (
-	variable     = "ATOLL_TEST_MACHINE"
-	workVariable = "ATOLL_TEST_MACHINE_WORK"
+	specVariable   = "ATOLL_TEST_MACHINE"
+	workerVariable = "ATOLL_TEST_MACHINE_WORK"
 )
 
-// Run is what a kind of machine does. It returns when the machine is to end.
+// Run is the main function of a kind of machine. The machine ends when it returns.
 type Run func(spec json.RawMessage) error
 
-// Child must be called first by main or TestMain: in a process that Start made it never
-// returns. kinds are the kinds of machines by name.
+// Child must be called first by main or TestMain: in a process that Start started it never
+// returns. kinds maps names to kinds of machines.
 func Child(kinds map[string]Run) {
-	text := os.Getenv(variable)
+	text := os.Getenv(specVariable)
 	if text == "" {
 		return
 	}
@@ -34,11 +34,11 @@ func Child(kinds map[string]Run) {
 	err := json.Unmarshal([]byte(text), &s)
 	switch {
 	case err != nil:
-	case os.Getenv(workVariable) == "":
-		err = first(s.Cgroup)
+	case os.Getenv(workerVariable) == "":
+		err = runInit(s.Cgroup)
 	default:
-		os.Unsetenv(variable)
-		os.Unsetenv(workVariable)
+		os.Unsetenv(specVariable)
+		os.Unsetenv(workerVariable)
 		if s.Cgroup != "" {
 			err = mountCgroups()
 		}
@@ -58,8 +58,8 @@ type envelope struct {
 	Spec         json.RawMessage
 }
 
-// Start makes a machine. Its output goes to log; files are open in it from number 3 on.
-// With the name of a cgroup, its containers are below that of each controller.
+// Start starts a machine. Its output goes to log; it inherits files from descriptor 3 on.
+// With the name of a cgroup, its containers are below that cgroup in each hierarchy.
 func Start(kind, cgroup string, spec any, log *os.File, files ...*os.File) (*exec.Cmd, error) {
 	raw, err := json.Marshal(spec)
 	if err != nil {
@@ -70,7 +70,7 @@ func Start(kind, cgroup string, spec any, log *os.File, files ...*os.File) (*exe
 		return nil, err
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), variable+"="+string(text))
+	cmd.Env = append(os.Environ(), specVariable+"="+string(text))
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
@@ -79,9 +79,9 @@ func Start(kind, cgroup string, spec any, log *os.File, files ...*os.File) (*exe
 	return cmd, cmd.Start()
 }
 
-// first is process 1: it mounts /proc, starts the process that works, and takes the exits
-// of all that others leave behind. When the worker ends, it ends, and with it the machine.
-func first(cgroup string) error {
+// runInit is the init process: it mounts /proc, starts the worker, and reaps orphaned processes.
+// When the worker ends, it ends, and with it the machine.
+func runInit(cgroup string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
@@ -90,7 +90,7 @@ func first(cgroup string) error {
 	}
 	as := &syscall.SysProcAttr{}
 	if cgroup != "" {
-		if err := enter(cgroup); err != nil {
+		if err := joinCgroups(cgroup); err != nil {
 			return err
 		}
 		as.Cloneflags = unix.CLONE_NEWCGROUP
@@ -103,7 +103,7 @@ func first(cgroup string) error {
 		files = append(files, fd)
 	}
 	worker, err := syscall.ForkExec("/proc/self/exe", []string{"machine"}, &syscall.ProcAttr{
-		Env: append(os.Environ(), workVariable+"=1"), Files: files, Sys: as,
+		Env: append(os.Environ(), workerVariable+"=1"), Files: files, Sys: as,
 	})
 	if err != nil {
 		return fmt.Errorf("starting the worker: %w", err)

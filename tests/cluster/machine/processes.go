@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Processes are a machine's named processes. Those that end by themselves are started
-// again after a second, as an init system does; those that were told to stop are not.
+// Processes are a machine's named processes. A process that ends by itself is restarted after
+// a second, as an init system does; a stopped process is not.
 type Processes struct {
-	// Log is the folder of their output.
+	// Log is the directory of their logs.
 	Log string
 
 	mu   sync.Mutex
@@ -30,8 +30,8 @@ type process struct {
 	ended  chan struct{} // closed when cmd has ended
 }
 
-// Command starts a process of a command line.
-func (p *Processes) Command(name string, command ...string) error {
+// AddCommand adds a process with a command line and starts it.
+func (p *Processes) AddCommand(name string, command ...string) error {
 	return p.Add(name, func(log *os.File) (*exec.Cmd, error) {
 		cmd := exec.Command(command[0], command[1:]...)
 		cmd.Stdout, cmd.Stderr = log, log
@@ -39,7 +39,7 @@ func (p *Processes) Command(name string, command ...string) error {
 	})
 }
 
-// Add starts a process by a function that starts it.
+// Add adds a process that a function starts, and starts it.
 func (p *Processes) Add(name string, start func(log *os.File) (*exec.Cmd, error)) error {
 	p.mu.Lock()
 	if p.runs == nil {
@@ -50,13 +50,13 @@ func (p *Processes) Add(name string, start func(log *os.File) (*exec.Cmd, error)
 	return p.Start(name)
 }
 
-// Start starts a process that is known and stopped.
+// Start starts a stopped process.
 func (p *Processes) Start(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.runs[name]
 	if r == nil {
-		return fmt.Errorf("there is no process %s", name)
+		return fmt.Errorf("unknown process %s", name)
 	}
 	r.wanted = true
 	if r.cmd != nil {
@@ -65,7 +65,7 @@ func (p *Processes) Start(name string) error {
 	return p.launch(name, r)
 }
 
-// launch needs the lock.
+// launch starts the process. The caller has locked p.mu.
 func (p *Processes) launch(name string, r *process) error {
 	log, err := os.OpenFile(filepath.Join(p.Log, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -82,14 +82,14 @@ func (p *Processes) launch(name string, r *process) error {
 }
 
 func (p *Processes) wait(name string, r *process, cmd *exec.Cmd, ended chan struct{}) {
-	_ = cmd.Wait() // its state tells
+	_ = cmd.Wait() // the log below has its state
 	p.mu.Lock()
 	r.cmd = nil
 	close(ended)
-	again := r.wanted
+	restart := r.wanted
 	p.mu.Unlock()
 	fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format(time.TimeOnly), name, cmd.ProcessState)
-	if !again {
+	if !restart {
 		return
 	}
 	time.Sleep(time.Second)
@@ -102,13 +102,13 @@ func (p *Processes) wait(name string, r *process, cmd *exec.Cmd, ended chan stru
 	}
 }
 
-// Stop sends a signal, and waits for the end of the process when the signal ends it.
+// Stop sends a signal, and waits until the process ends after SIGKILL and SIGTERM.
 func (p *Processes) Stop(name string, signal syscall.Signal) error {
 	p.mu.Lock()
 	r := p.runs[name]
 	if r == nil {
 		p.mu.Unlock()
-		return fmt.Errorf("there is no process %s", name)
+		return fmt.Errorf("unknown process %s", name)
 	}
 	r.wanted = false
 	cmd, ended := r.cmd, r.ended
@@ -125,7 +125,7 @@ func (p *Processes) Stop(name string, signal syscall.Signal) error {
 	return nil
 }
 
-// Pid is that of a process here, 0 when it does not run.
+// Pid returns the PID of a process in this machine's namespace, 0 if it does not run.
 func (p *Processes) Pid(name string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,20 +135,20 @@ func (p *Processes) Pid(name string) int {
 	return 0
 }
 
-// Order is what a control socket takes: Verb is start, stop, or one of the machine's own.
-type Order struct {
+// Request is a request at a control socket: Verb is start, stop, or a verb of the machine.
+type Request struct {
 	Verb, Name string
 	Signal     syscall.Signal `json:",omitempty"`
 }
 
-// Serve takes orders at a socket; those with other verbs go to more.
-func (p *Processes) Serve(socket string, more func(Order) error) error {
+// Serve handles requests at a socket; it passes those with other verbs to more.
+func (p *Processes) Serve(socket string, more func(Request) error) error {
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
 	}
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var o Order
+		var o Request
 		err := json.NewDecoder(r.Body).Decode(&o)
 		if err == nil {
 			switch o.Verb {

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bind is a folder that a machine sees somewhere.
+// Bind is a bind mount of a host's directory in a machine.
 type Bind struct{ From, To string }
 
-// Root gives the machine a root of its own: the host's, read as it is, what is written goes
-// to memory, and binds for what is to stay. base is a folder for the mount; it is made.
+// Root changes the machine's root to an overlay of the host's: writes go to memory, except in
+// binds, whose files persist. base is the directory for the mount; Root creates it.
 func Root(base string, binds []Bind) error {
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return err
 	}
 	if err := unix.Mount("machine", base, "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("mounting the root's memory: %w", err)
+		return fmt.Errorf("mounting the root's tmpfs: %w", err)
 	}
 	root := filepath.Join(base, "root")
 	for _, d := range []string{"root", "upper", "work"} {
@@ -61,7 +61,7 @@ func Root(base string, binds []Bind) error {
 	return pivot(root)
 }
 
-// pivot makes root the root of all processes here, with mounts that go on to containers.
+// pivot makes root the root of this mount namespace, with mounts that propagate to containers.
 func pivot(root string) error {
 	old := filepath.Join(root, ".old")
 	if err := os.MkdirAll(old, 0o700); err != nil {
@@ -85,8 +85,8 @@ func pivot(root string) error {
 	return nil
 }
 
-// Commands runs command lines one after the other, such as those of ip(8).
-func Commands(lines ...[]string) error {
+// RunCommands runs command lines in sequence, such as those of ip(8).
+func RunCommands(lines ...[]string) error {
 	for _, c := range lines {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w: %s", c, err, out)
