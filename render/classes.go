@@ -32,7 +32,8 @@ func (b *builder) storageClasses() error {
 
 // Class returns the object of a class converted from another provisioner's.
 func Class(c *schema.ConvertedClass) Object {
-	policy := corev1.PersistentVolumeReclaimPolicy(cmp.Or(c.ReclaimPolicy, string(corev1.PersistentVolumeReclaimDelete)))
+	policy := corev1.PersistentVolumeReclaimPolicy(cmp.Or(c.ReclaimPolicy,
+		string(corev1.PersistentVolumeReclaimDelete)))
 	mode := storagev1.VolumeBindingMode(cmp.Or(c.VolumeBindingMode, string(storagev1.VolumeBindingImmediate)))
 	return &storagev1.StorageClass{
 		TypeMeta: metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"},

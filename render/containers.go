@@ -56,7 +56,10 @@ func (b *builder) volfiles(br brick) corev1.Container {
 	no := false
 	security := confined()
 	security.AllowPrivilegeEscalation = &no
-	healthy := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("volfiles")}}
+	healthy := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+		Path: "/healthz",
+		Port: intstr.FromString("volfiles"),
+	}}
 	c := corev1.Container{
 		Name: "volfiles", Image: b.options.Images.Brick, RestartPolicy: &always,
 		Command: []string{
@@ -71,7 +74,10 @@ func (b *builder) volfiles(br brick) corev1.Container {
 		Resources:       requests("5m", "16Mi"),
 		SecurityContext: security,
 		StartupProbe:    &corev1.Probe{ProbeHandler: healthy, PeriodSeconds: 1, FailureThreshold: 60},
-		LivenessProbe:   &corev1.Probe{ProbeHandler: healthy, PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler: healthy, PeriodSeconds: 20, TimeoutSeconds: 10,
+			FailureThreshold: 3,
+		},
 	}
 	if b.heals(br) {
 		c.Command = append(c.Command, "--volfile="+b.healVolfileID()+"="+volfilesPath+"/"+keyHeal)
@@ -173,7 +179,8 @@ func (b *builder) agent(br brick) corev1.Container {
 		},
 		Ports: []corev1.ContainerPort{{Name: "agent", ContainerPort: AgentPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: []corev1.VolumeMount{
-			b.brickMount(br, corev1.MountPropagationHostToContainer), {Name: volumeKeys, MountPath: keysPath, ReadOnly: true},
+			b.brickMount(br, corev1.MountPropagationHostToContainer),
+			{Name: volumeKeys, MountPath: keysPath, ReadOnly: true},
 		},
 		Resources: requests("20m", "32Mi"),
 		// SYS_ADMIN is for quotas and trusted.* attributes, the others for files of tenants.

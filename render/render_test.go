@@ -78,7 +78,8 @@ func TestGolden(t *testing.T) {
 			}
 			want, err := os.ReadFile(golden)
 			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s differs from %s (%v): run go test ./render -update and review the difference", file, golden, err)
+				t.Errorf("%s differs from %s (%v): run go test ./render -update and review the difference", file,
+					golden, err)
 			}
 		}
 	}

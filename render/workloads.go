@@ -112,11 +112,12 @@ func (b *builder) place(pod *corev1.PodSpec, br brick) {
 		node := corev1.NodeSelectorRequirement{
 			Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{br.Node},
 		}
-		pod.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
-				{MatchFields: []corev1.NodeSelectorRequirement{node}},
-			}},
+		required := &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+			{MatchFields: []corev1.NodeSelectorRequirement{node}},
 		}}
+		pod.Affinity = &corev1.Affinity{
+			NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required},
+		}
 		return
 	}
 	if b.pool.Spec.SetSize() == 1 {
@@ -126,9 +127,8 @@ func (b *builder) place(pod *corev1.PodSpec, br brick) {
 	apart := corev1.PodAffinityTerm{LabelSelector: set, TopologyKey: corev1.LabelHostname}
 	anti := &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{apart}}
 	if b.pool.Spec.AllowSameNode {
-		anti = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
-			{Weight: 100, PodAffinityTerm: apart},
-		}}
+		preferred := []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: apart}}
+		anti = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: preferred}
 	}
 	pod.Affinity = &corev1.Affinity{PodAntiAffinity: anti}
 	pod.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{

@@ -22,7 +22,10 @@ var key = bytes.Repeat([]byte("k"), 32)
 func newServer(t *testing.T) (*httptest.Server, *Server) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"xattrop/xattrop-base", "xattrop/one", "xattrop/two", "dirty/dirty-base", "dirty/written-now"} {
+	for _, name := range []string{
+		"xattrop/xattrop-base", "xattrop/one", "xattrop/two", "dirty/dirty-base",
+		"dirty/written-now",
+	} {
 		path := filepath.Join(dir, ".glusterfs/indices", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -60,19 +63,35 @@ func TestRequestsAreAuthenticated(t *testing.T) {
 		body          []byte
 		code          int
 	}{
-		"good":           {good, body, http.StatusOK},
-		"missing":        {"", body, http.StatusUnauthorized},
-		"wrong key":      {sign(agent.Keys{bytes.Repeat([]byte("x"), 32)}, "n/p/0", body, time.Now()), body, http.StatusUnauthorized},
-		"expired":        {sign(agent.Keys{key}, "n/p/0", body, time.Now().Add(-time.Hour)), body, http.StatusUnauthorized},
-		"other brick":    {sign(agent.Keys{key}, "n/p/1", body, time.Now()), body, http.StatusUnauthorized},
-		"other request":  {good, []byte(`{"folder":"subvol/aa/bb/w","bytes":1048576}`), http.StatusUnauthorized},
-		"outside":        {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"../x","bytes":1}`), time.Now()), []byte(`{"folder":"../x","bytes":1}`), http.StatusBadRequest},
-		"whole brick":    {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":".","bytes":1}`), time.Now()), []byte(`{"folder":".","bytes":1}`), http.StatusBadRequest},
-		"no size":        {sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"a"}`), time.Now()), []byte(`{"folder":"a"}`), http.StatusBadRequest},
+		"good":    {good, body, http.StatusOK},
+		"missing": {"", body, http.StatusUnauthorized},
+		"wrong key": {
+			sign(agent.Keys{bytes.Repeat([]byte("x"), 32)}, "n/p/0", body, time.Now()), body,
+			http.StatusUnauthorized,
+		},
+		"expired": {
+			sign(agent.Keys{key}, "n/p/0", body, time.Now().Add(-time.Hour)), body,
+			http.StatusUnauthorized,
+		},
+		"other brick":   {sign(agent.Keys{key}, "n/p/1", body, time.Now()), body, http.StatusUnauthorized},
+		"other request": {good, []byte(`{"folder":"subvol/aa/bb/w","bytes":1048576}`), http.StatusUnauthorized},
+		"outside": {
+			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"../x","bytes":1}`), time.Now()),
+			[]byte(`{"folder":"../x","bytes":1}`), http.StatusBadRequest,
+		},
+		"whole brick": {
+			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":".","bytes":1}`), time.Now()),
+			[]byte(`{"folder":".","bytes":1}`), http.StatusBadRequest,
+		},
+		"no size": {
+			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"a"}`), time.Now()),
+			[]byte(`{"folder":"a"}`), http.StatusBadRequest,
+		},
 		"endless body":   {good, bytes.Repeat([]byte("x"), maxBody+1), http.StatusBadRequest},
 		"garbled header": {"Basic x", body, http.StatusUnauthorized},
 	} {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit, bytes.NewReader(test.body))
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit,
+			bytes.NewReader(test.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +106,8 @@ func TestRequestsAreAuthenticated(t *testing.T) {
 		}
 	}
 	s.Keys = func() (agent.Keys, error) { return nil, nil }
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit,
+		bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +140,8 @@ func TestStatusAndMetrics(t *testing.T) {
 	_, text := get("/metrics")
 	for _, want := range []string{
 		`atoll_brick_heal_backlog_entries{brick="0",index="xattrop",namespace="n",pool="p"} 2`,
-		`atoll_brick_quota_enforced{brick="0",namespace="n",pool="p"} 0`, "atoll_brick_free_bytes", "atoll_brick_free_inodes",
+		`atoll_brick_quota_enforced{brick="0",namespace="n",pool="p"} 0`, "atoll_brick_free_bytes",
+		"atoll_brick_free_inodes",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the metrics lack %s:\n%s", want, text)

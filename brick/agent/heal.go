@@ -115,7 +115,8 @@ func (h *Healer) poll(ctx context.Context) error {
 	for i, b := range others {
 		came, wasOnline := h.onlineSince[b.Host]
 		returned = returned || states[i].Online && !wasOnline
-		if states[i].Fresh && states[i].Online && wasOnline && time.Since(came) > fullHealDelay && time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
+		if states[i].Fresh && states[i].Online && wasOnline && time.Since(came) > fullHealDelay &&
+			time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
 			fresh = b.Host
 		}
 	}
@@ -201,7 +202,8 @@ func (h *Healer) clearFresh(states []agent.Status) error {
 		return nil
 	}
 	h.Log.Info("the new brick is healed")
-	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.GlusterDir), ondisk.FreshAttribute); err != nil && !errors.Is(err, unix.ENODATA) {
+	if err := unix.Removexattr(filepath.Join(h.Directory, ondisk.GlusterDir), ondisk.FreshAttribute); err != nil &&
+		!errors.Is(err, unix.ENODATA) {
 		return fmt.Errorf("clear the fresh mark of the brick: %w", err)
 	}
 	return nil
@@ -300,14 +302,16 @@ func (h *Healer) countSplits(ctx context.Context, others []gluster.HealBrick, ba
 			continue // a tiebreaker has no agent
 		}
 		at := net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))
-		p, err := h.client.Pending(ctx, at, agent.Audience(h.Namespace, h.Pool, position), agent.PendingRequest{Limit: maxPending}, keys)
+		p, err := h.client.Pending(ctx, at, agent.Audience(h.Namespace, h.Pool, position),
+			agent.PendingRequest{Limit: maxPending}, keys)
 		if err == nil {
 			set[b.Name] = p
 		}
 	}
 	splits := len(agent.Splits(set))
 	if splits > 0 {
-		h.Log.Info("split-brain: bricks blame each other; 'atoll heal split-brain' lists the entries", "entries", splits)
+		h.Log.Info("split-brain: bricks blame each other; 'atoll heal split-brain' lists the entries", "entries",
+			splits)
 	}
 	h.setSplits(splits)
 }

@@ -39,7 +39,8 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "invalid request: no layout", http.StatusBadRequest)
 		return
 	}
-	if err := unix.Setxattr(filepath.Join(s.Directory, ondisk.GlusterDir), ondisk.LayoutAttribute, []byte(q.Layout), 0); err != nil {
+	if err := unix.Setxattr(filepath.Join(s.Directory, ondisk.GlusterDir), ondisk.LayoutAttribute, []byte(q.Layout),
+		0); err != nil {
 		s.Log.Error(err, "recording the layout")
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}

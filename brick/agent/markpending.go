@@ -31,7 +31,9 @@ const rootID = "00000000-0000-0000-0000-000000000001"
 // markJoining marks everything as pending for bricks that join an existing set, once every
 // client that can write here knows them: the writes of another client would be recorded
 // nowhere, and the new brick would count as complete without them.
-func (h *Healer) markJoining(ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status) error {
+func (h *Healer) markJoining(
+	ctx context.Context, sets gluster.Healers, others []gluster.HealBrick, states []agent.Status,
+) error {
 	if h.hasMark(ondisk.JoiningAttribute) {
 		return nil // this brick may lack even more
 	}
@@ -78,7 +80,8 @@ func (h *Healer) clientsKnowAllBricks(ctx context.Context, sets gluster.Healers)
 		return true, nil // no brick joins such a set
 	}
 	own := set.Bricks[slices.IndexFunc(set.Bricks, func(b gluster.HealBrick) bool { return b.Name == h.clientName() })]
-	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Directory, own.FewerReplicas())
+	in, err := gluster.Admits(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)), own.Directory,
+		own.FewerReplicas())
 	if err != nil {
 		return false, fmt.Errorf("check whether clients know the new brick: %w", err)
 	}

@@ -215,7 +215,8 @@ func (s *Server) clearPending(w http.ResponseWriter, r *http.Request) {
 	err := json.Unmarshal(body, &q)
 	id, bad := uuid.Parse(q.ID)
 	if err != nil || bad != nil || !strings.HasPrefix(q.Brick, s.clientPrefix()) || len(q.Counters) == 0 {
-		http.Error(w, "invalid request: it must name a file, a brick of the pool, and counters to clear", http.StatusBadRequest)
+		http.Error(w, "invalid request: it must name a file, a brick of the pool, and counters to clear",
+			http.StatusBadRequest)
 		return
 	}
 	if err := s.Agent.clearPending(id, q); err != nil {

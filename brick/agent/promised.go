@@ -69,7 +69,10 @@ func (a *Agent) countPromised(ctx context.Context) (*agent.Promised, error) {
 	if err != nil {
 		return nil, err
 	}
-	for folder, size := range map[string]func(*safepath.Entry) int64{ondisk.BlockVolumes: volumeSize, ondisk.Snapshots: snapshotSize} {
+	for folder, size := range map[string]func(*safepath.Entry) int64{
+		ondisk.BlockVolumes: volumeSize,
+		ondisk.Snapshots:    snapshotSize,
+	} {
 		err = walkTwoLevels(ctx, root, folder, func(_, name string, parent *safepath.Dir) {
 			e, err := parent.OpenPath(name)
 			if err != nil {

@@ -81,7 +81,10 @@ func TestCountsProvisionedSizes(t *testing.T) {
 		{path: "blocks/volumes/aa/bb/begun", mode: 0o600},
 		{path: "blocks/volumes/aa/cc/elsewhere", mode: os.ModeSticky, size: 1 << 40, link: "p-replicate-1"},
 		// Source and target of a file that is being moved to another set.
-		{path: "blocks/volumes/aa/cc/leaving", mode: os.ModeSticky | os.ModeSetgid | 0o600, size: 20, link: "p-replicate-1"},
+		{
+			path: "blocks/volumes/aa/cc/leaving", mode: os.ModeSticky | os.ModeSetgid | 0o600, size: 20,
+			link: "p-replicate-1",
+		},
 		{path: "blocks/volumes/aa/cc/coming", mode: os.ModeSticky, size: 1 << 40, link: "p-replicate-0"},
 		{path: "blocks/snapshots/aa/bb/snap", mode: 0o600, size: 100},
 		{path: "blocks/snapshots/aa/bb/elsewhere", mode: os.ModeSticky, size: 1 << 40, link: "p-replicate-1"},

@@ -60,7 +60,10 @@ func (s *Server) Serve(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", address, err)
 	}
-	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
+	h := &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 2 * time.Minute,
+	}
 	stopped := context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -113,7 +116,10 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
-	st := agent.Status{Pool: s.Pool, Brick: s.Position, Fresh: s.hasMark(ondisk.FreshAttribute), Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil}
+	st := agent.Status{
+		Pool: s.Pool, Brick: s.Position, Fresh: s.hasMark(ondisk.FreshAttribute),
+		Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil,
+	}
 	st.Online = s.checkOnline(ctx) == nil
 	// The other index of replicas, dirty, lists files while they are being written: it says
 	// nothing about what a brick lacks.

@@ -111,7 +111,8 @@ func TestShareContent(t *testing.T) {
 	check("the copy is dirty", source, made, agent.ShareUnlike, 200)
 	set(made, "trusted.ec.dirty", make([]byte, 16))
 	check("source and copy are clean", source, made, agent.ShareDone, 200)
-	if got, err := os.ReadFile(filepath.Join(s.Directory, made)); err != nil || !bytes.Equal(got[:len(content)], content) || len(got) != 1<<20 {
+	if got, err := os.ReadFile(filepath.Join(s.Directory, made)); err != nil ||
+		!bytes.Equal(got[:len(content)], content) || len(got) != 1<<20 {
 		t.Errorf("the copy has %d bytes, %v", len(got), err)
 	}
 	set(source, linkAttribute, []byte("p-replicate-1\x00"))
@@ -122,7 +123,10 @@ func TestShareContent(t *testing.T) {
 	write(made, nil, 1<<20)
 	set(made, "trusted.atoll.volume", []byte("{}"))
 	check("the copy is already a volume", source, made, "", 500)
-	for _, to := range []string{"blocks/volumes/ab/cd/pvc-2", "../x", "blocks/copies/../volumes/x", "blocks/copies/", ""} {
+	for _, to := range []string{
+		"blocks/volumes/ab/cd/pvc-2", "../x", "blocks/copies/../volumes/x", "blocks/copies/",
+		"",
+	} {
 		check("to "+to, source, to, "", 400)
 	}
 	for _, from := range []string{"subvol/ab/cd/v", ".glusterfs/x", "/etc/passwd", "blocks/copies/x"} {

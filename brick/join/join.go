@@ -59,7 +59,8 @@ func (b Brick) Run(ctx context.Context) error {
 		return err
 	}
 	if !lacks {
-		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(founders, " ")), 0); err != nil {
+		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(founders, " ")),
+			0); err != nil {
 			return fmt.Errorf("set attribute %s: %w", ondisk.FoundersAttribute, err)
 		}
 	}
@@ -105,7 +106,8 @@ func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks 
 		}
 		if time.Since(logged) > logEvery {
 			logged = time.Now()
-			b.Log.Info("this brick is new and waits for the others of its set, which may have data", "withData", states.unmarked+states.marking, "silent", states.silent)
+			b.Log.Info("this brick is new and waits for the others of its set, which may have data", "withData",
+				states.unmarked+states.marking, "silent", states.silent)
 		}
 		select {
 		case <-ctx.Done():
@@ -130,7 +132,8 @@ func (b Brick) peers() ([]gluster.HealBrick, error) {
 	if !found || set.Disperse {
 		return nil, nil
 	}
-	return slices.DeleteFunc(others, func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil
+	return slices.DeleteFunc(others,
+		func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil
 }
 
 // clientName is the name of the brick's client in the pool's graphs.

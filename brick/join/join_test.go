@@ -52,9 +52,12 @@ func serve(t *testing.T, states ...*agent.Status) (port int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_ = json.NewEncoder(w).Encode(state)
-		})}
+		s := &http.Server{
+			ReadHeaderTimeout: time.Second,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(state)
+			}),
+		}
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
 	}
@@ -101,7 +104,10 @@ func TestBrickJoinsSet(t *testing.T) {
 			if err := unix.Setxattr(own, ondisk.JoiningAttribute, []byte(id), 0); err != nil {
 				t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
 			}
-			b := Brick{Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind), AgentPort: serve(t, test.states...), Log: logr.Discard()}
+			b := Brick{
+				Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind),
+				AgentPort: serve(t, test.states...), Log: logr.Discard(),
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			err := b.Run(ctx)

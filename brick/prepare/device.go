@@ -125,7 +125,8 @@ func (b Brick) checkContents(target string) error {
 	}
 	_, err = os.Lstat(b.Directory)
 	if errors.Is(err, fs.ErrNotExist) && len(others) > 0 {
-		return fmt.Errorf("%w: the file system on %s has %s and no brick; check that it is the right disk", ErrForeign, b.Device, strings.Join(others[:min(3, len(others))], ", "))
+		return fmt.Errorf("%w: the file system on %s has %s and no brick; check that it is the right disk", ErrForeign,
+			b.Device, strings.Join(others[:min(3, len(others))], ", "))
 	}
 	return nil
 }

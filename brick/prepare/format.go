@@ -47,8 +47,9 @@ func (b Brick) fileSystem(ctx context.Context, path string, log logr.Logger) (st
 	case "ext4":
 		return "ext4", nil
 	}
-	return "", fmt.Errorf("%w: %s has %s; only blank devices are formatted: if the content is not needed, run 'wipefs -a' and 'blkdiscard' (or dd of zeros) on it",
-		ErrNoFileSystem, b.Device, found)
+	return "",
+		fmt.Errorf("%w: %s has %s; only blank devices are formatted: if the content is not needed, run 'wipefs -a' and 'blkdiscard' (or dd of zeros) on it",
+			ErrNoFileSystem, b.Device, found)
 }
 
 // deviceUUID is the UUID of the file system on a brick's device: the same in every run,
@@ -72,7 +73,8 @@ func (b Brick) unfinished(path string) (bool, error) {
 	}
 	id := b.deviceUUID()
 	if !bytes.Equal(head[xfsUUID:xfsUUID+len(id)], id[:]) {
-		return false, fmt.Errorf("%w: %s has an unfinished XFS that another program began to create", ErrNoFileSystem, b.Device)
+		return false, fmt.Errorf("%w: %s has an unfinished XFS that another program began to create", ErrNoFileSystem,
+			b.Device)
 	}
 	return true, nil
 }
@@ -80,7 +82,8 @@ func (b Brick) unfinished(path string) (bool, error) {
 // format creates the brick's file system. mkfs.xfs itself checks once more for existing ones.
 func (b Brick) format(ctx context.Context, path string, more ...string) error {
 	id := b.deviceUUID()
-	cmd := exec.CommandContext(ctx, "mkfs.xfs", append(more, "-q", "-m", "uuid="+id.String(), "-i", "size=512", path)...)
+	cmd := exec.CommandContext(ctx, "mkfs.xfs",
+		append(more, "-q", "-m", "uuid="+id.String(), "-i", "size=512", path)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("create a file system on %s: %w: %s", b.Device, err, bytes.TrimSpace(out))
 	}

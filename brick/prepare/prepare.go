@@ -132,7 +132,10 @@ func (b Brick) markNew(root *os.Root, name string) error {
 	if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create %s: %w", markDir, err)
 	}
-	for attribute, value := range map[string]string{ondisk.FreshAttribute: "1", ondisk.JoiningAttribute: uuid.NewString()} {
+	for attribute, value := range map[string]string{
+		ondisk.FreshAttribute:   "1",
+		ondisk.JoiningAttribute: uuid.NewString(),
+	} {
 		if err := setAttribute(root, dir, attribute, []byte(value)); err != nil {
 			return err
 		}
@@ -172,7 +175,9 @@ func (b Brick) adopt(root *os.Root, name string) error {
 	}
 	if id == "" {
 		if empty, err := isEmpty(root, name); err != nil || !empty {
-			return errors.Join(err, fmt.Errorf("%w: %s; to make it a brick, move the files away, otherwise correct the pool's document", ErrNotEmpty, b.Directory))
+			return errors.Join(err,
+				fmt.Errorf("%w: %s; to make it a brick, move the files away, otherwise correct the pool's document",
+					ErrNotEmpty, b.Directory))
 		}
 		if err := b.checkMayBeNew(); err != nil {
 			return err
@@ -189,7 +194,8 @@ func (b Brick) adopt(root *os.Root, name string) error {
 		return err
 	}
 	if at != "" && at != b.position() {
-		return fmt.Errorf("%w: %s is brick %s, the document has it as %s; restore the order of the document's bricks", ErrForeign, b.Directory, at, b.position())
+		return fmt.Errorf("%w: %s is brick %s, the document has it as %s; restore the order of the document's bricks",
+			ErrForeign, b.Directory, at, b.position())
 	}
 	if err := b.checkGeneration(root, name); err != nil {
 		return err

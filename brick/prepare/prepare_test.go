@@ -20,7 +20,10 @@ func newDirBrick(t *testing.T) Brick {
 	if err := unix.Setxattr(dir, "trusted.atoll.test", []byte("1"), 0); err != nil {
 		t.Skipf("trusted attributes cannot be set here (needs root): %v", err)
 	}
-	return Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: filepath.Join(dir, "brick")}
+	return Brick{
+		Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"),
+		Directory: filepath.Join(dir, "brick"),
+	}
 }
 
 func run(b Brick) error { return Run(context.Background(), b, logr.Discard()) }

@@ -52,7 +52,8 @@ func TestLocalBricks(t *testing.T) {
 		{[]string{"d", "none"}, []brick{d0, d2}, "volume none: glusterd has no volume of this name"},
 	} {
 		got, err := localBricks(dir, test.volumes)
-		if !slices.Equal(got, test.want) || (err == nil) != (test.trouble == "") || err != nil && !strings.Contains(err.Error(), test.trouble) {
+		if !slices.Equal(got, test.want) || (err == nil) != (test.trouble == "") ||
+			err != nil && !strings.Contains(err.Error(), test.trouble) {
 			t.Errorf("%v: %v, %v", test.volumes, got, err)
 		}
 	}
@@ -71,7 +72,10 @@ func TestLocalBricks(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-	for _, dir := range []string{filepath.Join(dir, "none"), t.TempDir(), glusterd(t, map[string]string{"glusterd.info": "x"})} {
+	for _, dir := range []string{
+		filepath.Join(dir, "none"), t.TempDir(),
+		glusterd(t, map[string]string{"glusterd.info": "x"}),
+	} {
 		if got, err := localBricks(dir, nil); err == nil || len(got) > 0 {
 			t.Errorf("%s: %v, %v", dir, got, err)
 		}
@@ -80,11 +84,15 @@ func TestLocalBricks(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	c, err := ReadConfig("../../examples/quotad/quotad.yaml")
-	if err != nil || c.Every != 10*time.Second || !slices.Equal(c.Volumes, []string{"vol1"}) || c.Glusterd != DefaultGlusterd || c.Listen != DefaultListen {
+	if err != nil || c.Every != 10*time.Second || !slices.Equal(c.Volumes, []string{"vol1"}) ||
+		c.Glusterd != DefaultGlusterd || c.Listen != DefaultListen {
 		t.Errorf("the example: %+v, %v", c, err)
 	}
 	path := filepath.Join(t.TempDir(), "quotad.yaml")
-	for text, want := range map[string]string{"": "", "volume: [a]": "field volume not found", "every: 1ms": "the minimum is 1s", "every: often": "cannot unmarshal"} {
+	for text, want := range map[string]string{
+		"": "", "volume: [a]": "field volume not found",
+		"every: 1ms": "the minimum is 1s", "every: often": "cannot unmarshal",
+	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +114,8 @@ func TestUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The program and the units it refers to are not installed on the test machine.
-	unit := strings.NewReplacer("/usr/sbin/atoll-brick", "/bin/true", "glusterd.service ", "", "Wants=glusterd.service\n", "").Replace(string(text))
+	unit := strings.NewReplacer("/usr/sbin/atoll-brick", "/bin/true", "glusterd.service ", "",
+		"Wants=glusterd.service\n", "").Replace(string(text))
 	path := filepath.Join(t.TempDir(), "atoll-quotad.service")
 	if err := os.WriteFile(path, []byte(unit), 0o600); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,8 @@ const maxFile = 1 << 20
 func localBricks(workdir string, volumes []string) ([]brick, error) {
 	root, err := os.OpenRoot(workdir)
 	if err != nil {
-		return nil, fmt.Errorf("read glusterd's files: %w; check that glusterd is installed on this host, and the path of its working directory", err)
+		return nil,
+			fmt.Errorf("read glusterd's files: %w; check that glusterd is installed on this host, and the path of its working directory", err)
 	}
 	defer root.Close()
 	self, err := readKeyValues(root, "glusterd.info")
@@ -80,7 +81,8 @@ func bricksOf(root *os.Root, volume, self string) ([]brick, error) {
 		parts = n - number("redundancy_count")
 	}
 	if parts < 1 {
-		return nil, fmt.Errorf("read its info: %d bricks with redundancy %d", number("disperse_count"), number("redundancy_count"))
+		return nil, fmt.Errorf("read its info: %d bricks with redundancy %d", number("disperse_count"),
+			number("redundancy_count"))
 	}
 	entries, err := fs.ReadDir(root.FS(), dir+"/bricks")
 	if err != nil {

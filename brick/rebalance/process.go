@@ -98,7 +98,8 @@ func (r *Rebalancer) report(what string, p gluster.Progress) {
 	r.last = p
 	r.mu.Unlock()
 	values := []any{
-		"filesLookedAt", p.Scanned, "filesMoved", p.Moved, "bytesMoved", p.Bytes, "failed", p.Failed, "skipped", p.Skipped,
+		"filesLookedAt", p.Scanned, "filesMoved", p.Moved, "bytesMoved", p.Bytes, "failed", p.Failed, "skipped",
+		p.Skipped,
 		"elapsed", p.Elapsed.String(),
 	}
 	if p.EstimatedLeft > 0 {

@@ -149,7 +149,8 @@ func (r *Rebalancer) runOnce(ctx context.Context) error {
 		return err
 	}
 	if last.State != gluster.RebalanceComplete {
-		return fmt.Errorf("%w: GlusterFS stopped before it had scanned all files; the log above says why", ErrIncomplete)
+		return fmt.Errorf("%w: GlusterFS stopped before it had scanned all files; the log above says why",
+			ErrIncomplete)
 	}
 	if last.Failed > 0 && !r.acceptFailures(g) {
 		return fmt.Errorf("%w: %d failed; the log above has their names. Files that are written without pause have to wait", ErrIncomplete, last.Failed)
@@ -200,7 +201,9 @@ func (r *Rebalancer) acceptFailures(g gluster.Rebalance) bool {
 }
 
 // moveUnlessChanged moves files, and stops when the volfile changes.
-func (r *Rebalancer) moveUnlessChanged(ctx context.Context, g gluster.Rebalance, text string) (gluster.Progress, error) {
+func (r *Rebalancer) moveUnlessChanged(
+	ctx context.Context, g gluster.Rebalance, text string,
+) (gluster.Progress, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -262,7 +265,8 @@ func (r *Rebalancer) waitForBricks(ctx context.Context, g gluster.Rebalance) err
 		}
 		if time.Since(logged) > logEvery {
 			logged = time.Now()
-			r.Log.Info("waiting until all bricks and clients know the layout", "bricks", len(g.Bricks), "away", offline, "for", r.Settle.String())
+			r.Log.Info("waiting until all bricks and clients know the layout", "bricks", len(g.Bricks), "away", offline,
+				"for", r.Settle.String())
 		}
 		select {
 		case <-ctx.Done():
@@ -333,7 +337,8 @@ func (r *Rebalancer) checkLeavingEmpty(ctx context.Context, g gluster.Rebalance)
 			return fmt.Errorf("count the files left on %s: %w", b.Host, err)
 		}
 		if left.Files > 0 {
-			return fmt.Errorf("%w: %s still has %d; its agent's log names some. Files that are open may have to wait", ErrIncomplete, b.Host, left.Files)
+			return fmt.Errorf("%w: %s still has %d; its agent's log names some. Files that are open may have to wait",
+				ErrIncomplete, b.Host, left.Files)
 		}
 		return nil
 	})...)
@@ -351,10 +356,12 @@ func (r *Rebalancer) recordLayout(ctx context.Context, g gluster.Rebalance) {
 			ctx, cancel := context.WithTimeout(ctx, peerLimit)
 			defer cancel()
 			position := b.Name[len(r.Pool+"-client-"):]
-			return r.agents.Layout(ctx, r.agentAddress(b), agent.Audience(r.Namespace, r.Pool, position), agent.LayoutRequest{Layout: g.LayoutID}, keys)
+			return r.agents.Layout(ctx, r.agentAddress(b), agent.Audience(r.Namespace, r.Pool, position),
+				agent.LayoutRequest{Layout: g.LayoutID}, keys)
 		})...)
 	}
 	if err != nil {
-		r.Log.Info("the layout could not be recorded on all bricks; all files are scanned again after a restart", "error", err.Error())
+		r.Log.Info("the layout could not be recorded on all bricks; all files are scanned again after a restart",
+			"error", err.Error())
 	}
 }

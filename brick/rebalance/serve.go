@@ -37,10 +37,16 @@ func (r *Rebalancer) registry() *prometheus.Registry {
 		}
 		return 1
 	})
-	gauge("atoll_rebalance_looked_at_files", "Files that the last rebalance has scanned.", func() float64 { return float64(r.Last().Scanned) })
-	gauge("atoll_rebalance_moved_files", "Files that the last rebalance has moved.", func() float64 { return float64(r.Last().Moved) })
-	gauge("atoll_rebalance_moved_bytes", "Bytes that the last rebalance has moved.", func() float64 { return float64(r.Last().Bytes) })
-	gauge("atoll_rebalance_failed_files", "Files that the last rebalance could not move.", func() float64 { return float64(r.Last().Failed) })
-	gauge("atoll_rebalance_skipped_files", "Files that the last rebalance left in place, for example because the target has less free space.", func() float64 { return float64(r.Last().Skipped) })
+	gauge("atoll_rebalance_looked_at_files", "Files that the last rebalance has scanned.",
+		func() float64 { return float64(r.Last().Scanned) })
+	gauge("atoll_rebalance_moved_files", "Files that the last rebalance has moved.",
+		func() float64 { return float64(r.Last().Moved) })
+	gauge("atoll_rebalance_moved_bytes", "Bytes that the last rebalance has moved.",
+		func() float64 { return float64(r.Last().Bytes) })
+	gauge("atoll_rebalance_failed_files", "Files that the last rebalance could not move.",
+		func() float64 { return float64(r.Last().Failed) })
+	gauge("atoll_rebalance_skipped_files",
+		"Files that the last rebalance left in place, for example because the target has less free space.",
+		func() float64 { return float64(r.Last().Skipped) })
 	return all
 }

@@ -98,7 +98,8 @@ func (s *Server) readAll(server *volfileserver.Server) error {
 func (s *Server) holdBack(name, former, text string) bool {
 	before, err := gluster.AdmittedUsers(former)
 	now, bad := gluster.AdmittedUsers(text)
-	refuses := err == nil && bad == nil && len(now) > 0 && slices.ContainsFunc(before, func(user string) bool { return !slices.Contains(now, user) })
+	refuses := err == nil && bad == nil && len(now) > 0 &&
+		slices.ContainsFunc(before, func(user string) bool { return !slices.Contains(now, user) })
 	if !refuses {
 		delete(s.heldBack, name)
 		return false
@@ -110,7 +111,8 @@ func (s *Server) holdBack(name, former, text string) bool {
 	if !waits || !slices.Equal(held.users, now) {
 		held = refusal{now, time.Now()}
 		s.heldBack[name] = held
-		s.Log.Info("holding back a brick's volfile until clients have theirs", "name", name, "for", s.Hold.String(), "admits", now)
+		s.Log.Info("holding back a brick's volfile until clients have theirs", "name", name, "for", s.Hold.String(),
+			"admits", now)
 	}
 	return time.Since(held.since) < s.Hold
 }

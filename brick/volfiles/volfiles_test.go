@@ -59,7 +59,8 @@ func TestUnreadableVolfiles(t *testing.T) {
 // TestHoldsBackRefusals: a change that refuses admitted clients waits; other changes do not.
 func TestHoldsBackRefusals(t *testing.T) {
 	brick := func(log string, users ...string) string {
-		return "volume s\n type protocol/server\n option log-level " + log + "\n option auth.login./b.allow " + strings.Join(users, ",") + "\nend-volume\n"
+		return "volume s\n type protocol/server\n option log-level " + log + "\n option auth.login./b.allow " +
+			strings.Join(users, ",") + "\nend-volume\n"
 	}
 	one, two, three := brick("INFO", "a", "b", "c"), brick("INFO", "b", "c"), brick("INFO", "c")
 	other, noise := brick("DEBUG", "b", "c"), brick("DEBUG", "a", "b", "c")

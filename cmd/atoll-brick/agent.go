@@ -25,7 +25,10 @@ func newAgent() *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			h := &agent.Healer{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }, Volfile: volfile, Socket: socket, AgentPort: portOf(listen)}
+			h := &agent.Healer{
+				Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) },
+				Volfile: volfile, Socket: socket, AgentPort: portOf(listen),
+			}
 			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })
@@ -43,11 +46,13 @@ func newAgent() *cobra.Command {
 	f.StringVar(&b.Pool, "pool", "", "name of the pool")
 	f.StringVar(&b.Position, "brick", "", "index of the brick")
 	f.StringVar(&b.Directory, "directory", "", "directory of the brick")
-	f.Int64Var(&b.Parts, "parts", 1, "number of bricks that share a volume's data: the data bricks of a Disperse set, 1 for other types")
+	f.Int64Var(&b.Parts, "parts", 1,
+		"number of bricks that share a volume's data: the data bricks of a Disperse set, 1 for other types")
 	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, even if the file system supports them")
 	f.IntVar(&b.Port, "port", 24007, "port of the brick's glusterfsd on this host")
 	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to serve on")
-	f.StringVar(&volfile, "heal-volfile", "", "volfile of the self-heal daemon beside the brick; empty if the set has one brick")
+	f.StringVar(&volfile, "heal-volfile", "",
+		"volfile of the self-heal daemon beside the brick; empty if the set has one brick")
 	f.StringVar(&socket, "heal-socket", "/run/gluster/heal.sock", "socket of the self-heal daemon")
 	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate requests")
 	for _, name := range []string{"namespace", "pool", "brick", "directory"} {

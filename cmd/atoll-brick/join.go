@@ -15,9 +15,11 @@ import (
 func newJoin() *cobra.Command {
 	var b join.Brick
 	cmd := &cobra.Command{
-		Use: "join", Short: "Wait until it is certain whether a new brick founds its set or is healed from it", Args: cobra.NoArgs,
+		Use: "join", Short: "Wait until it is certain whether a new brick founds its set or is healed from it",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b.Log = logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick", b.Position)
+			b.Log = logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick",
+				b.Position)
 			if err := b.Run(cmd.Context()); err != nil {
 				return fmt.Errorf("pool %s, brick %s: %w", b.Pool, b.Position, err)
 			}

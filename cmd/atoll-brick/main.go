@@ -20,7 +20,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{Use: "atoll-brick", Short: "Programs of a brick pod", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{
+		Use: "atoll-brick", Short: "Programs of a brick pod", SilenceUsage: true,
+		SilenceErrors: true,
+	}
 	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
@@ -35,7 +38,8 @@ func newPrepare() *cobra.Command {
 	var b prepare.Brick
 	var id string
 	cmd := &cobra.Command{
-		Use: "prepare", Short: "Prepare a brick: mount it, verify that it belongs to the pool, mark it", Args: cobra.NoArgs,
+		Use: "prepare", Short: "Prepare a brick: mount it, verify that it belongs to the pool, mark it",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if b.VolumeID, err = uuid.Parse(id); err != nil {
@@ -43,7 +47,8 @@ func newPrepare() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), prepareLimit)
 			defer cancel()
-			log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick", b.Position)
+			log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick",
+				b.Position)
 			if err := prepare.Run(ctx, b, log); err != nil {
 				return fmt.Errorf("pool %s, brick %s: %w", b.Pool, b.Position, err)
 			}
@@ -55,7 +60,8 @@ func newPrepare() *cobra.Command {
 	f.StringVar(&b.Position, "brick", "", "index of the brick, or ta")
 	f.StringVar(&id, "volume-id", "", "volume ID of the pool")
 	f.StringVar(&b.Directory, "directory", "", "directory of the brick")
-	f.StringVar(&b.Device, "device", "", "block device or file to mount at the parent directory; a blank one gets a file system")
+	f.StringVar(&b.Device, "device", "",
+		"block device or file to mount at the parent directory; a blank one gets a file system")
 	f.IntVar(&b.Generation, "generation", 1, "number of bricks that have been in this position, including this one")
 	f.StringVar(&b.State, "state", "", "directory with this node's records of its bricks")
 	f.StringVar(&b.Place, "place", "", "device, path or claim in the pool's document, for the record")

@@ -17,7 +17,8 @@ func newRebalance() *cobra.Command {
 	var r rebalance.Rebalancer
 	var keys, health string
 	cmd := &cobra.Command{
-		Use: "rebalance", Short: "Distribute a pool's files over its sets, and move them off leaving sets", Args: cobra.NoArgs,
+		Use: "rebalance", Short: "Distribute a pool's files over its sets, and move them off leaving sets",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r.Log = logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", r.Pool)
 			r.Keys = func() (wire.Keys, error) { return wire.ReadKeys(keys) }

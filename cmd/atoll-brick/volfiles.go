@@ -20,7 +20,8 @@ func newVolfiles() *cobra.Command {
 	s := volfiles.Server{Log: logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))}
 	var listen, health string
 	cmd := &cobra.Command{
-		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and notify them of changes", Args: cobra.NoArgs,
+		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and notify them of changes",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := net.Listen("tcp", listen)
 			if err != nil {
@@ -35,7 +36,8 @@ func newVolfiles() *cobra.Command {
 	f := cmd.Flags()
 	f.StringToStringVar(&s.Files, "volfile", nil, "name=path of a volfile to serve; may be repeated")
 	f.StringVar(&listen, "listen", "127.0.0.1:24011", "address to serve on")
-	f.DurationVar(&s.Hold, "hold", volfiles.Hold, "how long a brick continues to admit clients whose graph has fewer replicas")
+	f.DurationVar(&s.Hold, "hold", volfiles.Hold,
+		"how long a brick continues to admit clients whose graph has fewer replicas")
 	f.StringVar(&health, "health", ":24012", "address of /healthz")
 	_ = cmd.MarkFlagRequired("volfile") // the flag exists
 	return cmd
@@ -50,7 +52,10 @@ func alive() http.Handler {
 
 // serve serves HTTP on an address until the context ends.
 func serve(ctx context.Context, address string, handler http.Handler) error {
-	h := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	h := &http.Server{
+		Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second,
+	}
 	stopped := context.AfterFunc(ctx, func() { _ = h.Close() })
 	defer stopped()
 	if err := h.ListenAndServe(); err != nil && ctx.Err() == nil {

@@ -66,7 +66,8 @@ func ReadKeys(dir string) (Keys, error) {
 			return nil, fmt.Errorf("read the agents' keys: %w", err)
 		}
 		if len(key) < minKey {
-			return nil, fmt.Errorf("read the agents' keys: %s has %d bytes, at least %d are needed", e.Name(), len(key), minKey)
+			return nil, fmt.Errorf("read the agents' keys: %s has %d bytes, at least %d are needed", e.Name(), len(key),
+				minKey)
 		}
 		keys = append(keys, key)
 	}
@@ -91,7 +92,10 @@ func (k Keys) Sign(audience string, body []byte, now time.Time) (string, error) 
 		return "", fmt.Errorf("%w: no key to sign with", ErrToken)
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		jwt.RegisteredClaims{Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife))}, digest(body),
+		jwt.RegisteredClaims{
+			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
+		}, digest(body),
 	})
 	return t.SignedString(k[0])
 }
@@ -102,7 +106,8 @@ func (k Keys) Verify(token, audience string, body []byte, now time.Time) error {
 	for _, key := range k {
 		var c claims
 		_, err = jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return key, nil },
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithAudience(audience), jwt.WithExpirationRequired(),
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithAudience(audience),
+			jwt.WithExpirationRequired(),
 			jwt.WithIssuedAt(), jwt.WithLeeway(tokenLife/2), jwt.WithTimeFunc(func() time.Time { return now }))
 		switch {
 		case err != nil:

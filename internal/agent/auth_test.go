@@ -32,7 +32,10 @@ func TestTokens(t *testing.T) {
 		return text
 	}
 	registered := func(issued, expires time.Time) claims {
-		return claims{jwt.RegisteredClaims{Audience: jwt.ClaimStrings{"n/p/0"}, IssuedAt: jwt.NewNumericDate(issued), ExpiresAt: jwt.NewNumericDate(expires)}, digest(body)}
+		return claims{jwt.RegisteredClaims{
+			Audience: jwt.ClaimStrings{"n/p/0"}, IssuedAt: jwt.NewNumericDate(issued),
+			ExpiresAt: jwt.NewNumericDate(expires),
+		}, digest(body)}
 	}
 	other := bytes.Repeat([]byte("o"), minKey)
 	for name, test := range map[string]struct {
@@ -43,23 +46,37 @@ func TestTokens(t *testing.T) {
 		at       time.Time
 		good     bool
 	}{
-		"good":             {Keys{key}, good, "n/p/0", body, now, true},
-		"during rotation":  {Keys{other, key}, good, "n/p/0", body, now, true},
-		"clocks differ":    {Keys{key}, good, "n/p/0", body, now.Add(-20 * time.Second), true},
-		"expired":          {Keys{key}, good, "n/p/0", body, now.Add(2 * time.Minute), false},
-		"of the future":    {Keys{key}, good, "n/p/0", body, now.Add(-time.Hour), false},
-		"for other brick":  {Keys{key}, good, "n/p/1", body, now, false},
-		"for other body":   {Keys{key}, good, "n/p/0", append([]byte(" "), body...), now, false},
-		"with other key":   {Keys{other}, good, "n/p/0", body, now, false},
-		"without keys":     {nil, good, "n/p/0", body, now, false},
-		"missing":          {Keys{key}, "", "n/p/0", body, now, false},
-		"garbage":          {Keys{key}, "a.b.c", "n/p/0", body, now, false},
-		"unsigned":         {Keys{key}, sign(jwt.SigningMethodNone, registered(now, now.Add(tokenLife)), jwt.UnsafeAllowNoneSignatureType), "n/p/0", body, now, false},
-		"other algorithm":  {Keys{key}, sign(jwt.SigningMethodHS512, registered(now, now.Add(tokenLife)), key), "n/p/0", body, now, false},
-		"good for a year":  {Keys{key}, sign(jwt.SigningMethodHS256, registered(now, now.Add(time.Hour*8760)), key), "n/p/0", body, now, false},
-		"without a period": {Keys{key}, sign(jwt.SigningMethodHS256, claims{Body: digest(body)}, key), "n/p/0", body, now, false},
+		"good":            {Keys{key}, good, "n/p/0", body, now, true},
+		"during rotation": {Keys{other, key}, good, "n/p/0", body, now, true},
+		"clocks differ":   {Keys{key}, good, "n/p/0", body, now.Add(-20 * time.Second), true},
+		"expired":         {Keys{key}, good, "n/p/0", body, now.Add(2 * time.Minute), false},
+		"of the future":   {Keys{key}, good, "n/p/0", body, now.Add(-time.Hour), false},
+		"for other brick": {Keys{key}, good, "n/p/1", body, now, false},
+		"for other body":  {Keys{key}, good, "n/p/0", append([]byte(" "), body...), now, false},
+		"with other key":  {Keys{other}, good, "n/p/0", body, now, false},
+		"without keys":    {nil, good, "n/p/0", body, now, false},
+		"missing":         {Keys{key}, "", "n/p/0", body, now, false},
+		"garbage":         {Keys{key}, "a.b.c", "n/p/0", body, now, false},
+		"unsigned": {Keys{key}, sign(jwt.SigningMethodNone, registered(now, now.Add(tokenLife)),
+			jwt.UnsafeAllowNoneSignatureType), "n/p/0", body, now, false},
+		"other algorithm": {
+			Keys{key},
+			sign(jwt.SigningMethodHS512, registered(now, now.Add(tokenLife)), key), "n/p/0",
+			body, now, false,
+		},
+		"good for a year": {
+			Keys{key},
+			sign(jwt.SigningMethodHS256, registered(now, now.Add(time.Hour*8760)), key),
+			"n/p/0", body, now, false,
+		},
+		"without a period": {
+			Keys{key},
+			sign(jwt.SigningMethodHS256, claims{Body: digest(body)}, key), "n/p/0", body,
+			now, false,
+		},
 	} {
-		if err := test.keys.Verify(test.token, test.audience, test.body, test.at); (err == nil) != test.good || err != nil && !errors.Is(err, ErrToken) {
+		if err := test.keys.Verify(test.token, test.audience, test.body, test.at); (err == nil) != test.good ||
+			err != nil && !errors.Is(err, ErrToken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -141,7 +141,8 @@ func (s Split) Keep(policy Policy) (brick string, err error) {
 	}
 	for name, e := range s.Copies {
 		if name != brick && !better(s.Copies[brick], e) {
-			return "", fmt.Errorf("policy %q does not choose a copy of %s: they are equal; name one with brick=INDEX", policy, cmp.Or(s.Path, s.ID))
+			return "", fmt.Errorf("policy %q does not choose a copy of %s: they are equal; name one with brick=INDEX",
+				policy, cmp.Or(s.Path, s.ID))
 		}
 	}
 	return brick, nil

@@ -30,7 +30,8 @@ func AdmittedUsers(volfile string) ([]string, error) {
 	var users []string
 	for _, v := range g.order {
 		for option, value := range v.options {
-			if v.kind == "protocol/server" && strings.HasPrefix(option, "auth.login.") && strings.HasSuffix(option, ".allow") {
+			if v.kind == "protocol/server" && strings.HasPrefix(option, "auth.login.") &&
+				strings.HasSuffix(option, ".allow") {
 				users = append(users, strings.Split(value, ",")...)
 			}
 		}
@@ -44,7 +45,8 @@ func AdmittedUsers(volfile string) ([]string, error) {
 func Admits(ctx context.Context, address, folder, user string) (bool, error) {
 	arguments := oncrpc.Bytes(dictionary(
 		"remote-subvolume", folder, "process-uuid", "atoll-"+uuid.NewString(),
-		"fops-version", strconv.Itoa(fopProgram), "mgmt-version", strconv.Itoa(handshakeProgram), "username", user, "password", user,
+		"fops-version", strconv.Itoa(fopProgram), "mgmt-version", strconv.Itoa(handshakeProgram), "username", user,
+		"password", user,
 	))
 	r, err := oncrpc.Call(ctx, address, handshakeProgram, handshakeVersion, setVolume, arguments)
 	if err != nil {

@@ -6,7 +6,10 @@ import (
 )
 
 func TestFewerReplicas(t *testing.T) {
-	for user, want := range map[string]string{"copies-3": "copies-2", "copies-1": "copies-0", "": "", "copies": "", "copies-0": "", "a-b-2": "a-b-1"} {
+	for user, want := range map[string]string{
+		"copies-3": "copies-2", "copies-1": "copies-0", "": "", "copies": "",
+		"copies-0": "", "a-b-2": "a-b-1",
+	} {
 		if got := (HealBrick{User: user}).FewerReplicas(); got != want {
 			t.Errorf("%q: %q, want %q", user, got, want)
 		}

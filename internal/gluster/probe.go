@@ -71,7 +71,8 @@ func (s Server) report(g *graph) (Report, error) {
 		if strings.Contains(b.problem, errNotServed.Error()) {
 			stopped++
 		}
-		r.Problems = append(r.Problems, fmt.Sprintf("brick %d (%s:%s): %s", i, b.options["remote-host"], b.options["remote-subvolume"], b.problem))
+		r.Problems = append(r.Problems,
+			fmt.Sprintf("brick %d (%s:%s): %s", i, b.options["remote-host"], b.options["remote-subvolume"], b.problem))
 	}
 	switch {
 	case stopped == len(g.bricks) && stopped > 0:

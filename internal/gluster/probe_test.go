@@ -42,7 +42,11 @@ func TestServes(t *testing.T) {
 		{nil, nil, true},
 		{nil, []int{1}, true},
 		{nil, []int{0, 1}, false},
-		{func(s string) string { return strings.Replace(s, "cluster/replicate", "cluster/distribute", 1) }, []int{2}, false},
+		{
+			func(s string) string { return strings.Replace(s, "cluster/replicate", "cluster/distribute", 1) },
+			[]int{2},
+			false,
+		},
 		{func(s string) string {
 			return strings.Replace(s, "type cluster/replicate", "type cluster/disperse\n option redundancy 1", 1)
 		}, []int{2}, true},
@@ -74,7 +78,11 @@ func TestServes(t *testing.T) {
 }
 
 func TestParseRefusesBadVolfiles(t *testing.T) {
-	for _, text := range []string{"", "volume a\n", "type x\n", "volume a\nsubvolumes a\nend-volume\n", "volume a\nvolume b\nend-volume\n", "volume a\nnonsense\nend-volume\n", "volume a\nend-volume\nvolume a\nsubvolumes a\nend-volume\n"} {
+	for _, text := range []string{
+		"", "volume a\n", "type x\n", "volume a\nsubvolumes a\nend-volume\n",
+		"volume a\nvolume b\nend-volume\n", "volume a\nnonsense\nend-volume\n",
+		"volume a\nend-volume\nvolume a\nsubvolumes a\nend-volume\n",
+	} {
 		if _, err := parseGraph(text); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
@@ -85,8 +93,12 @@ func TestParseRefusesBadVolfiles(t *testing.T) {
 // within the limit.
 func TestUnreachableHosts(t *testing.T) {
 	begin := time.Now()
-	_, err := Server{Hosts: []string{"no-such-host.invalid", "127.0.0.1"}, Port: 1, Volume: "v"}.Probe(context.Background())
-	if !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), "no-such-host.invalid does not resolve") || !strings.Contains(err.Error(), "127.0.0.1: it refuses connections") {
+	_, err := Server{
+		Hosts: []string{"no-such-host.invalid", "127.0.0.1"}, Port: 1,
+		Volume: "v",
+	}.Probe(context.Background())
+	if !errors.Is(err, ErrNoServer) || !strings.Contains(err.Error(), "no-such-host.invalid does not resolve") ||
+		!strings.Contains(err.Error(), "127.0.0.1: it refuses connections") {
 		t.Errorf("error %v", err)
 	}
 	if took := time.Since(begin); took > ProbeLimit+time.Second {

@@ -46,7 +46,8 @@ var ErrOption = errors.New("invalid client option")
 // at target.
 func (s Server) Args(target string) ([]string, error) {
 	if len(s.Hosts) == 0 || s.Volume == "" || strings.HasPrefix(s.Volume, "-") {
-		return nil, fmt.Errorf("mount volume %q of hosts %v: a volume and at least one host are needed", s.Volume, s.Hosts)
+		return nil, fmt.Errorf("mount volume %q of hosts %v: a volume and at least one host are needed", s.Volume,
+			s.Hosts)
 	}
 	port := s.Port
 	if port == 0 {

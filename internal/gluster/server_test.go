@@ -9,7 +9,10 @@ import (
 )
 
 func TestArgs(t *testing.T) {
-	s := Server{Hosts: []string{"a", "b"}, Volume: "v", Options: []string{"log-level=INFO", "acl", "backup-volfile-servers=c:d"}}
+	s := Server{
+		Hosts: []string{"a", "b"}, Volume: "v",
+		Options: []string{"log-level=INFO", "acl", "backup-volfile-servers=c:d"},
+	}
 	got, err := s.Args("/mnt")
 	want := []string{
 		"--no-daemon", "--volfile-server=a", "--volfile-server=b", "--volfile-server=c", "--volfile-server=d",
@@ -34,7 +37,8 @@ func TestArgs(t *testing.T) {
 func TestWaitMounted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := WaitMounted(ctx, t.TempDir()); !errors.Is(err, errNotMounted) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := WaitMounted(ctx, t.TempDir()); !errors.Is(err, errNotMounted) ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -158,8 +158,9 @@ func notes(s *schema.Spec) []string {
 		all = append(all, "bricks of one set may share a node: losing the node loses them together")
 	}
 	if n := len(s.Sets()); n > 1 {
-		all = append(all, fmt.Sprintf("files are distributed over %d sets: a file must fit into the free space of one set",
-			n))
+		all = append(all,
+			fmt.Sprintf("files are distributed over %d sets: a file must fit into the free space of one set",
+				n))
 	}
 	leaving := 0
 	for _, b := range s.Bricks {

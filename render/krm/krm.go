@@ -99,7 +99,8 @@ func withoutBookkeeping(item *yaml.RNode) (string, error) {
 	c := item.Copy()
 	annotations := c.GetAnnotations()
 	for name := range annotations {
-		if strings.HasPrefix(name, "internal.config.kubernetes.io/") || strings.HasPrefix(name, "config.kubernetes.io/") {
+		if strings.HasPrefix(name, "internal.config.kubernetes.io/") ||
+			strings.HasPrefix(name, "config.kubernetes.io/") {
 			delete(annotations, name)
 		}
 	}

@@ -15,7 +15,8 @@ import (
 func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 	if a, b := was.NamespaceOr(o.Namespace), is.NamespaceOr(o.Namespace); a != b {
 		c.danger("namespace",
-			fmt.Sprintf("the namespace changes from %s to %s: new bricks would start on disks that the old ones use", a, b),
+			fmt.Sprintf("the namespace changes from %s to %s: new bricks would start on disks that the old ones use", a,
+				b),
 			"keep the namespace, or create a new pool")
 	}
 	if a, b := render.VolumeID(was, o.Namespace), render.VolumeID(is, o.Namespace); a != b &&
@@ -27,8 +28,9 @@ func (c *Pool) dangers(was, is *schema.Pool, o render.Options) {
 		return // the other checks compare pools of the same type
 	}
 	if a, b := was.Spec.Disperse, is.Spec.Disperse; a != nil && b != nil && *a != *b {
-		c.danger("disperse-changed", fmt.Sprintf("the coding changes from %d+%d to %d+%d: existing data becomes unreadable",
-			a.Data, a.Redundancy, b.Data, b.Redundancy), newPool)
+		c.danger("disperse-changed",
+			fmt.Sprintf("the coding changes from %d+%d to %d+%d: existing data becomes unreadable",
+				a.Data, a.Redundancy, b.Data, b.Redundancy), newPool)
 	}
 	c.bricks(&was.Spec, &is.Spec)
 	c.generations(&was.Spec, &is.Spec)
@@ -58,7 +60,8 @@ func (c *Pool) typeChanged(was, is *schema.Spec) bool {
 	case withCopy[was.Type] != is.Type || added != 1:
 		c.danger("type-changed",
 			fmt.Sprintf("%s and %d bricks are added: only one copy can be added at a time", change, added),
-			fmt.Sprintf("%s and one more brick; the next copy when that brick has no pending heals", withCopy[was.Type]))
+			fmt.Sprintf("%s and one more brick; the next copy when that brick has no pending heals",
+				withCopy[was.Type]))
 	case was.Tiebreaker != nil:
 		c.danger("type-changed",
 			"a copy is added to a pool with a tiebreaker: clients with the old graph use a different quorum", newPool)
@@ -180,7 +183,8 @@ func (c *Pool) tiebreaker(was, is *schema.Tiebreaker) {
 		c.danger("tiebreaker-removed", "the tiebreaker is removed: its record of stale bricks is lost",
 			"heal everything first")
 	default:
-		c.danger("tiebreaker-moved", "the tiebreaker moves: its record of stale bricks is lost", "heal everything first")
+		c.danger("tiebreaker-moved", "the tiebreaker moves: its record of stale bricks is lost",
+			"heal everything first")
 	}
 }
 
@@ -202,7 +206,8 @@ func (c *Pool) external(was, is *schema.ExternalSpec) {
 func (c *Pool) layouts(was, is *schema.Spec) {
 	for _, l := range []schema.Layout{schema.Subdirectory, schema.Block, schema.Single} {
 		if was.Serves(l) && !is.Serves(l) {
-			c.danger("layout-removed", fmt.Sprintf("the pool no longer serves %s: volumes of that layout become unusable", l),
+			c.danger("layout-removed",
+				fmt.Sprintf("the pool no longer serves %s: volumes of that layout become unusable", l),
 				"keep the layout while such volumes exist")
 		}
 	}
@@ -220,7 +225,8 @@ func (c *Pool) immutable(o Object) {
 	for _, field := range o.Fields {
 		for _, fixed := range immutableFields[o.Kind] {
 			if field == fixed || strings.HasPrefix(field, fixed+".") {
-				c.danger("immutable", fmt.Sprintf("%s %s: %s cannot change, the API server rejects it", o.Kind, o.Name, field),
+				c.danger("immutable", fmt.Sprintf("%s %s: %s cannot change, the API server rejects it", o.Kind, o.Name,
+					field),
 					"a class with another name; keep the old one while volumes use it")
 			}
 		}

@@ -32,7 +32,10 @@ func copies(n int) func() *schema.Pool {
 func external() *schema.Pool {
 	return &schema.Pool{
 		Metadata: schema.Metadata{Name: "p"},
-		Spec:     schema.Spec{Type: schema.External, External: &schema.ExternalSpec{Hosts: []string{"g1"}, Volume: "v"}},
+		Spec: schema.Spec{
+			Type:     schema.External,
+			External: &schema.ExternalSpec{Hosts: []string{"g1"}, Volume: "v"},
+		},
 	}
 }
 
@@ -47,7 +50,8 @@ func TestDangers(t *testing.T) {
 	}{
 		{"no change", triple, func(_, _ *schema.Pool) {}, nil},
 		{
-			"option", triple, func(_, p *schema.Pool) { p.Spec.Options = map[string]string{"network.ping-timeout": "5"} },
+			"option", triple,
+			func(_, p *schema.Pool) { p.Spec.Options = map[string]string{"network.ping-timeout": "5"} },
 			nil,
 		},
 		{"set added", triple, func(_, p *schema.Pool) { p.Spec.Bricks = append(p.Spec.Bricks, more...) }, nil},
@@ -75,7 +79,10 @@ func TestDangers(t *testing.T) {
 		{"brick moved to a device", triple, func(_, p *schema.Pool) {
 			p.Spec.Bricks[1] = schema.Brick{Node: "b", Device: "/dev/sdb"}
 		}, []string{"brick-moved"}},
-		{"brick renewed", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Generation = 2 }, []string{"brick-renewed"}},
+		{
+			"brick renewed", triple, func(_, p *schema.Pool) { p.Spec.Bricks[1].Generation = 2 },
+			[]string{"brick-renewed"},
+		},
 		{
 			"generation decreased", triple, func(b, _ *schema.Pool) { b.Spec.Bricks[1].Generation = 2 },
 			[]string{"brick-generation"},
@@ -110,7 +117,8 @@ func TestDangers(t *testing.T) {
 			[]string{"brick-renewed", "set-lost"},
 		},
 		{
-			"second copy in front", copies(1), func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) },
+			"second copy in front", copies(1),
+			func(_, p *schema.Pool) { *p = *copies(2)(); slices.Reverse(p.Spec.Bricks) },
 			[]string{"brick-reordered", "set-lost"},
 		},
 		{"second copy with several sets", copies(1), func(was, p *schema.Pool) {
@@ -124,13 +132,17 @@ func TestDangers(t *testing.T) {
 		}, []string{"type-changed"}},
 		{"two copies added", copies(1), func(_, p *schema.Pool) { *p = *copies(3)() }, []string{"type-changed"}},
 		{"copy removed", triple, func(_, p *schema.Pool) { *p = *copies(2)() }, []string{"type-changed"}},
-		{"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" }, []string{"namespace", "volume-id"}},
+		{
+			"namespace", triple, func(_, p *schema.Pool) { p.Metadata.Namespace = "x" },
+			[]string{"namespace", "volume-id"},
+		},
 		{
 			"volume ID", triple, func(_, p *schema.Pool) { p.Spec.VolumeID = "64220cb5-c301-41b1-b4f1-e5756b3171dc" },
 			[]string{"volume-id"},
 		},
 		{
-			"layout", triple, func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} },
+			"layout", triple,
+			func(p, _ *schema.Pool) { p.Spec.Volumes = []schema.Layout{schema.Subdirectory, schema.Block} },
 			[]string{"layout-removed"},
 		},
 		{

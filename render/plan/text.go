@@ -13,7 +13,8 @@ func (p *Plan) String() string {
 		fmt.Fprintf(&b, "pool %s is %s\n", c.Name, c.Verb)
 		for _, o := range c.Objects {
 			counts[o.Verb]++
-			fmt.Fprintf(&b, "  %s %s %s\n", map[Verb]string{Added: "+", Changed: "~", Removed: "-"}[o.Verb], o.Kind, o.Name)
+			fmt.Fprintf(&b, "  %s %s %s\n", map[Verb]string{Added: "+", Changed: "~", Removed: "-"}[o.Verb], o.Kind,
+				o.Name)
 			for _, f := range o.Fields {
 				fmt.Fprintf(&b, "      %s\n", f)
 			}

@@ -19,7 +19,10 @@ var update = flag.Bool("update", false, "write the golden files")
 func pool(name string, kind schema.Type, bricks int) Pool {
 	p := Pool{Name: name, VolumeID: "64220cb5-c301-41b1-b4f1-e5756b3171dc", Type: kind}
 	for i := range bricks {
-		p.Bricks = append(p.Bricks, Endpoint{fmt.Sprintf("brick-%d.example", i), 24007, "/bricks/" + name + "/data/brick"})
+		p.Bricks = append(p.Bricks, Endpoint{
+			fmt.Sprintf("brick-%d.example", i), 24007,
+			"/bricks/" + name + "/data/brick",
+		})
 	}
 	return p
 }
@@ -34,7 +37,8 @@ func pools() []Pool {
 	tuned := pool("tuned", schema.Replica3, 3)
 	tuned.Options = map[string]string{
 		"performance.quick-read": "off", "performance.io-cache": "on", "performance.cache-size": "64MB",
-		"network.ping-timeout": "7", "cluster.heal-timeout": "30", "storage.reserve": "2", "cluster.quorum-type": "none",
+		"network.ping-timeout": "7", "cluster.heal-timeout": "30", "storage.reserve": "2",
+		"cluster.quorum-type": "none",
 	}
 	return []Pool{
 		pool("r1", schema.Replica1, 1), pool("r2", schema.Replica2, 2), thin, pool("r3", schema.Replica3, 3),

@@ -34,7 +34,8 @@ func StorageClass(
 	c := &schema.ConvertedClass{
 		APIVersion: "storage.k8s.io/v1", Kind: "StorageClass",
 		Metadata: schema.Metadata{
-			Name: yamlnode.Scalar(metadata, "name"), Labels: k.texts(yamlnode.Field(metadata, "labels"), "metadata.labels"),
+			Name:        yamlnode.Scalar(metadata, "name"),
+			Labels:      k.texts(yamlnode.Field(metadata, "labels"), "metadata.labels"),
 			Annotations: k.texts(yamlnode.Field(metadata, "annotations"), "metadata.annotations"),
 		},
 		Provisioner:          schema.DriverName,
@@ -108,6 +109,7 @@ func (k *converter) classParameter(c *schema.ConvertedClass, name, value string)
 	case "volumenameprefix":
 		k.warn(path, "class-parameter", "the provisioner names the volumes; the parameter is ignored", "")
 	default:
-		k.warn(path, "class-parameter", fmt.Sprintf("unknown parameter %q is ignored", name), "storage_name, storage_type")
+		k.warn(path, "class-parameter", fmt.Sprintf("unknown parameter %q is ignored", name),
+			"storage_name, storage_type")
 	}
 }

@@ -126,7 +126,8 @@ func (k *converter) options(n *yaml.Node, path string) {
 
 func (k *converter) option(name, value, at string) {
 	if !definition.HasOption(name) {
-		k.warn(at, "option-unknown", fmt.Sprintf("unknown option %q is ignored", name), "an option of #Options in pool.cue")
+		k.warn(at, "option-unknown", fmt.Sprintf("unknown option %q is ignored", name),
+			"an option of #Options in pool.cue")
 		return
 	}
 	if k.pool.Spec.Options == nil {

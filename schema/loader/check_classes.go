@@ -24,7 +24,8 @@ func (s *scope) classNames() {
 	for _, d := range s.documents {
 		for i, class := range d.Pool.Spec.StorageClasses {
 			path := fmt.Sprintf("spec.storageClasses[%d].name", i)
-			n.add(class.Name, fmt.Sprintf("pool %s lists it (%s)", d.Pool.Metadata.Name, d.Position(path)), class.Default,
+			n.add(class.Name, fmt.Sprintf("pool %s lists it (%s)", d.Pool.Metadata.Name, d.Position(path)),
+				class.Default,
 				s.reporter(d, path))
 		}
 	}

@@ -54,7 +54,8 @@ func (c *checker) names(s *schema.Spec) {
 
 // sets checks how bricks form sets, and each set.
 func (c *checker) sets(s *schema.Spec) {
-	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data > 0 && s.Disperse.Redundancy >= s.Disperse.Data {
+	if s.Type == schema.Disperse && s.Disperse != nil && s.Disperse.Data > 0 &&
+		s.Disperse.Redundancy >= s.Disperse.Data {
 		c.fail("spec.disperse", "disperse-arithmetic",
 			fmt.Sprintf("%d+%d: redundancy must be less than data, or losing bricks would leave no majority",
 				s.Disperse.Data, s.Disperse.Redundancy),
@@ -154,7 +155,8 @@ func (c *checker) layouts(s *schema.Spec) {
 				"[Single] alone, or the other layouts")
 		}
 		if l == schema.Block && s.Type == schema.External {
-			c.fail(path, "layout-external", "an External volume cannot serve Block: Atoll cannot fence writers at its bricks",
+			c.fail(path, "layout-external",
+				"an External volume cannot serve Block: Atoll cannot fence writers at its bricks",
 				"Subdirectory or Single")
 		}
 		if l == schema.Block && s.Type == schema.Disperse {
@@ -193,12 +195,14 @@ func (c *checker) tolerations(s *schema.Spec) {
 		path := fmt.Sprintf("spec.tolerations[%d]", i)
 		switch {
 		case t.Operator == "Exists" && t.Value != "":
-			c.fail(path+".value", "toleration", "value must be empty with operator Exists", "operator Equal, or no value")
+			c.fail(path+".value", "toleration", "value must be empty with operator Exists",
+				"operator Equal, or no value")
 		case t.Operator != "Exists" && t.Key == "":
 			c.fail(path, "toleration", "a toleration without a key tolerates everything and needs operator Exists",
 				"a key, or operator: Exists")
 		case t.TolerationSeconds != nil && t.Effect != "NoExecute":
-			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds needs effect NoExecute", "effect: NoExecute")
+			c.fail(path+".tolerationSeconds", "toleration", "tolerationSeconds needs effect NoExecute",
+				"effect: NoExecute")
 		}
 	}
 }

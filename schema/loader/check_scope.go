@@ -59,8 +59,10 @@ func (s *scope) classPools() {
 				continue
 			}
 			s.found = append(s.found, finding{Diagnostic: schema.Diagnostic{
-				Position: c.places.at("parameters"), Severity: schema.SeverityWarning, Code: "class-layout", Path: "parameters",
-				Message: fmt.Sprintf("the class has layout %s, which pool %s does not serve", layout, d.Pool.Metadata.Name),
+				Position: c.places.at("parameters"), Severity: schema.SeverityWarning, Code: "class-layout",
+				Path: "parameters",
+				Message: fmt.Sprintf("the class has layout %s, which pool %s does not serve", layout,
+					d.Pool.Metadata.Name),
 				Allowed: fmt.Sprintf("convert the pool and add %s to spec.volumes", layout),
 			}})
 		}

@@ -195,7 +195,8 @@ func (c *cueReader) fields(n *yaml.Node, v cue.Value, depth int) error {
 	for fields.Next() {
 		at := fields.Value().Pos()
 		key := &yaml.Node{
-			Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(), Line: at.Line(), Column: at.Column(),
+			Kind: yaml.ScalarNode, Tag: "!!str", Value: fields.Selector().Unquoted(), Line: at.Line(),
+			Column: at.Column(),
 		}
 		value, err := c.node(fields.Value(), depth+1)
 		if err != nil {

@@ -38,7 +38,8 @@ func kustomizationFile(dir string) string {
 // kustomization builds the kustomization of a directory and reports whether there is one.
 // Components are not built: the kustomizations that include them build them.
 func (l *load) kustomization(dir string, entries []os.DirEntry) bool {
-	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return slices.Contains(kustomizationNames, e.Name()) }) {
+	if !slices.ContainsFunc(entries,
+		func(e os.DirEntry) bool { return slices.Contains(kustomizationNames, e.Name()) }) {
 		return false
 	}
 	p := kustomizationFile(dir)
@@ -75,7 +76,8 @@ func (l *load) build(dir, file string) {
 	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
-			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize", "encode a built resource: "+err.Error(),
+			l.fileError(schema.Position{File: file, Line: 1, Column: 1}, "kustomize",
+				"encode a built resource: "+err.Error(),
 				"")
 			continue
 		}

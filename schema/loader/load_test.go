@@ -128,7 +128,8 @@ func TestBadFiles(t *testing.T) {
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
 	for c := 'b'; c <= 'i'; c++ {
-		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1,
+		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1,
+			c-1,
 			c-1)
 	}
 	for name, test := range map[string]struct{ file, text, want string }{
@@ -145,8 +146,11 @@ func TestBadFiles(t *testing.T) {
 			"a.yaml", "kind: StoragePool\nmetadata: {name: caf\xe9}\n",
 			"a.yaml:2:21: the byte 0xe9 is not UTF-8",
 		},
-		"utf-16":       {"a.yaml", "\xff\xfek\x00", "a.yaml:1:1: the file is UTF-16"},
-		"nul":          {"a.yaml", "kind: Storage\x00Pool\n", "a.yaml:1:14: the file contains the control character 0x0"},
+		"utf-16": {"a.yaml", "\xff\xfek\x00", "a.yaml:1:1: the file is UTF-16"},
+		"nul": {
+			"a.yaml", "kind: Storage\x00Pool\n",
+			"a.yaml:1:14: the file contains the control character 0x0",
+		},
 		"json":         {"a.json", "{\"kind\": \"StoragePool\",\n \"spec\": }", "a.json:2:10: invalid JSON"},
 		"json end":     {"a.json", "{\"kind\": \"StoragePool\",\n", "invalid JSON"},
 		"json deep":    {"a.json", deep, "nested deeper than 64"},
@@ -180,7 +184,10 @@ func TestBigFile(t *testing.T) {
 func TestSpecialFiles(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "pools/a.yaml"), smallPool)
-	for link, target := range map[string]string{"pools/loop": "..", "pools/self": "self", "again.yaml": "pools/a.yaml"} {
+	for link, target := range map[string]string{
+		"pools/loop": "..", "pools/self": "self",
+		"again.yaml": "pools/a.yaml",
+	} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,8 @@ type step struct {
 }
 
 func (c *checker) report(at *yaml.Node, code, message, allowed string) {
-	c.problems = append(c.problems, Problem{Node: at, Path: text(c.path), Code: code, Message: message, Allowed: allowed})
+	c.problems = append(c.problems,
+		Problem{Node: at, Path: text(c.path), Code: code, Message: message, Allowed: allowed})
 }
 
 // reportField is report for a field of the current struct.
@@ -136,7 +137,8 @@ func (c *checker) fields(n *Node, at *yaml.Node) {
 	for i := 0; i+1 < len(at.Content); i += 2 {
 		key, value := at.Content[i], at.Content[i+1]
 		if first := seen[key.Value]; first != nil {
-			c.reportField(key.Value, key, "field-twice", fmt.Sprintf("the field is set twice, first on line %d", first.Line),
+			c.reportField(key.Value, key, "field-twice",
+				fmt.Sprintf("the field is set twice, first on line %d", first.Line),
 				"keep one")
 			continue
 		}

@@ -51,7 +51,8 @@ func TestJSONSchemaAgrees(t *testing.T) {
 			documents++
 			problems, editorErr := compiled.Check(doc.Content[0]), editor.Validate(value)
 			if (len(problems) == 0) != (editorErr == nil) {
-				t.Errorf("%s, %s: the tree reports %v, the JSON schema %v", filepath.Base(file), change, problems, editorErr)
+				t.Errorf("%s, %s: the tree reports %v, the JSON schema %v", filepath.Base(file), change, problems,
+					editorErr)
 			}
 		}
 	}

@@ -41,7 +41,8 @@ func (c *checker) alternative(n, chosen *Node, by string, at *yaml.Node) {
 	for i := 0; i+1 < len(at.Content); i += 2 {
 		key := at.Content[i]
 		if chosen.Field(key.Value) == nil && n.has(key.Value) {
-			c.reportField(key.Value, key, "union", fmt.Sprintf("%s cannot be combined with %s", key.Value, by), n.describe())
+			c.reportField(key.Value, key, "union", fmt.Sprintf("%s cannot be combined with %s", key.Value, by),
+				n.describe())
 			continue
 		}
 		rest.Content = append(rest.Content, key, at.Content[i+1])

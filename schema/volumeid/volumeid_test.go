@@ -25,7 +25,8 @@ func TestHostile(t *testing.T) {
 	for _, text := range []string{
 		"", ".", "..", "v1", "v1.dir.p", "v1.dir.p.", "v1.dir..n", "v1.dir.p..", "v1.dir.p.n.x", "v2.dir.p.n",
 		"v1.file.p.n", "v1..p.n",
-		"v1.dir.p./etc", "v1.dir.p.../x", "v1.dir.../p.n", "v1.dir.p.a/b", "v1.dir.p.a\x00b", "v1.dir.p.A", "v1.dir.p.-a",
+		"v1.dir.p./etc", "v1.dir.p.../x", "v1.dir.../p.n", "v1.dir.p.a/b", "v1.dir.p.a\x00b", "v1.dir.p.A",
+		"v1.dir.p.-a",
 		"v1.dir.p.a ",
 		" v1.dir.p.a", "v1.dir.p.a\n", "v1.dir.p.é", "v1.dir.p." + strings.Repeat("a", 64), "fast#pvc-1#../../",
 		strings.Repeat("v1.", 1000),

@@ -196,7 +196,10 @@ func TestPlanAgreesWithServer(t *testing.T) {
 		{"brick moved", func(s *schema.Spec) { s.Bricks[0].Node = "elsewhere" }},
 		{"brick on a claim", func(s *schema.Spec) { s.Bricks[0] = schema.Brick{PVC: "claim"} }},
 		{"bricks added", func(s *schema.Spec) { s.Bricks = append(s.Bricks, schema.Brick{Node: "b", Path: "/b"}) }},
-		{"resources", func(s *schema.Spec) { s.Resources = &schema.Resources{Limits: map[string]string{"memory": "2Gi"}} }},
+		{
+			"resources",
+			func(s *schema.Spec) { s.Resources = &schema.Resources{Limits: map[string]string{"memory": "2Gi"}} },
+		},
 		{"tolerations", func(s *schema.Spec) { s.Tolerations = []schema.Toleration{{Key: "a", Operator: "Exists"}} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -126,7 +126,8 @@ func requests(t *testing.T, address string) map[string]int {
 		t.Fatal(err)
 	}
 	all := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^rest_client_requests_total(\{.*\}) (\d+)`).FindAllStringSubmatch(string(text), -1) {
+	total := regexp.MustCompile(`(?m)^rest_client_requests_total(\{.*\}) (\d+)`)
+	for _, m := range total.FindAllStringSubmatch(string(text), -1) {
 		all[m[1]], _ = strconv.Atoi(m[2])
 	}
 	return all

@@ -45,7 +45,8 @@ func newBrickEnv(o *testEnv, n int) *brickEnv {
 		})
 		s.agents = append(s.agents, s.bricks.Run(s.binary, "agent", "--namespace=atoll-system", "--pool=fast",
 			"--brick="+strconv.Itoa(i),
-			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port), "--listen="+s.agentAddress(i)+":"+strconv.Itoa(render.AgentPort), "--keys="+o.t.TempDir()))
+			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port),
+			"--listen="+s.agentAddress(i)+":"+strconv.Itoa(render.AgentPort), "--keys="+o.t.TempDir()))
 	}
 	return s
 }
@@ -188,7 +189,8 @@ func (s *brickEnv) setUpdateRevision(ctx context.Context, revision string) {
 	for i := range 3 {
 		set, err := sets.Get(ctx, fmt.Sprintf("atoll-fast-%d", i), metav1.GetOptions{})
 		s.must(err)
-		set.Status.ObservedGeneration, set.Status.UpdateRevision, set.Status.CurrentRevision, set.Status.Replicas = set.Generation, revision, "r1", 1
+		set.Status.ObservedGeneration, set.Status.Replicas = set.Generation, 1
+		set.Status.UpdateRevision, set.Status.CurrentRevision = revision, "r1"
 		_, err = sets.UpdateStatus(ctx, set, metav1.UpdateOptions{})
 		s.must(err)
 	}
@@ -243,8 +245,10 @@ func (s *brickEnv) checkDeletion(ctx context.Context) {
 		ObjectMeta: metav1.ObjectMeta{Name: "v"},
 		Spec: corev1.PersistentVolumeSpec{
 			StorageClassName: "atoll.fast", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
-			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
-			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: pooltypes.DriverName, VolumeHandle: "v1.dir.fast.v"}},
+			Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				CSI: &corev1.CSIPersistentVolumeSource{Driver: pooltypes.DriverName, VolumeHandle: "v1.dir.fast.v"},
+			},
 		},
 	}, metav1.CreateOptions{})
 	s.must(err)

@@ -111,7 +111,8 @@ func TestLeaderElection(t *testing.T) {
 	o := newTestEnv(t)
 	lease := []string{
 		"--enable-leader-election", "--lease-namespace=" + pooltypes.DefaultNamespace,
-		"--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=1s",
+		"--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s",
+		"--leader-election-retry-period=1s",
 	}
 	active := func(p *process) bool {
 		text, err := os.ReadFile(p.log)

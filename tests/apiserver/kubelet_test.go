@@ -131,7 +131,9 @@ func (c *cluster) createPod(name string, propagated bool) *corev1.Pod {
 	defer cancel()
 	claim := corev1.PersistentVolumeClaimSpec{
 		VolumeName: "pv-1", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
-		Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Mi")}},
+		Resources: corev1.VolumeResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Mi")},
+		},
 	}
 	if _, err := c.typed.CoreV1().PersistentVolumeClaims("default").Create(ctx,
 		&corev1.PersistentVolumeClaim{

@@ -358,8 +358,10 @@ func (c *commandLine) checkRemove(config *rest.Config, pool string) {
 func (c *commandLine) checkShrink(ctx context.Context) {
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
 		StorageClassName: "extra", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
-		Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
-		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: schema.DriverName, VolumeHandle: "v1.dir.fast.v"}},
+		Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{
+			CSI: &corev1.CSIPersistentVolumeSource{Driver: schema.DriverName, VolumeHandle: "v1.dir.fast.v"},
+		},
 	}}
 	volumes := c.typed.CoreV1().PersistentVolumes()
 	if _, err := volumes.Create(ctx, volume, metav1.CreateOptions{}); err != nil {

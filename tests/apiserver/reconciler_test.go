@@ -65,7 +65,8 @@ func build(t *testing.T, dir, command string) string {
 func writeConfig(t *testing.T, path string, config *rest.Config, token string) {
 	t.Helper()
 	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
-  clusters: [{name: a, cluster: {server: %q, insecure-skip-tls-verify: true}}], users: [{name: a, user: {token: %s}}]}`, config.Host, token)
+  clusters: [{name: a, cluster: {server: %q, insecure-skip-tls-verify: true}}],
+  users: [{name: a, user: {token: %s}}]}`, config.Host, token)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +212,8 @@ func (o *testEnv) createBrickPod(pool string, index int, address, revision strin
 	pods := o.typed.CoreV1().Pods(schema.DefaultNamespace)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("atoll-%s-%d-0", pool, index), Labels: map[string]string{
-			"atoll.storage/pool": pool, "atoll.storage/brick": strconv.Itoa(index), "controller-revision-hash": revision,
+			"atoll.storage/pool": pool, "atoll.storage/brick": strconv.Itoa(index),
+			"controller-revision-hash": revision,
 		}},
 		Spec: corev1.PodSpec{
 			NodeName:   fmt.Sprintf("n%d", index),

@@ -73,7 +73,8 @@ func startServers(t *testing.T, more ...string) *servers {
 		"--etcd-servers", url("http", client), "--bind-address", "127.0.0.1",
 		"--secure-port", strconv.Itoa(secure), "--cert-dir", filepath.Join(dir, "certs"), "--token-auth-file", tokens,
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--allow-privileged=true",
-		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
+		"--service-account-issuer", "https://atoll.test", "--service-account-key-file", key,
+		"--service-account-signing-key-file", key,
 		"--disable-admission-plugins", "ServiceAccount", // no controller creates the accounts here
 	}, more...)...)
 	s.config = &rest.Config{

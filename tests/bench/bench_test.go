@@ -36,7 +36,8 @@ func corpus(b *testing.B, n int) (dir string, size int64) {
 		}
 		text := document(i)
 		size += int64(len(text))
-		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("pool-%05d.yaml", i)), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("pool-%05d.yaml", i)), []byte(text),
+			0o600); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -48,9 +49,11 @@ func document(i int) string {
 	kinds := []string{"Replica1", "Replica2", "Replica3", "Arbiter", "Disperse", "External"}
 	kind := kinds[i%len(kinds)]
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Pool %d of the benchmark.\napiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata:\n  name: pool-%05d\n  labels: {team: team-%03d}\nspec:\n  type: %s\n", i, i, i/100, kind)
+	fmt.Fprintf(&b,
+		"# Pool %d of the benchmark.\napiVersion: atoll.storage/v1alpha1\nkind: StoragePool\nmetadata:\n  name: pool-%05d\n  labels: {team: team-%03d}\nspec:\n  type: %s\n", i, i, i/100, kind)
 	if kind == "External" {
-		fmt.Fprintf(&b, "  external:\n    hosts: [gluster1.example.org, gluster2.example.org]\n    volume: vol%d\n    options: [log-level=INFO]\n", i)
+		fmt.Fprintf(&b,
+			"  external:\n    hosts: [gluster1.example.org, gluster2.example.org]\n    volume: vol%d\n    options: [log-level=INFO]\n", i)
 		return b.String()
 	}
 	bricks := map[string]int{"Replica1": 1, "Replica2": 2, "Replica3": 6, "Arbiter": 3, "Disperse": 6}[kind]
@@ -62,7 +65,8 @@ func document(i int) string {
 		b.WriteString("  disperse: {data: 4, redundancy: 2}\n")
 	}
 	b.WriteString("  volumes: [Subdirectory, Block]\n  reclaim: Archive\n  options:\n    performance.quick-read: \"off\"\n    network.ping-timeout: \"10\"\n")
-	fmt.Fprintf(&b, "  storageClasses:\n  - {name: class-%05d, bindingMode: WaitForFirstConsumer}\n  resources:\n    requests: {cpu: 500m, memory: 1Gi}\n", i)
+	fmt.Fprintf(&b,
+		"  storageClasses:\n  - {name: class-%05d, bindingMode: WaitForFirstConsumer}\n  resources:\n    requests: {cpu: 500m, memory: 1Gi}\n", i)
 	return b.String()
 }
 

@@ -44,7 +44,11 @@ type variant struct {
 var variants = []variant{
 	{"block, xfs", filesystem.XFS, nil, loop.DirectIO, ""},
 	{"block, ext4", filesystem.Ext4, nil, loop.DirectIO, ""},
-	{"block, xfs, write-behind off", filesystem.XFS, map[string]string{"performance.write-behind": "off"}, loop.DirectIO, ""},
+	{
+		"block, xfs, write-behind off", filesystem.XFS,
+		map[string]string{"performance.write-behind": "off"},
+		loop.DirectIO, "",
+	},
 	{"block, xfs, through the page cache", filesystem.XFS, nil, 0, ""},
 	{"block, xfs, parts of 4 MB", filesystem.XFS, nil, loop.DirectIO, "4MB"},
 	{"block, xfs, parts of 16 MB", filesystem.XFS, nil, loop.DirectIO, "16MB"},
@@ -221,7 +225,8 @@ func sharded(t *testing.T, graph, size string) string {
 	if !found || !strings.Contains(after, "subvolumes p-dht") {
 		t.Fatalf("the graph of blocks is another one:\n%s", graph)
 	}
-	shard := "volume p-shard\n    type features/shard\n    option shard-block-size " + size + "\n    subvolumes p-dht\nend-volume\n\n"
+	shard := "volume p-shard\n    type features/shard\n    option shard-block-size " + size +
+		"\n    subvolumes p-dht\nend-volume\n\n"
 	return before + shard + above + strings.Replace(after, "subvolumes p-dht", "subvolumes p-shard", 1)
 }
 

@@ -42,12 +42,16 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	if err != nil {
 		b.Fatal(err)
 	}
-	d := driver.New(driver.Config{Version: "bench", Catalog: folder, Mounts: clients, Log: logr.Discard(), Controller: &csicontroller.Config{}})
+	d := driver.New(driver.Config{
+		Version: "bench", Catalog: folder, Mounts: clients, Log: logr.Discard(),
+		Controller: &csicontroller.Config{},
+	})
 	socket := filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ctx, "unix://"+socket) }()
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -73,7 +77,8 @@ var created atomic.Int64
 
 func create(b *testing.B, c csi.ControllerClient) string {
 	answer, err := c.CreateVolume(context.Background(), &csi.CreateVolumeRequest{
-		Name: fmt.Sprintf("pvc-%08d", created.Add(1)), CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 10}, Parameters: map[string]string{"pool": "p", "overcommit": "100"},
+		Name: fmt.Sprintf("pvc-%08d", created.Add(1)), CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 10},
+		Parameters:         map[string]string{"pool": "p", "overcommit": "100"},
 		VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 	})
 	if err != nil {

@@ -25,7 +25,10 @@ const (
 )
 
 // asUser runs a program as the user postgres, who may pass through the folders of this test.
-var asUser = []string{"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"}
+var asUser = []string{
+	"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
+	"--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+}
 
 // pgbench gives the transactions a second of pgbench's own kind, with PostgreSQL as it comes
 // from Debian: each is synced by fdatasync.
@@ -37,7 +40,8 @@ func pgbench(dir string) (float64, error) {
 		return 0, fmt.Errorf("PostgreSQL is not installed: run make deps")
 	}
 	command := func(name string, args ...string) *exec.Cmd {
-		args = append(append(asUser[1:len(asUser):len(asUser)], filepath.Join(programs[len(programs)-1], name)), args...)
+		args = append(append(asUser[1:len(asUser):len(asUser)], filepath.Join(programs[len(programs)-1], name)),
+			args...)
 		return exec.CommandContext(ctx, asUser[0], args...)
 	}
 	run := func(name string, args ...string) (string, error) {

@@ -33,13 +33,15 @@ func plot(t *testing.T, file string, r *results) {
 	t.Helper()
 	bottom := top + rowHeight*len(r.names)
 	var b strings.Builder
-	fmt.Fprintf(&b, "<svg xmlns=%q viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\"><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", "http://www.w3.org/2000/svg", right+40, bottom+30)
+	fmt.Fprintf(&b,
+		"<svg xmlns=%q viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\"><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", "http://www.w3.org/2000/svg", right+40, bottom+30)
 	for power := least; power <= most; power++ {
 		ratio, colour := math.Exp2(float64(power)), "#ddd"
 		if power == 0 {
 			colour = "#444"
 		}
-		fmt.Fprintf(&b, "<line x1=\"%.0f\" y1=\"%d\" x2=\"%.0f\" y2=\"%d\" stroke=%q/><text x=\"%.0f\" y=\"%d\" text-anchor=\"middle\" fill=\"#444\">%g×</text>\n",
+		fmt.Fprintf(&b,
+			"<line x1=\"%.0f\" y1=\"%d\" x2=\"%.0f\" y2=\"%d\" stroke=%q/><text x=\"%.0f\" y=\"%d\" text-anchor=\"middle\" fill=\"#444\">%g×</text>\n",
 			x(ratio), top, x(ratio), bottom, colour, x(ratio), bottom+16, ratio)
 	}
 	for i, name := range r.names {
@@ -52,12 +54,14 @@ func plot(t *testing.T, file string, r *results) {
 				continue
 			}
 			from, to := min(x(1), x(ratio)), max(x(1), x(ratio))
-			fmt.Fprintf(&b, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=%q/><text x=\"%.1f\" y=\"%d\" font-size=\"10\" fill=\"#444\">%.2g</text>\n",
+			fmt.Fprintf(&b,
+				"<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=%q/><text x=\"%.1f\" y=\"%d\" font-size=\"10\" fill=\"#444\">%.2g</text>\n",
 				from, y+j*(barHeight+2), to-from, barHeight, p.colour, to+4, y+j*(barHeight+2)+10, ratio)
 		}
 	}
 	for i, p := range plotted {
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"8\" width=\"12\" height=\"12\" fill=%q/><text x=\"%d\" y=\"19\">%s</text>", left+110*i, p.colour, left+110*i+18, p.place)
+		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"8\" width=\"12\" height=\"12\" fill=%q/><text x=\"%d\" y=\"19\">%s</text>",
+			left+110*i, p.colour, left+110*i+18, p.place)
 	}
 	fmt.Fprintf(&b, "<text x=\"%d\" y=\"19\" fill=\"#444\">rate beside a subdirectory (1×)</text></svg>\n", left+230)
 	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {

@@ -23,7 +23,8 @@ import (
 func program(b *testing.B) string {
 	b.Helper()
 	path := filepath.Join(b.TempDir(), "atoll-csi")
-	if out, err := exec.Command("go", "build", "-C", "../..", "-o", path, "./cmd/atoll-csi").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-C", "../..", "-o", path,
+		"./cmd/atoll-csi").CombinedOutput(); err != nil {
 		b.Fatalf("building the driver: %v\n%s", err, out)
 	}
 	return path
@@ -42,7 +43,8 @@ func restart(b *testing.B, path string, folder csicatalog.Folder, root string) {
 	}
 	defer os.RemoveAll(dir)
 	begin = time.Now()
-	cmd := exec.Command(path, "controller", "--catalog", folder.Dir, "--mounts", filepath.Join(dir, "mounts"), "--endpoint", "unix://"+dir+"/csi.sock")
+	cmd := exec.Command(path, "controller", "--catalog", folder.Dir, "--mounts", filepath.Join(dir, "mounts"),
+		"--endpoint", "unix://"+dir+"/csi.sock")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -51,7 +53,8 @@ func restart(b *testing.B, path string, folder csicatalog.Folder, root string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it unmounts
 		_ = cmd.Wait()
 	}()
-	conn, err := grpc.NewClient("unix://"+dir+"/csi.sock", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient("unix://"+dir+"/csi.sock", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		b.Fatal(err)
 	}

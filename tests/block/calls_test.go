@@ -23,7 +23,9 @@ func must(t *testing.T, err error) {
 
 // capability is the capability of a block volume: with a file system, or "" for raw use.
 func capability(fileSystem string) *csi.VolumeCapability {
-	c := &csi.VolumeCapability{AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	c := &csi.VolumeCapability{
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+	}
 	if fileSystem == "" {
 		c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
 	} else {
@@ -35,8 +37,9 @@ func capability(fileSystem string) *csi.VolumeCapability {
 // creation requests a block volume.
 func creation(name string, capability *csi.VolumeCapability, size int64) *csi.CreateVolumeRequest {
 	return &csi.CreateVolumeRequest{
-		Name: name, VolumeCapabilities: []*csi.VolumeCapability{capability}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-		Parameters: map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"},
+		Name: name, VolumeCapabilities: []*csi.VolumeCapability{capability},
+		CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+		Parameters:    map[string]string{"pool": "p", "layout": "Block", "overcommit": "100"},
 	}
 }
 
@@ -74,7 +77,8 @@ func (n *node) target(id string) string { return n.h.Path("kubelet/pods/" + id) 
 
 // tryPublish stages and publishes a volume on the node, once.
 func (n *node) tryPublish(ctx context.Context, id string, c *csi.VolumeCapability) error {
-	_, err := n.csi.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id), VolumeCapability: c})
+	_, err := n.csi.NodeStageVolume(ctx,
+		&csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id), VolumeCapability: c})
 	if err != nil {
 		return err
 	}
@@ -123,13 +127,15 @@ func (n *node) unpublish(id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	if err := await.Call(ctx, func(ctx context.Context) error {
-		_, err := n.csi.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: n.target(id)})
+		_, err := n.csi.NodeUnpublishVolume(ctx,
+			&csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: n.target(id)})
 		return err
 	}); err != nil {
 		return fmt.Errorf("unpublish: %w", err)
 	}
 	if err := await.Call(ctx, func(ctx context.Context) error {
-		_, err := n.csi.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id)})
+		_, err := n.csi.NodeUnstageVolume(ctx,
+			&csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: n.staging(id)})
 		return err
 	}); err != nil {
 		return fmt.Errorf("unstage: %w", err)

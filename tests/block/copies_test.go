@@ -39,7 +39,10 @@ func startCopies(t *testing.T, k kind, shared bool, names ...string) *copying {
 		c.bricks.StartAgents(c.h.Build("atoll-brick"), keys)
 	}
 	c.bricks.Catalog(c.h.Catalog(), schema.Block)
-	c.args = []string{"--endpoint", "unix://" + c.h.Path("controller.sock"), "--mounts", c.h.Path("controller-mounts"), "--agent-keys", keys}
+	c.args = []string{
+		"--endpoint", "unix://" + c.h.Path("controller.sock"), "--mounts", c.h.Path("controller-mounts"),
+		"--agent-keys", keys,
+	}
 	c.startController()
 	return c
 }
@@ -81,7 +84,8 @@ func (c *copying) startSnapshot(name, of string) {
 func (c *copying) trySnapshot(name, of string, parameters map[string]string) (id string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
-	made, err := c.controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: of, Parameters: parameters})
+	made, err := c.controller.CreateSnapshot(ctx,
+		&csi.CreateSnapshotRequest{Name: name, SourceVolumeId: of, Parameters: parameters})
 	return made.GetSnapshot().GetSnapshotId(), err
 }
 
@@ -98,11 +102,15 @@ func (c *copying) copied(name, fileSystem string, size int64, from *csi.VolumeCo
 }
 
 func ofSnapshot(id string) *csi.VolumeContentSource {
-	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}}}
+	return &csi.VolumeContentSource{
+		Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: id}},
+	}
 }
 
 func ofVolume(id string) *csi.VolumeContentSource {
-	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}}}
+	return &csi.VolumeContentSource{
+		Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: id}},
+	}
 }
 
 // remove deletes volumes and snapshots.
@@ -136,7 +144,8 @@ func (c *copying) empty() {
 // listed checks that 'atoll volumes list' shows the snapshot, and the source of a clone.
 func (c *copying) listed() {
 	c.t.Helper()
-	out, err := exec.Command("nsenter", "--net="+c.h.Network, c.h.Build("atoll"), "volumes", "--catalog", c.h.Path("catalog"), "list", "p", "-o", "json").Output()
+	out, err := exec.Command("nsenter", "--net="+c.h.Network, c.h.Build("atoll"), "volumes", "--catalog",
+		c.h.Path("catalog"), "list", "p", "-o", "json").Output()
 	var all struct {
 		Volumes   []struct{ Name, Source string }
 		Snapshots []struct{ Name, Volume string }
@@ -144,7 +153,8 @@ func (c *copying) listed() {
 	if err == nil {
 		err = json.Unmarshal(out, &all)
 	}
-	if err != nil || len(all.Snapshots) != 1 || all.Snapshots[0].Name != "snap-1" || all.Snapshots[0].Volume != "pvc-1" || len(all.Volumes) != 2 || all.Volumes[1].Source != "volume/pvc-1" {
+	if err != nil || len(all.Snapshots) != 1 || all.Snapshots[0].Name != "snap-1" ||
+		all.Snapshots[0].Volume != "pvc-1" || len(all.Volumes) != 2 || all.Volumes[1].Source != "volume/pvc-1" {
 		c.t.Errorf("listed %s, %v", out, err)
 	}
 }

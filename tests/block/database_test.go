@@ -77,7 +77,8 @@ func (s *session) ask(line, word string) (string, error) {
 		if strings.HasPrefix(s.out.Text(), word) {
 			return strings.TrimSpace(strings.TrimPrefix(s.out.Text(), word)), nil
 		}
-		if strings.Contains(s.out.Text(), "rror") || strings.Contains(s.out.Text(), "FATAL") || strings.Contains(s.out.Text(), "PANIC") {
+		if strings.Contains(s.out.Text(), "rror") || strings.Contains(s.out.Text(), "FATAL") ||
+			strings.Contains(s.out.Text(), "PANIC") {
 			return "", fmt.Errorf("%q: %s", line, s.out.Text())
 		}
 	}
@@ -102,20 +103,23 @@ type sqlite struct{ s *session }
 func (d *sqlite) start(t *testing.T, dir string) {
 	d.s = newSession(t, "sqlite3", filepath.Join(dir, "db"))
 	answer, err := d.s.ask(`.mode list
-pragma journal_mode=wal; pragma synchronous=full; create table if not exists t(n integer primary key, fill text); select 'ok open';`, "ok ")
+pragma journal_mode=wal; pragma synchronous=full;
+create table if not exists t(n integer primary key, fill text); select 'ok open';`, "ok ")
 	if err != nil || answer != "open" {
 		t.Fatalf("open SQLite: %q, %v", answer, err)
 	}
 }
 
 func (d *sqlite) insert(n int) error {
-	_, err := d.s.ask(fmt.Sprintf("insert into t values(%d, hex(randomblob(500))); select 'ok ' || changes();", n), "ok ")
+	_, err := d.s.ask(fmt.Sprintf("insert into t values(%d, hex(randomblob(500))); select 'ok ' || changes();", n),
+		"ok ")
 	return err
 }
 
 func (d *sqlite) check(t *testing.T) (count, highest int) {
 	t.Helper()
-	if answer, err := d.s.ask("select 'ok ' || integrity_check from pragma_integrity_check;", "ok "); err != nil || answer != "ok" {
+	if answer, err := d.s.ask("select 'ok ' || integrity_check from pragma_integrity_check;", "ok "); err != nil ||
+		answer != "ok" {
 		t.Errorf("SQLite's integrity check: %q, %v", answer, err)
 	}
 	answer, err := d.s.ask("select 'ok ' || count(*) || ' ' || coalesce(max(n), 0) from t;", "ok ")
@@ -165,7 +169,8 @@ func (d *postgres) start(t *testing.T, dir string) {
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	must(t, os.Chmod(sockets, 0o777))
-	args := append(append([]string{}, asUser...), d.bin+"/postgres", "-D", d.dir, "-k", sockets, "-c", "listen_addresses=", "-c", "port="+d.port,
+	args := append(append([]string{}, asUser...), d.bin+"/postgres", "-D", d.dir, "-k", sockets, "-c",
+		"listen_addresses=", "-c", "port="+d.port,
 		"-c", "checkpoint_timeout=30s", "-c", "max_wal_size=32MB", "-c", "shared_buffers=16MB")
 	d.server = exec.Command(args[0], args[1:]...)
 	log, err := os.OpenFile(filepath.Join(sockets, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -314,7 +319,8 @@ func testDatabase(t *testing.T, fileSystem string, db database) {
 	work.insert(t, 100)
 	a.startPlugin()
 	acked := int(work.acked.Load())
-	t.Logf("%d rows through three brick restarts and a killed plugin, the longest took %s", acked, work.longest.Round(time.Millisecond))
+	t.Logf("%d rows through three brick restarts and a killed plugin, the longest took %s", acked,
+		work.longest.Round(time.Millisecond))
 	if count, highest := db.check(t); count != acked || highest != acked {
 		t.Errorf("there are %d rows up to %d, committed were %d", count, highest, acked)
 	}
@@ -336,7 +342,8 @@ func takenOver(t *testing.T, a, b *node, id, fileSystem string, work *inserter) 
 	a.connect(true)
 	select {
 	case err := <-failed:
-		t.Logf("taken over after %s; the database on the first node ended with: %v", took.Round(100*time.Millisecond), err)
+		t.Logf("taken over after %s; the database on the first node ended with: %v", took.Round(100*time.Millisecond),
+			err)
 	case <-time.After(await.Limit):
 		t.Fatal("the database on the first node does not notice")
 	}

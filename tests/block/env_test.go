@@ -63,7 +63,10 @@ var kinds = []kind{
 	{"Replica3", schema.Replica3, 3, size / 4, nil},
 	{"Arbiter", schema.Arbiter, 3, size / 8, nil},
 	{"Disperse 2+1", schema.Disperse, 3, size / 8, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
-	{"Replica2 with a tiebreaker", schema.Replica2, 2, size / 8, func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} }},
+	{
+		"Replica2 with a tiebreaker", schema.Replica2, 2, size / 8,
+		func(p *volfile.Pool) { p.Tiebreaker = &volfile.Endpoint{} },
+	},
 }
 
 // onKinds runs a test on all kinds, side by side.
@@ -121,7 +124,8 @@ func startKind(t *testing.T, k kind, names ...string) *cluster {
 			h := host.Bare(t)
 			h.Network = path
 			c.bricks.Catalog(h.Catalog(), schema.Block)
-			h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
+			h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts",
+				h.Path("controller-mounts"))
 			c.controller = csi.NewControllerClient(h.Dial("controller.sock"))
 		}
 	}
@@ -141,11 +145,13 @@ func (c *cluster) add() (address, path string) {
 const healthAddress = "127.0.0.1:9808"
 
 func (n *node) startMounter() {
-	n.mounter = n.h.Start("mounter", "--socket", n.h.Path("mounter.sock"), "--node-id", n.name, "--health", healthAddress)
+	n.mounter = n.h.Start("mounter", "--socket", n.h.Path("mounter.sock"), "--node-id", n.name, "--health",
+		healthAddress)
 }
 
 func (n *node) startPlugin() {
-	n.plugin = n.h.Start("node", "--endpoint", "unix://"+n.h.Path("node.sock"), "--mounter", n.h.Path("mounter.sock"), "--node-id", n.name, "--kubelet-root", n.h.Path("kubelet"))
+	n.plugin = n.h.Start("node", "--endpoint", "unix://"+n.h.Path("node.sock"), "--mounter", n.h.Path("mounter.sock"),
+		"--node-id", n.name, "--kubelet-root", n.h.Path("kubelet"))
 	n.csi = csi.NewNodeClient(n.h.Dial("node.sock"))
 }
 

@@ -35,7 +35,8 @@ func testPartition(t *testing.T, k kind) {
 	b.refused(id)
 	a.connect(false)
 	took := b.takeOver(id, "")
-	t.Logf("node b has the volume after %s, of which it waited 3 s (blockdev.takeoverGrace)", took.Round(100*time.Millisecond))
+	t.Logf("node b has the volume after %s, of which it waited 3 s (blockdev.takeoverGrace)",
+		took.Round(100*time.Millisecond))
 	before, _ := first.counts()
 	cut := first.last()
 	first.check(t, b.target(id))
@@ -91,7 +92,8 @@ func testDispersedRestarts(t *testing.T, k kind) {
 		c.bricks.StartBrick(i)
 		for range 2 {
 			for range 10 {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // without two bricks, the file cannot be read
+				// without two bricks, the file cannot be read
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				if err := b.tryPublish(ctx, id, capability("")); err == nil {
 					t.Error("node b has the volume")
 				}

@@ -52,7 +52,10 @@ func (c *cluster) grow() {
 		must(c.t, os.Truncate(b.Directory+".img", 2*diskSize))
 		device, err := exec.Command("findmnt", "-no", "SOURCE", b.Directory).Output()
 		must(c.t, err)
-		for _, command := range [][]string{{"losetup", "-c", strings.TrimSpace(string(device))}, {"xfs_growfs", b.Directory}} {
+		for _, command := range [][]string{
+			{"losetup", "-c", strings.TrimSpace(string(device))},
+			{"xfs_growfs", b.Directory},
+		} {
 			if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 				c.t.Fatalf("%s: %v: %s", command, err, out)
 			}

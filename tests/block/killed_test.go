@@ -99,12 +99,14 @@ func TestFileSystemLost(t *testing.T) {
 		kill()
 		c.bricks.Eventually("files fail", func() bool { return writeSynced(file, []byte("lost")) != nil })
 		must(t, await.Call(ctx, func(ctx context.Context) error {
-			_, err := a.csi.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: a.target(id)})
+			_, err := a.csi.NodeUnpublishVolume(ctx,
+				&csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: a.target(id)})
 			return err
 		}))
 		must(t, await.Call(ctx, func(ctx context.Context) error {
 			_, err := a.csi.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-				VolumeId: id, StagingTargetPath: a.staging(id), TargetPath: a.target(id), VolumeCapability: capability("xfs"),
+				VolumeId: id, StagingTargetPath: a.staging(id), TargetPath: a.target(id),
+				VolumeCapability: capability("xfs"),
 			})
 			return err
 		}))
@@ -129,7 +131,8 @@ func TestDeviceNodeStays(t *testing.T) {
 	left := a.target(lost)
 	await.True(t, "the lost volume's device is detached", func() bool {
 		number := device(t, left)
-		file, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/loop/backing_file", unix.Major(number), unix.Minor(number)))
+		file, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/loop/backing_file", unix.Major(number),
+			unix.Minor(number)))
 		return err != nil || !strings.Contains(string(file), a.h.Path("mounts"))
 	})
 	// Another test may get the device at any time, but a volume of this node must not.

@@ -90,7 +90,8 @@ func snapshots(t *testing.T, c *copying, shared bool) {
 // TestSnapshotOfDisperse checks every fragment of a copy: it is read without each of the bricks.
 func TestSnapshotOfDisperse(t *testing.T) {
 	t.Parallel()
-	c := startCopies(t, kind{"", schema.Disperse, 3, copySize, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }}, true, "a")
+	c := startCopies(t, kind{"", schema.Disperse, 3, copySize, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
+		true, "a")
 	a := c.nodes[0]
 	id := c.create("pvc-1", "", 64<<20)
 	must(t, a.publish(id, ""))
@@ -128,7 +129,9 @@ func TestSnapshotKilled(t *testing.T) {
 	w := startFiler(a.target(id))
 	w.progress(t, 10)
 
-	if _, err := c.trySnapshot("snap-0", id, map[string]string{"pauseLimit": "100ms"}); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "pauseLimit") {
+	if _, err := c.trySnapshot("snap-0", id,
+		map[string]string{"pauseLimit": "100ms"}); status.Code(err) != codes.FailedPrecondition ||
+		!strings.Contains(err.Error(), "pauseLimit") {
 		t.Errorf("with too little time to copy: %v", err)
 	}
 	w.progress(t, 10)
@@ -196,13 +199,15 @@ func TestSnapshotResumed(t *testing.T) {
 	c.startSnapshot("snap-1", id)
 	note := filepath.Join(c.bricks.Pool.Bricks[0].Directory, "blocks/copies/snapshot-snap-1.0")
 	c.bricks.Eventually("a part is copied", func() bool {
-		out, err := exec.Command("getfattr", "--absolute-names", "--only-values", "-n", "trusted.atoll.copy", note).Output()
+		out, err := exec.Command("getfattr", "--absolute-names", "--only-values", "-n", "trusted.atoll.copy",
+			note).Output()
 		return err == nil && !strings.Contains(string(out), `"done":0`)
 	})
 	bricks.Stop(c.process)
 	c.startController()
 	restored := c.copied("pvc-2", "", copySize, ofSnapshot(c.snapshot("snap-1", id)))
-	copied := regexp.MustCompile(`"msg":"copied".*"to":"snapshot/snap-1","bytes":([0-9]+)`).FindStringSubmatch(c.h.Logs())
+	line := regexp.MustCompile(`"msg":"copied".*"to":"snapshot/snap-1","bytes":([0-9]+)`)
+	copied := line.FindStringSubmatch(c.h.Logs())
 	if copied == nil {
 		t.Fatal("the next controller copied nothing")
 	}
@@ -228,7 +233,8 @@ func TestSnapshotRaw(t *testing.T) {
 	s := c.snapshot("snap-1", id)
 	w := startWriter("a", a.target(id), copySize)
 	w.progress(t, 100)
-	if _, err := c.trySnapshot("snap-2", id, nil); status.Code(err) != codes.Aborted || !strings.Contains(err.Error(), "written") {
+	if _, err := c.trySnapshot("snap-2", id, nil); status.Code(err) != codes.Aborted ||
+		!strings.Contains(err.Error(), "written") {
 		t.Errorf("a snapshot under a writer: %v", err)
 	}
 	w.finish()

@@ -55,7 +55,8 @@ func startWriter(who, device string, size int64) *writer {
 // startWriterAt is startWriter for a part of a device, in bytes.
 func startWriterAt(who, device string, first, size int64) *writer {
 	w := &writer{
-		who: who, first: first / page, pages: size / page, text: aligned(), stop: make(chan struct{}), done: make(chan struct{}),
+		who: who, first: first / page, pages: size / page, text: aligned(), stop: make(chan struct{}),
+		done:  make(chan struct{}),
 		acked: map[int64]uint64{}, tried: map[int64]uint64{},
 	}
 	go w.run(device)
@@ -170,7 +171,8 @@ func (w *writer) last() uint64 {
 func (w *writer) state() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return fmt.Sprintf("%s: %d writes acknowledged, %d refused (%v), the longest took %s", w.who, w.ok, w.failed, w.err, w.longest.Round(time.Millisecond))
+	return fmt.Sprintf("%s: %d writes acknowledged, %d refused (%v), the longest took %s", w.who, w.ok, w.failed, w.err,
+		w.longest.Round(time.Millisecond))
 }
 
 // finish ends the writer. It does not wait for a write that hangs.
@@ -200,7 +202,8 @@ func (w *writer) check(t *testing.T, device string) {
 			t.Fatalf("read page %d: %v", at, err)
 		}
 		got := numberOf(p)
-		whole := binary.LittleEndian.Uint64(p[32:]) == crc64.Checksum(p[40:], table) && binary.LittleEndian.Uint64(p[16:]) == uint64(at)
+		whole := binary.LittleEndian.Uint64(p[32:]) == crc64.Checksum(p[40:], table) &&
+			binary.LittleEndian.Uint64(p[16:]) == uint64(at)
 		if !whole || !bytes.HasPrefix(p, []byte(w.who)) || got < n || got > w.tried[at] {
 			lost++
 			if lost < 5 {

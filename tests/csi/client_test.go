@@ -32,7 +32,8 @@ func TestControllerClientKilled(t *testing.T) {
 	defer cancel()
 	create := func(name string) error {
 		_, err := client.CreateVolume(ctx, &csi.CreateVolumeRequest{
-			Name: name, Parameters: map[string]string{"pool": "p"}, CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 20},
+			Name: name, Parameters: map[string]string{"pool": "p"},
+			CapacityRange:      &csi.CapacityRange{RequiredBytes: 1 << 20},
 			VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 		})
 		return err
@@ -61,7 +62,8 @@ func TestControllerClientKilled(t *testing.T) {
 		t.Errorf("listed %v, %v", listed, err)
 	}
 	for _, want := range []string{
-		`atoll_client_starts_total{pool="p"} 4`, "atoll_clients_running 1", `atoll_pool_size_bytes{pool="p"}`, `atoll_pool_promised_bytes{pool="p"}`,
+		`atoll_client_starts_total{pool="p"} 4`, "atoll_clients_running 1", `atoll_pool_size_bytes{pool="p"}`,
+		`atoll_pool_promised_bytes{pool="p"}`,
 		`atoll_csi_call_duration_seconds_count{code="OK",method="/csi.v1.Controller/CreateVolume"}`,
 	} {
 		if text := host.Get(t, address, "/metrics"); !strings.Contains(text, want) {
@@ -73,7 +75,8 @@ func TestControllerClientKilled(t *testing.T) {
 	}
 	// Calls for a pool without bricks fail, before the deadline of their callers.
 	bricks.Stop(c.Bricks[0])
-	if _, err := client.ListVolumes(ctx, &csi.ListVolumesRequest{}); err == nil || status.Code(err) == codes.DeadlineExceeded {
+	if _, err := client.ListVolumes(ctx, &csi.ListVolumesRequest{}); err == nil ||
+		status.Code(err) == codes.DeadlineExceeded {
 		t.Errorf("without the brick: %v", err)
 	}
 	c.StartBrick(0)
@@ -108,7 +111,8 @@ func TestPodRestarted(t *testing.T) {
 	defer cancel()
 	n := csi.NewNodeClient(plugin)
 	c.Eventually("the volume's health is NoAnswer", func() bool {
-		health, err := n.NodeGetVolumeHealth(ctx, &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: target})
+		health, err := n.NodeGetVolumeHealth(ctx,
+			&csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: target})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,8 @@ func (o *tenant) work(ctx context.Context, name string) {
 		size = int64(1+o.random.IntN(4)) << 20
 		o.until(ctx, func(ctx context.Context, c csi.ControllerClient) error {
 			_, err := c.CreateVolume(ctx, &csi.CreateVolumeRequest{
-				Name: name, Parameters: map[string]string{"pool": "p", "overcommit": "100"}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+				Name: name, Parameters: map[string]string{"pool": "p", "overcommit": "100"},
+				CapacityRange:      &csi.CapacityRange{RequiredBytes: size},
 				VolumeCapabilities: []*csi.VolumeCapability{host.AnyWriter()},
 			})
 			return err
@@ -69,7 +70,10 @@ func (o *tenant) work(ctx context.Context, name string) {
 		o.sizes[name] = size
 	case o.random.IntN(3) == 0:
 		o.until(ctx, func(ctx context.Context, c csi.ControllerClient) error {
-			_, err := c.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size + 1<<20}})
+			_, err := c.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
+				VolumeId:      id,
+				CapacityRange: &csi.CapacityRange{RequiredBytes: size + 1<<20},
+			})
 			return err
 		})
 		o.sizes[name] = size + 1<<20
@@ -90,7 +94,10 @@ func TestTwoControllersKilled(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
 	h := host.New(t, c)
 	arguments := func(i int) []string {
-		return []string{"--endpoint", fmt.Sprintf("unix://%s", h.Path(fmt.Sprintf("c%d.sock", i))), "--mounts", h.Path(fmt.Sprintf("mounts-%d", i))}
+		return []string{
+			"--endpoint", fmt.Sprintf("unix://%s", h.Path(fmt.Sprintf("c%d.sock", i))), "--mounts",
+			h.Path(fmt.Sprintf("mounts-%d", i)),
+		}
 	}
 	var processes [2]*exec.Cmd
 	var clients []csi.ControllerClient
@@ -105,7 +112,10 @@ func TestTwoControllersKilled(t *testing.T) {
 	var wait sync.WaitGroup
 	var worked atomic.Int64 // operations
 	for i := range all {
-		all[i] = &tenant{t: t, controllers: clients, random: rand.New(rand.NewPCG(7, uint64(i))), sizes: map[string]int64{}}
+		all[i] = &tenant{
+			t: t, controllers: clients, random: rand.New(rand.NewPCG(7, uint64(i))),
+			sizes: map[string]int64{},
+		}
 		wait.Go(func() {
 			for range operations {
 				all[i].work(ctx, fmt.Sprintf("t%d-%d", i, all[i].random.IntN(names)))
@@ -158,7 +168,8 @@ func agree(ctx context.Context, t *testing.T, clients []csi.ControllerClient, wa
 		}
 		for _, e := range listed.GetEntries() {
 			if v := e.GetVolume(); v.GetCapacityBytes() != want[v.GetVolumeId()] {
-				t.Errorf("controller %d: %s has %d bytes, want %d", i, v.GetVolumeId(), v.GetCapacityBytes(), want[v.GetVolumeId()])
+				t.Errorf("controller %d: %s has %d bytes, want %d", i, v.GetVolumeId(), v.GetCapacityBytes(),
+					want[v.GetVolumeId()])
 			}
 		}
 	}

@@ -78,9 +78,11 @@ func attachedToOneNode(e *env) {
 func raw(e *env) {
 	withDevice := func(name, node string) string {
 		p := pod(name, "raw", podOptions{node: node})
-		return strings.Replace(strings.Replace(p, "    - {name: data, mountPath: /data}\n", "", 1), "    volumeMounts:", "    volumeDevices:\n    - {name: data, devicePath: /dev/data}\n    volumeMounts:", 1)
+		return strings.Replace(strings.Replace(p, "    - {name: data, mountPath: /data}\n", "", 1), "    volumeMounts:",
+			"    volumeDevices:\n    - {name: data, devicePath: /dev/data}\n    volumeMounts:", 1)
 	}
-	e.apply(strings.Replace(claim("raw", "atoll.blocks.block", "100Mi", "ReadWriteOnce"), "spec:\n", "spec:\n  volumeMode: Block\n", 1) + withDevice("raw-1", "n1"))
+	e.apply(strings.Replace(claim("raw", "atoll.blocks.block", "100Mi", "ReadWriteOnce"), "spec:\n",
+		"spec:\n  volumeMode: Block\n", 1) + withDevice("raw-1", "n1"))
 	e.waitRunning("raw-1")
 	e.sh("raw-1", "echo hello | dd of=/dev/data bs=4096 seek=1000 conv=sync,fsync")
 	e.kubectl("delete", "pod", "raw-1")
@@ -105,7 +107,10 @@ func blockGroup(e *env) {
 // reports errors; sync(2) would acknowledge data that was lost with the node.
 func nodeDies(e *env) {
 	e.apply(claim("dies", "atoll.blocks.block", "300Mi", "ReadWriteOnce") +
-		pod("dies-1", "dies", podOptions{node: "n2", command: `[sh, -c, "i=0; while true; do i=$((i+1)); echo $i > /data/n.new && sync /data/n.new && mv /data/n.new /data/n && sync /data && echo $i > /ledger/dies; done"]`}))
+		pod("dies-1", "dies", podOptions{
+			node:    "n2",
+			command: `[sh, -c, "i=0; while true; do i=$((i+1)); echo $i > /data/n.new && sync /data/n.new && mv /data/n.new /data/n && sync /data && echo $i > /ledger/dies; done"]`,
+		}))
 	e.waitRunning("dies-1")
 	time.Sleep(5 * time.Second)
 	e.order("unplug", "n2")
@@ -126,7 +131,8 @@ func nodeDies(e *env) {
 		}
 		return nil
 	})
-	e.Logf("running on another node %s after the pod was deleted, %s after its node was cut off", time.Since(begin).Round(time.Second), time.Since(cut).Round(time.Second))
+	e.Logf("running on another node %s after the pod was deleted, %s after its node was cut off",
+		time.Since(begin).Round(time.Second), time.Since(cut).Round(time.Second))
 	has := strings.TrimSpace(e.sh("dies-2", "cat /data/n; echo other > /data/other; sync"))
 	e.order("plug", "n2")
 	e.kubectl("taint", "node", "n2", "node.kubernetes.io/out-of-service-")

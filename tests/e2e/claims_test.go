@@ -11,7 +11,8 @@ import (
 func (e *env) waitEvent(object, says string) {
 	e.Helper()
 	e.eventually(limit, "an event of "+object+" says "+says, func() error {
-		out, err := e.tryKubectl("", "get", "events", "--field-selector", "involvedObject.name="+object, "-o", "jsonpath={.items[*].message}")
+		out, err := e.tryKubectl("", "get", "events", "--field-selector", "involvedObject.name="+object, "-o",
+			"jsonpath={.items[*].message}")
 		if err == nil && !strings.Contains(out, says) {
 			err = fmt.Errorf("events say %q", out)
 		}
@@ -89,7 +90,8 @@ func nonRoot(e *env) {
 	}))
 	e.waitRunning("group")
 	e.sh("group", "echo mine >/data/file")
-	if have := e.sh("group", "stat -c '%u:%g' /data/file; stat -c '%g %A' /data"); have != "1234:4321\n4321 drwxrwsrwx\n" {
+	if have := e.sh("group",
+		"stat -c '%u:%g' /data/file; stat -c '%g %A' /data"); have != "1234:4321\n4321 drwxrwsrwx\n" {
 		e.Errorf("owners are %q", have)
 	}
 	e.finish("group", "group")
@@ -116,7 +118,8 @@ func readOnly(e *env) {
 	if have := e.sh("looker", "cat /data/file"); have != "new\n" {
 		e.Errorf("the reader has %q", have)
 	}
-	if _, err := e.tryKubectl("", "exec", "looker", "--", "touch", "/data/file"); err == nil || !strings.Contains(err.Error(), "Read-only") {
+	if _, err := e.tryKubectl("", "exec", "looker", "--", "touch", "/data/file"); err == nil ||
+		!strings.Contains(err.Error(), "Read-only") {
 		e.Errorf("the reader may write: %v", err)
 	}
 	e.finish("shared", "shared", "looker")

@@ -43,10 +43,14 @@ func install(ctx context.Context, c *cluster.Cluster) error {
 	if _, err := kubectl(ctx, c, string(text), "apply", "--server-side", "-f", "-"); err != nil {
 		return err
 	}
-	if _, err := kubectl(ctx, c, "", "-n", "kube-system", "rollout", "status", "--timeout=2m", "deployment/snapshot-controller"); err != nil {
+	if _, err := kubectl(ctx, c, "", "-n", "kube-system", "rollout", "status", "--timeout=2m",
+		"deployment/snapshot-controller"); err != nil {
 		return err
 	}
-	for _, what := range []string{"deployment/atoll-reconciler", "deployment/atoll-csi-controller", "daemonset/atoll-csi-node"} {
+	for _, what := range []string{
+		"deployment/atoll-reconciler", "deployment/atoll-csi-controller",
+		"daemonset/atoll-csi-node",
+	} {
 		if _, err := kubectl(ctx, c, "", "-n", "atoll-system", "rollout", "status", "--timeout=2m", what); err != nil {
 			return err
 		}
@@ -144,9 +148,12 @@ func keepState(c *cluster.Cluster) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for name, args := range map[string][]string{
-		"objects.txt": {"get", "pods,pvc,pv,volumesnapshots,volumesnapshotcontents,storagepools,storageclasses", "-A", "-o", "wide"},
-		"events.txt":  {"get", "events", "-A", "--sort-by=.lastTimestamp"},
-		"pools.yaml":  {"get", "storagepools", "-A", "-o", "yaml"},
+		"objects.txt": {
+			"get", "pods,pvc,pv,volumesnapshots,volumesnapshotcontents,storagepools,storageclasses", "-A",
+			"-o", "wide",
+		},
+		"events.txt": {"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		"pools.yaml": {"get", "storagepools", "-A", "-o", "yaml"},
 	} {
 		out, err := kubectl(ctx, c, "", args...)
 		if err != nil {

@@ -78,7 +78,8 @@ spec:
 	if have := e.sh("static", "cat /data/film"); have != "kept\n" {
 		t.Errorf("the static volume has %q", have)
 	}
-	if out, err := e.tryKubectl("", "exec", "static", "--", "touch", "/data/new"); err == nil || !strings.Contains(err.Error(), "Read-only") {
+	if out, err := e.tryKubectl("", "exec", "static", "--", "touch", "/data/new"); err == nil ||
+		!strings.Contains(err.Error(), "Read-only") {
 		t.Errorf("writing to a volume that is read only: %s %v", out, err)
 	}
 	e.kubectl("delete", "pod", "static")
@@ -107,7 +108,8 @@ func TestKadalu(t *testing.T) {
 			if _, err := e.tryKubectl(document, "apply", "--server-side", "-n", "atoll-system", "-f", "-"); err != nil {
 				t.Fatal(err)
 			}
-			e.waitField(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "kadalustorage", "-n", "atoll-system", c.pool)
+			e.waitField(`{.status.conditions[?(@.type=="Ready")].status}`, "True", "kadalustorage", "-n",
+				"atoll-system", c.pool)
 			e.lifecycle(c.class)
 			e.kubectl("delete", "kadalustorage", "-n", "atoll-system", c.pool)
 		})

@@ -29,7 +29,8 @@ type flux struct {
 
 // sourceKinds are what kustomize-controller watches; only the first is used.
 var sourceKinds = map[string]string{
-	"GitRepository": "gitrepositories", "OCIRepository": "ocirepositories", "Bucket": "buckets", "ExternalArtifact": "externalartifacts",
+	"GitRepository": "gitrepositories", "OCIRepository": "ocirepositories", "Bucket": "buckets",
+	"ExternalArtifact": "externalartifacts",
 }
 
 func (e *env) startFlux() *flux {
@@ -45,11 +46,14 @@ func (e *env) startFlux() *flux {
 		e.Fatal(err)
 	}
 	f.url = "http://" + l.Addr().String()
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		_, _ = w.Write(f.artifacts[r.URL.Path]) // fails if the client has disconnected
-	})}
+	server := &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			_, _ = w.Write(f.artifacts[r.URL.Path]) // fails if the client has disconnected
+		}),
+	}
 	go func() { _ = server.Serve(l) }() // until it is closed
 	e.Cleanup(func() { server.Close() })
 
@@ -82,7 +86,8 @@ func (f *flux) definitions() {
 	if err != nil {
 		f.Fatal(err)
 	}
-	own, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml"))
+	own, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)),
+		"config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -123,12 +128,16 @@ func (f *flux) publish(r *repository, commit string) {
 			"path": strings.TrimPrefix(path, "/"), "url": f.url + path, "revision": "main@sha1:" + commit,
 			"digest": "sha256:" + hex.EncodeToString(sum[:]), "lastUpdateTime": now, "size": len(archive),
 		},
-		"conditions": []map[string]any{{"type": "Ready", "status": "True", "reason": "Succeeded", "message": "stored artifact", "lastTransitionTime": now}},
+		"conditions": []map[string]any{{
+			"type": "Ready", "status": "True", "reason": "Succeeded",
+			"message": "stored artifact", "lastTransitionTime": now,
+		}},
 	}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.kubectl("patch", "gitrepository", "-n", "flux-system", "storage", "--subresource=status", "--type=merge", "-p", string(status))
+	f.kubectl("patch", "gitrepository", "-n", "flux-system", "storage", "--subresource=status", "--type=merge", "-p",
+		string(status))
 }
 
 // applied waits until Flux has applied a commit and all its objects are ready.
@@ -140,5 +149,6 @@ func (f *flux) applied(commit string) {
 // reconcile triggers a reconciliation, as 'flux reconcile' does.
 func (f *flux) reconcile() {
 	f.Helper()
-	f.kubectl("annotate", "--overwrite", "kustomization", "-n", "flux-system", "pools", "reconcile.fluxcd.io/requestedAt="+time.Now().Format(time.RFC3339Nano))
+	f.kubectl("annotate", "--overwrite", "kustomization", "-n", "flux-system", "pools",
+		"reconcile.fluxcd.io/requestedAt="+time.Now().Format(time.RFC3339Nano))
 }

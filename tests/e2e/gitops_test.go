@@ -53,13 +53,15 @@ spec:
 	e.waitReady("gitops") // Flux has waited for it
 	w := e.startWorkload("flux-app", "standard", 1, 3)
 
-	second := r.commit("another name for its class", map[string]string{"pools/gitops.yaml": gitopsPool("gitops", "plain")})
+	second := r.commit("another name for its class",
+		map[string]string{"pools/gitops.yaml": gitopsPool("gitops", "plain")})
 	f.publish(r, second)
 	f.applied(second)
 	e.waitField("{.metadata.name}", "plain", "storageclass", "plain")
 
 	// Flux corrects drift of the document, the reconciler drift of the rendered objects.
-	e.kubectl("patch", "storagepool", "-n", "atoll-system", "gitops", "--type=merge", "-p", `{"spec":{"resources":{"requests":{"cpu":"99m"}}}}`)
+	e.kubectl("patch", "storagepool", "-n", "atoll-system", "gitops", "--type=merge", "-p",
+		`{"spec":{"resources":{"requests":{"cpu":"99m"}}}}`)
 	f.reconcile()
 	e.waitField("{.spec.resources.requests.cpu}", "10m", "storagepool", "-n", "atoll-system", "gitops")
 	e.kubectl("delete", "storageclass", "plain")
@@ -69,10 +71,14 @@ spec:
 	e.waitHealthy("gitops")
 
 	// The document is removed from git while a volume is in use: the pool stays, and says why.
-	third := r.commit("away with it", map[string]string{"pools/gitops.yaml": "", "pools/none.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: none, namespace: flux-system}\n"})
+	third := r.commit("away with it", map[string]string{
+		"pools/gitops.yaml": "",
+		"pools/none.yaml":   "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: none, namespace: flux-system}\n",
+	})
 	f.publish(r, third)
 	e.eventually(limit, "Flux prunes the pool, which says why it stays", func() error {
-		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", "gitops", "-o", `jsonpath={.metadata.deletionTimestamp} {.status.conditions[?(@.type=="Ready")].message}`)
+		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", "gitops", "-o",
+			`jsonpath={.metadata.deletionTimestamp} {.status.conditions[?(@.type=="Ready")].message}`)
 		if err == nil && (strings.HasPrefix(out, " ") || !strings.Contains(out, "volume")) {
 			return errString(out)
 		}
@@ -124,7 +130,8 @@ func TestRendered(t *testing.T) {
 	e.waitField("{.metadata.name}", "atoll-rendered", "service", "-n", "atoll-system", "atoll-rendered")
 	w.waitProgress(100)
 	w.check()
-	e.kubectl("delete", "statefulset,service,configmap,poddisruptionbudget", "-n", "atoll-system", "-l", "atoll.storage/pool=rendered")
+	e.kubectl("delete", "statefulset,service,configmap,poddisruptionbudget", "-n", "atoll-system", "-l",
+		"atoll.storage/pool=rendered")
 	e.kubectl("delete", "storageclass", "rendered-class", "rendered-second", "--ignore-not-found")
 	e.kubectl("delete", "storageclass", "atoll.rendered", "--ignore-not-found")
 }

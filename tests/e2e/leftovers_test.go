@@ -39,7 +39,10 @@ func (e *env) bricks(pool string) []string {
 		if err != nil {
 			e.Fatal(err)
 		}
-		for _, pattern := range []string{"/var/lib/atoll/bricks/atoll-system." + pool + ".*/data/brick", "/srv/" + pool + "/data/brick", "/srv/" + pool + "/brick"} {
+		for _, pattern := range []string{
+			"/var/lib/atoll/bricks/atoll-system." + pool + ".*/data/brick",
+			"/srv/" + pool + "/data/brick", "/srv/" + pool + "/brick",
+		} {
 			all, err := filepath.Glob(root + pattern)
 			if err != nil {
 				e.Fatal(err)

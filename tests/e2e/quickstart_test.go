@@ -88,7 +88,8 @@ func TestQuickstart(t *testing.T) {
 			t.Fatalf("docs/quickstart.md:%d: %s: exit code %s:\n%s", s.line, s.command, code, out)
 		}
 		if !matches(s.prints, out) {
-			t.Errorf("docs/quickstart.md:%d: %s prints:\n%s\nand the page says:\n%s", s.line, s.command, out, strings.Join(s.prints, "\n"))
+			t.Errorf("docs/quickstart.md:%d: %s prints:\n%s\nand the page says:\n%s", s.line, s.command, out,
+				strings.Join(s.prints, "\n"))
 		}
 	}
 }
@@ -114,7 +115,8 @@ func newShell(t *testing.T) *shell {
 	cmd := exec.CommandContext(ctx, "bash")
 	cmd.Dir = root
 	// A make below make would print the directory that it enters.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	cmd.Env = slices.DeleteFunc(os.Environ(),
+		func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

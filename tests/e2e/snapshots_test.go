@@ -26,7 +26,8 @@ func claimOf(name, class, size, kind, source string) string {
 	if kind == "VolumeSnapshot" {
 		group = "apiGroup: snapshot.storage.k8s.io, "
 	}
-	return strings.Replace(claim(name, class, size, "ReadWriteOnce"), "spec:\n", "spec:\n  dataSource: {"+group+"kind: "+kind+", name: "+source+"}\n", 1)
+	return strings.Replace(claim(name, class, size, "ReadWriteOnce"), "spec:\n",
+		"spec:\n  dataSource: {"+group+"kind: "+kind+", name: "+source+"}\n", 1)
 }
 
 // copied is when a copy of a volume under its writer was requested, and when it was known to
@@ -75,7 +76,8 @@ func (w *workload) checkCopy(pod string, c copied) {
 		w.Errorf("%s has the first %d of %d writes and lacks %d; it must have the first %d, and may have %d: %s",
 			pod, r.Whole, r.Writes, r.Missing, least, most, strings.Join(r.Lost, "; "))
 	}
-	w.Logf("%s has %d writes, must have %d and may have %d; the longest write of all took %s", pod, r.Whole, least, most, r.stall())
+	w.Logf("%s has %d writes, must have %d and may have %d; the longest write of all took %s", pod, r.Whole, least,
+		most, r.stall())
 }
 
 // snapshotAndClone makes a snapshot and a clone of a volume under its writer. They are read on
@@ -87,7 +89,8 @@ func snapshotAndClone(e *env) {
 		if err := os.Remove(w.ledger()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a former run
 			e.Fatal(err)
 		}
-		e.apply(claim(name, class, "300Mi", "ReadWriteOnce") + pod(name, name, podOptions{node: "n1", command: "[ledger, write, /data, /ledger/" + name + "]"}))
+		e.apply(claim(name, class, "300Mi", "ReadWriteOnce") +
+			pod(name, name, podOptions{node: "n1", command: "[ledger, write, /data, /ledger/" + name + "]"}))
 		e.waitRunning(name)
 		w.waitProgress(100)
 
@@ -136,7 +139,8 @@ func snapshotAndClone(e *env) {
 		}
 	}
 	for _, c := range []string{"provisioner", "snapshotter"} {
-		if log := e.kubectl("logs", "-n", "atoll-system", "deployment/atoll-csi-controller", "-c", c); strings.Contains(log, "forbidden") {
+		if log := e.kubectl("logs", "-n", "atoll-system", "deployment/atoll-csi-controller", "-c",
+			c); strings.Contains(log, "forbidden") {
 			e.Errorf("the role lacks a permission that the %s needs: %s", c, log)
 		}
 	}
@@ -146,7 +150,8 @@ func snapshotAndClone(e *env) {
 func subdirectorySnapshotRefused(e *env) {
 	e.apply(claim("folder", "atoll.blocks", "10Mi", "ReadWriteMany") + snapshot("folder", "folder"))
 	e.eventually(limit, "the snapshot is refused", func() error {
-		if said := e.field("{.status.error.message}", "volumesnapshot", "folder"); !strings.Contains(said, "InvalidArgument") {
+		if said := e.field("{.status.error.message}", "volumesnapshot", "folder"); !strings.Contains(said,
+			"InvalidArgument") {
 			return fmt.Errorf("the error is %q", said)
 		}
 		return nil

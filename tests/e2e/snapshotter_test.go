@@ -17,7 +17,8 @@ var snapshotKinds = []string{"volumesnapshotclasses", "volumesnapshotcontents", 
 // installSnapshots installs what clusters with snapshots provide: the kinds, from the module
 // that pins the controller, and the controller.
 func installSnapshots(ctx context.Context, c *cluster.Cluster) error {
-	module := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/external-snapshotter/client/v8")
+	module := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/kubernetes-csi/external-snapshotter/client/v8")
 	module.Dir = "../cluster/binaries/snapshotter"
 	dir, err := module.Output()
 	if err != nil {
@@ -25,13 +26,15 @@ func installSnapshots(ctx context.Context, c *cluster.Cluster) error {
 	}
 	var kinds []string
 	for _, kind := range snapshotKinds {
-		kinds = append(kinds, "-f", filepath.Join(strings.TrimSpace(string(dir)), "config/crd/snapshot.storage.k8s.io_"+kind+".yaml"))
+		kinds = append(kinds, "-f",
+			filepath.Join(strings.TrimSpace(string(dir)), "config/crd/snapshot.storage.k8s.io_"+kind+".yaml"))
 	}
 	if _, err := kubectl(ctx, c, "", append([]string{"apply", "--server-side"}, kinds...)...); err != nil {
 		return err
 	}
 	for _, kind := range snapshotKinds {
-		if _, err := kubectl(ctx, c, "", "wait", "--for=condition=Established", "crd/"+kind+".snapshot.storage.k8s.io", "--timeout=30s"); err != nil {
+		if _, err := kubectl(ctx, c, "", "wait", "--for=condition=Established", "crd/"+kind+".snapshot.storage.k8s.io",
+			"--timeout=30s"); err != nil {
 			return err
 		}
 	}

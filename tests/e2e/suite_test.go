@@ -86,8 +86,10 @@ func (e *env) suite(program string, d driver) {
 	defer out.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), suiteLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-kubeconfig", e.Kubeconfig, "-provider=skeleton", "-storage.testdriver="+file,
-		"-kubectl-path="+filepath.Join(e.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.timeout="+suiteLimit.String(),
+	cmd := exec.CommandContext(ctx, program, "-kubeconfig", e.Kubeconfig, "-provider=skeleton",
+		"-storage.testdriver="+file,
+		"-kubectl-path="+filepath.Join(e.Programs, "kubectl"), "--ginkgo.no-color", "--ginkgo.v",
+		"--ginkgo.timeout="+suiteLimit.String(),
 		"--ginkgo.junit-report="+result, "--ginkgo.focus="+focusPattern(d.groups), "--ginkgo.skip="+skipPattern())
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
@@ -184,7 +186,8 @@ func conformance(groups []string, specs []spec) string {
 		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", g, c.passed, c.failed, c.skipped)
 		all = counts{all.passed + c.passed, all.failed + c.failed, all.skipped + c.skipped}
 	}
-	fmt.Fprintf(&b, "| **all** | **%d** | **%d** | **%d** |\n\n| Skipped | Because |\n| ---: | --- |\n", all.passed, all.failed, all.skipped)
+	fmt.Fprintf(&b, "| **all** | **%d** | **%d** | **%d** |\n\n| Skipped | Because |\n| ---: | --- |\n", all.passed,
+		all.failed, all.skipped)
 	var lines []string
 	for r, n := range reasons {
 		lines = append(lines, fmt.Sprintf("| %d | %s |\n", n, r))

@@ -113,7 +113,8 @@ func (e *env) lifecycle(class string) {
 		pod(writer, name, podOptions{node: "n1"}) + pod(reader, name, podOptions{node: "n2"}))
 	volume := e.waitBound(name)
 	e.waitRunning(writer, reader)
-	e.sh(writer, "echo hello from one node >/data/a; mkdir /data/d; dd if=/dev/urandom of=/data/d/random bs=1M count=8 2>/dev/null; sync")
+	e.sh(writer,
+		"echo hello from one node >/data/a; mkdir /data/d; dd if=/dev/urandom of=/data/d/random bs=1M count=8 2>/dev/null; sync")
 	if have := e.sh(reader, "cat /data/a"); have != "hello from one node\n" {
 		e.Errorf("the other node reads %q", have)
 	}

@@ -37,7 +37,10 @@ func (e *env) startWorkload(name, class string, writer, reader int) *workload {
 	}
 	e.apply(claim(name, class, "64Mi", "ReadWriteMany") +
 		// A container that dies with its node is restarted, and continues its ledger.
-		strings.ReplaceAll(pod(name, name, podOptions{node: fmt.Sprintf("n%d", writer), command: fmt.Sprintf(`[ledger, write, /data, /ledger/%s]`, name)}),
+		strings.ReplaceAll(pod(name, name, podOptions{
+			node:    fmt.Sprintf("n%d", writer),
+			command: fmt.Sprintf(`[ledger, write, /data, /ledger/%s]`, name),
+		}),
 			"restartPolicy: Never", "restartPolicy: Always") +
 		strings.ReplaceAll(pod(name+"-reader", name, podOptions{node: fmt.Sprintf("n%d", reader)}),
 			"restartPolicy: Never", "restartPolicy: Always"))
@@ -107,7 +110,8 @@ func (w *workload) readBy(pod string) report {
 func (e *env) waitHealthy(pool string) {
 	e.Helper()
 	e.eventually(2*limit, pool+" is healthy", func() error {
-		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", pool, "-o", "jsonpath={.status.conditions}")
+		out, err := e.tryKubectl("", "get", "storagepool", "-n", "atoll-system", pool, "-o",
+			"jsonpath={.status.conditions}")
 		if err != nil {
 			return err
 		}
@@ -116,7 +120,8 @@ func (e *env) waitHealthy(pool string) {
 			return err
 		}
 		for _, want := range []string{"Ready", "Healed"} {
-			i := slices.IndexFunc(conditions, func(c struct{ Type, Status, Message string }) bool { return c.Type == want })
+			i := slices.IndexFunc(conditions,
+				func(c struct{ Type, Status, Message string }) bool { return c.Type == want })
 			if i < 0 || conditions[i].Status != "True" {
 				return fmt.Errorf("%s is not true: %s", want, out)
 			}

@@ -50,7 +50,8 @@ func TestHostAliases(t *testing.T) {
 	begin := time.Now()
 	_, err = clients.Root(ctx, pool(), schema.Subdirectory)
 	if !errors.Is(err, gluster.ErrNoQuorum) || !strings.Contains(err.Error(), "brick 2 (brick2.atoll.test:") ||
-		!strings.Contains(err.Error(), "the name brick2.atoll.test does not resolve here; add it to DNS, or to hostAliases") {
+		!strings.Contains(err.Error(),
+			"the name brick2.atoll.test does not resolve here; add it to DNS, or to hostAliases") {
 		t.Errorf("without aliases: %v", err)
 	}
 	if took := time.Since(begin); took > probedWithin {

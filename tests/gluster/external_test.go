@@ -38,7 +38,10 @@ func external(t *testing.T, spec string) gluster.Server {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return gluster.Server{Hosts: e.External.Hosts, Port: e.External.Port, Volume: e.External.Volume, Options: e.External.Options}
+			return gluster.Server{
+				Hosts: e.External.Hosts, Port: e.External.Port, Volume: e.External.Volume,
+				Options: e.External.Options,
+			}
 		}
 	}
 	t.Fatal("no catalog entry")
@@ -69,7 +72,8 @@ func TestExternal(t *testing.T) {
 	g := bricks.StartGlusterd(t, "127.1.1.1")
 	g.Create("vol1", 3, "replica", "3")
 	g.Do("volume", "start", "vol1")
-	dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), await.Limit)
+	dir, err := mountServer(t, g,
+		external(t, "{hosts: [127.1.1.99, 127.1.1.1], volume: vol1, options: [log-level=INFO, acl]}"), await.Limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +95,8 @@ func TestExternalNotMounted(t *testing.T) {
 	g := bricks.StartGlusterd(t, "127.1.1.2")
 	g.Create("stopped", 1)
 	for _, volume := range []string{"stopped", "missing"} {
-		if dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"), 3*time.Second); err == nil {
+		if dir, err := mountServer(t, g, external(t, "{hosts: [127.1.1.2], volume: "+volume+"}"),
+			3*time.Second); err == nil {
 			t.Errorf("volume %s is reported as mounted at %s", volume, dir)
 		}
 	}

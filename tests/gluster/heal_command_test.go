@@ -46,13 +46,18 @@ func startAgents(t *testing.T, c *bricks.Cluster, h *host.Host) func(keys string
 			t.Fatal(err)
 		}
 		ports = append(ports, n)
-		c.Run(brick, "agent", "--namespace=atoll-system", "--pool=p", "--brick="+strconv.Itoa(i), "--directory="+b.Directory, "--port="+strconv.Itoa(b.Port),
-			"--listen="+address, "--keys="+h.Path("keys"), "--heal-volfile="+filepath.Join(filepath.Dir(c.HealSocket()), "heal.vol"), "--heal-socket="+c.HealSocket())
+		c.Run(brick, "agent", "--namespace=atoll-system", "--pool=p", "--brick="+strconv.Itoa(i),
+			"--directory="+b.Directory, "--port="+strconv.Itoa(b.Port),
+			"--listen="+address, "--keys="+h.Path("keys"), "--heal-volfile="+
+				filepath.Join(filepath.Dir(c.HealSocket()), "heal.vol"), "--heal-socket="+c.HealSocket())
 	}
 	c.Agents(ports)
 	c.Catalog(h.Catalog(), schema.Subdirectory)
 	return func(keys string, args ...string) (string, error) {
-		out, err := exec.Command(atoll, append([]string{"heal", "--catalog", h.Catalog().Dir, "--agent-keys", h.Path(keys)}, args...)...).CombinedOutput()
+		out, err := exec.Command(atoll, append([]string{
+			"heal", "--catalog", h.Catalog().Dir, "--agent-keys",
+			h.Path(keys),
+		}, args...)...).CombinedOutput()
 		return string(out), err
 	}
 }
@@ -84,9 +89,11 @@ func TestHealCommand(t *testing.T) {
 	mounted := c.Mount("client", volfile.Client)
 	written := bricks.Write(t, mounted, "file", 20)
 	bricks.Stop(c.Bricks[2])
-	c.Eventually("the stopped brick is offline", func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
+	c.Eventually("the stopped brick is offline",
+		func() bool { l := status()[2]; return l.Status != nil && !l.Status.Online })
 	c.Replace(2)
-	if out, err := run("others", "full", "p"); err == nil || !strings.Contains(out, "brick 0: the agent refused the request: 401") {
+	if out, err := run("others", "full", "p"); err == nil ||
+		!strings.Contains(out, "brick 0: the agent refused the request: 401") {
 		t.Errorf("with a wrong key: %v\n%s", err, out)
 	}
 	full := sometimes(func() { // a daemon that is not connected to the brick yet heals nothing there
@@ -107,7 +114,8 @@ func TestHealCommand(t *testing.T) {
 	if out, err := run("keys", "start"); err != nil || !strings.Contains(out, "pool p: heal started on 3 bricks") {
 		t.Errorf("start for all pools: %v\n%s", err, out)
 	}
-	if out, err := run("keys", "status"); err != nil || !strings.Contains(out, "POOL  BRICK  NODE  ONLINE  TO HEAL") || strings.Count(out, "true") != 3 {
+	if out, err := run("keys", "status"); err != nil || !strings.Contains(out, "POOL  BRICK  NODE  ONLINE  TO HEAL") ||
+		strings.Count(out, "true") != 3 {
 		t.Errorf("the table: %v\n%s", err, out)
 	}
 }

@@ -15,8 +15,9 @@ var optionValues = map[string]string{
 	"performance.quick-read": "off", "performance.open-behind": "off", "performance.write-behind": "off",
 	"performance.stat-prefetch": "off", "performance.read-ahead": "on", "performance.io-cache": "on",
 	"performance.readdir-ahead": "on", "performance.nl-cache": "on", "performance.client-io-threads": "off",
-	"performance.cache-size": "16MB", "performance.write-behind-window-size": "2MB", "performance.md-cache-timeout": "7",
-	"performance.io-thread-count": "9", "performance.strict-o-direct": "on", "performance.flush-behind": "off",
+	"performance.cache-size": "16MB", "performance.write-behind-window-size": "2MB",
+	"performance.md-cache-timeout": "7",
+	"performance.io-thread-count":  "9", "performance.strict-o-direct": "on", "performance.flush-behind": "off",
 	"network.ping-timeout": "11", "cluster.heal-timeout": "77", "cluster.shd-max-threads": "3",
 	"cluster.quorum-type": "none", "cluster.lookup-optimize": "off", "cluster.readdir-optimize": "off",
 	"cluster.min-free-disk": "6%", "cluster.favorite-child-policy": "mtime", "features.shard-block-size": "32MB",
@@ -60,13 +61,17 @@ func TestOptionsAsGlusterd(t *testing.T) {
 
 // replicateOnly are options that glusterd refuses for a dispersed volume.
 var replicateOnly = map[string]bool{
-	"cluster.quorum-type": true, "cluster.favorite-child-policy": true, "cluster.heal-timeout": true, "cluster.shd-max-threads": true,
+	"cluster.quorum-type": true, "cluster.favorite-child-policy": true, "cluster.heal-timeout": true,
+	"cluster.shd-max-threads": true,
 }
 
 // ours returns our graphs of the same type of volume.
 func ours(t *testing.T, kind schema.Type, options map[string]string) map[string]parsed {
 	t.Helper()
-	p := volfile.Pool{Name: "p", Type: kind, VolumeID: "64220cb5-c301-41b1-b4f1-e5756b3171dc", Data: 2, Redundancy: 1, Options: options}
+	p := volfile.Pool{
+		Name: "p", Type: kind, VolumeID: "64220cb5-c301-41b1-b4f1-e5756b3171dc", Data: 2, Redundancy: 1,
+		Options: options,
+	}
 	for range 3 {
 		p.Bricks = append(p.Bricks, volfile.Endpoint{Host: "127.0.0.1", Port: 1, Directory: "/b"})
 	}
@@ -116,7 +121,8 @@ func compareOption(t *testing.T, what string, kind schema.Type, option, value st
 					where = "block"
 				}
 				if has := mine[where][xlator]; has != nil && has[name] != set {
-					t.Errorf("%s: in the %s graph glusterd sets %s of %s to %q, we have %q", what, where, name, xlator, set, has[name])
+					t.Errorf("%s: in the %s graph glusterd sets %s of %s to %q, we have %q", what, where, name, xlator,
+						set, has[name])
 				}
 			}
 		}
@@ -150,7 +156,8 @@ func compareBack(t *testing.T, what string, kind schema.Type, mine, theirs map[s
 					where = "client"
 				}
 				if has, known := theirs[where][xlator]; known && has[name] != set {
-					t.Errorf("%s: in the %s graph we set %s of %s to %q, glusterd has %q", what, graph, name, xlator, set, has[name])
+					t.Errorf("%s: in the %s graph we set %s of %s to %q, glusterd has %q", what, graph, name, xlator,
+						set, has[name])
 				}
 			}
 		}

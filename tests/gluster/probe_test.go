@@ -24,7 +24,8 @@ const probedWithin = 3 * gluster.ProbeLimit
 // killBrick kills a brick that glusterd started.
 func killBrick(t *testing.T, g *bricks.Glusterd, volume string, index int) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(g.Dir, "run/vols", volume, fmt.Sprintf("*brick-%s-%d.pid", volume, index)))
+	files, err := filepath.Glob(filepath.Join(g.Dir, "run/vols", volume,
+		fmt.Sprintf("*brick-%s-%d.pid", volume, index)))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("pid files %v, %v", files, err)
 	}
@@ -70,11 +71,13 @@ func TestProbe(t *testing.T) {
 		t.Errorf("stopped: %v", err)
 	}
 	killBrick(t, g, "good", 1)
-	if r, err := probe("good", "127.1.1.5"); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "brick 1") {
+	if r, err := probe("good", "127.1.1.5"); err != nil || len(r.Problems) != 1 ||
+		!strings.Contains(r.Problems[0], "brick 1") {
 		t.Errorf("one brick down: %+v, %v", r, err)
 	}
 	killBrick(t, g, "good", 2)
-	if _, err := probe("good", "127.1.1.5"); !errors.Is(err, gluster.ErrNoQuorum) || !strings.Contains(err.Error(), "brick 1") || !strings.Contains(err.Error(), "brick 2") {
+	if _, err := probe("good", "127.1.1.5"); !errors.Is(err, gluster.ErrNoQuorum) ||
+		!strings.Contains(err.Error(), "brick 1") || !strings.Contains(err.Error(), "brick 2") {
 		t.Errorf("two bricks down: %v", err)
 	}
 }

@@ -74,7 +74,8 @@ func TestSplitBrain(t *testing.T) {
 		return err == nil && json.Unmarshal([]byte(out), &all) == nil && len(all) == n
 	}
 	c.Eventually("three files are listed", func() bool { return lists(3) })
-	if out, err := run("keys", "split-brain", "p"); err != nil || !strings.Contains(out, "FILE  ABOUT  BRICK  BYTES  MODIFIED") || !strings.Contains(out, "/a    data   0      17") {
+	if out, err := run("keys", "split-brain", "p"); err != nil || !strings.Contains(out,
+		"FILE  ABOUT  BRICK  BYTES  MODIFIED") || !strings.Contains(out, "/a    data   0      17") {
 		t.Errorf("the table: %v\n%s", err, out)
 	}
 	c.Eventually("both agents count the files", func() bool {

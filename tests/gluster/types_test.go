@@ -57,7 +57,8 @@ func TestTypes(t *testing.T) {
 			during.Verify(t, dir)
 			c.StartBrick(test.victim)
 			c.Heal()
-			c.Eventually("all is healed", func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
+			c.Eventually("all is healed",
+				func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
 			c.compare(test.victim, before, during)
 			c.loseAnother(test.victim)
 			remount := c.Mount("again", volfile.Client)
@@ -82,7 +83,10 @@ func (c testbed) complete(brick int, want bricks.Files) bool {
 
 // neighbour is another data brick of the same set.
 func (c testbed) neighbour(brick int) int {
-	size := map[schema.Type]int{schema.Replica2: 2, schema.Replica3: 3, schema.Arbiter: 3, schema.Disperse: len(c.Pool.Bricks)}[c.Pool.Type]
+	size := map[schema.Type]int{
+		schema.Replica2: 2, schema.Replica3: 3, schema.Arbiter: 3,
+		schema.Disperse: len(c.Pool.Bricks),
+	}[c.Pool.Type]
 	first := brick / size * size
 	if brick == first {
 		return first + 1

@@ -124,7 +124,8 @@ func TestLive(t *testing.T) {
 	}
 	during := bricks.Write(t, both, "during", 40)
 	for _, brick := range []int{1, 4} {
-		if err := c.StartContainer(context.Background(), fmt.Sprintf("atoll-fast-%d-0", brick), "glusterfsd"); err != nil {
+		if err := c.StartContainer(context.Background(), fmt.Sprintf("atoll-fast-%d-0", brick),
+			"glusterfsd"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -220,7 +221,8 @@ func TestGrowAndShrink(t *testing.T) {
 	begin := time.Now()
 	rebalancer(t, c, sets(t, 6, false), settle)
 	eventually(t, c, "files are on both sets", settled)
-	t.Logf("spread after %s, %d of %d files on the new set", time.Since(begin).Round(time.Second/10), onBrick(c, 3, "a/b"), len(before))
+	t.Logf("spread after %s, %d of %d files on the new set", time.Since(begin).Round(time.Second/10),
+		onBrick(c, 3, "a/b"), len(before))
 	if n := onBrick(c, 3, "a/b"); n < 20 || n > 80 {
 		t.Errorf("the new set has %d of %d files", n, len(before))
 	}
@@ -260,7 +262,8 @@ func TestGrowAndShrink(t *testing.T) {
 	if n := onBrick(c, 3, "late"); n == 0 {
 		t.Log("no late file is on the set that leaves")
 	}
-	eventually(t, c, "the rebalance notices the late files", func() bool { return !settled() || onBrick(c, 3, "late") == 0 })
+	eventually(t, c, "the rebalance notices the late files",
+		func() bool { return !settled() || onBrick(c, 3, "late") == 0 })
 	eventually(t, c, "the set is empty again", func() bool { return onBrick(c, 3, "late") == 0 && settled() })
 	if err := c.KillClient(frozen); err != nil {
 		t.Fatal(err)
@@ -277,7 +280,8 @@ func TestGrowAndShrink(t *testing.T) {
 	for _, files := range []bricks.Files{before, during, after} {
 		files.Verify(t, deep)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, "second-name")); err != nil || bricks.Checksum(text) != before["before-1"] {
+	if text, err := os.ReadFile(filepath.Join(dir, "second-name")); err != nil ||
+		bricks.Checksum(text) != before["before-1"] {
 		t.Errorf("the file with two names: %v", err)
 	}
 }
@@ -321,7 +325,8 @@ func TestJoin(t *testing.T) {
 		}
 		listers = append(listers, startLister(fresh, "trusted.test", []string{"a"}))
 		holds(t, c, step.brick, "a/b", before)
-		t.Logf("%s: the copy joined after %s and had all files after %s", step.kind, joined.Round(time.Second/10), time.Since(begin).Round(time.Second/10))
+		t.Logf("%s: the copy joined after %s and had all files after %s", step.kind, joined.Round(time.Second/10),
+			time.Since(begin).Round(time.Second/10))
 		stale.finish(t, c, dir)
 		rootHealed(t, c, step.brick)
 	}
@@ -420,7 +425,8 @@ func (s *stale) finish(t *testing.T, c *podrun.Cluster, dir string) {
 // holds waits until a brick has these files.
 func holds(t *testing.T, c *podrun.Cluster, brick int, dir string, files bricks.Files) {
 	t.Helper()
-	eventually(t, c, "the brick has all files", func() bool { return contains(filepath.Join(brickDir(c, brick), dir), files) })
+	eventually(t, c, "the brick has all files",
+		func() bool { return contains(filepath.Join(brickDir(c, brick), dir), files) })
 }
 
 // blamesRoot reports whether the first brick has counters of pending changes against the root of

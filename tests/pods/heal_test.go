@@ -67,7 +67,8 @@ func TestReplacedDisk(t *testing.T) {
 	if err := c.BlankDevice("kube2", "/dev/sda"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(context.Background(), pod); err == nil || !strings.Contains(err.Error(), "was created here before") {
+	if err := c.Start(context.Background(), pod); err == nil ||
+		!strings.Contains(err.Error(), "was created here before") {
 		t.Errorf("with a blank disk: %v", err)
 	}
 	p := document(t, fmt.Sprintf(text, "sdb"))
@@ -125,7 +126,8 @@ func TestReplacedNode(t *testing.T) {
 	filled(t, c, pod, c.NodePath("kube4", "/srv/b/brick"), before)
 	w.Finish(t)
 	eventually(t, c, "all is healed", func() bool {
-		return bricks.PendingOn(c.NodePath("kube1", "/srv/b/brick")) == 0 && bricks.PendingOn(c.NodePath("kube3", "/srv/b/brick")) == 0
+		return bricks.PendingOn(c.NodePath("kube1", "/srv/b/brick")) == 0 &&
+			bricks.PendingOn(c.NodePath("kube3", "/srv/b/brick")) == 0
 	})
 	connected(t, c, dir, 3)
 	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
@@ -138,7 +140,8 @@ func TestReplacedNode(t *testing.T) {
 // again when the bricks are connected, with everything that was synced.
 func TestAllCutOff(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
+	c := startPool(t, document(t,
+		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
   options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
@@ -176,7 +179,8 @@ func TestAllCutOff(t *testing.T) {
 // itself would do so within a minute.
 func TestPartition(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: bulk}, spec: {type: Disperse, disperse: {data: 2, redundancy: 1},
+	c := startPool(t, document(t,
+		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: bulk}, spec: {type: Disperse, disperse: {data: 2, redundancy: 1},
   options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
@@ -207,7 +211,8 @@ func TestPartition(t *testing.T) {
 	})
 	t.Logf("healed after %s", time.Since(begin).Round(time.Second/10))
 	eventually(t, c, "an agent has started a heal for the returned brick", func() bool {
-		return slices.ContainsFunc(c.Pods(), func(pod string) bool { return strings.Contains(c.Log(pod, "agent"), `"brickReturned":true`) })
+		return slices.ContainsFunc(c.Pods(),
+			func(pod string) bool { return strings.Contains(c.Log(pod, "agent"), `"brickReturned":true`) })
 	})
 	w.Finish(t)
 	if w.Longest() > stallLimit {
@@ -227,7 +232,8 @@ func TestPartition(t *testing.T) {
 // and then succeed again; another client is not affected.
 func TestClientCutOff(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t, `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
+	c := startPool(t, document(t,
+		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
   options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
@@ -273,7 +279,8 @@ func TestClientCutOff(t *testing.T) {
 		before.Verify(t, at)
 	}
 	for _, node := range []string{"kube1", "kube2", "kube3"} {
-		eventually(t, c, "all is healed on "+node, func() bool { return bricks.PendingOn(c.NodePath(node, "/srv/b/brick")) == 0 })
+		eventually(t, c, "all is healed on "+node,
+			func() bool { return bricks.PendingOn(c.NodePath(node, "/srv/b/brick")) == 0 })
 	}
 }
 
@@ -304,7 +311,8 @@ func TestRollingRestart(t *testing.T) {
 			}
 			return true
 		})
-		t.Logf("%s: ended after %s, healed after %s", pod, took.Round(time.Second/10), time.Since(begin).Round(time.Second/10))
+		t.Logf("%s: ended after %s, healed after %s", pod, took.Round(time.Second/10),
+			time.Since(begin).Round(time.Second/10))
 		for name, sum := range during {
 			before[name] = sum
 		}

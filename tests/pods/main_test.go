@@ -39,7 +39,8 @@ func eventually(t *testing.T, c *podrun.Cluster, what string, holds func() bool)
 // connected waits until the client of a mount is connected to some bricks.
 func connected(t *testing.T, c *podrun.Cluster, mount string, want int) {
 	t.Helper()
-	eventually(t, c, "the client is connected to the right number of bricks", func() bool { return bricks.Connected(mount) == want })
+	eventually(t, c, "the client is connected to the right number of bricks",
+		func() bool { return bricks.Connected(mount) == want })
 }
 
 // ends calls a function that must return, sooner or later, and returns its error.

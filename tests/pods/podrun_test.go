@@ -34,7 +34,9 @@ func build(t *testing.T) string {
 }
 
 // start renders an example and starts all of its pods.
-func start(t *testing.T, example string, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool)) *podrun.Cluster {
+func start(
+	t *testing.T, example string, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool),
+) *podrun.Cluster {
 	t.Helper()
 	r, err := loader.Load(context.Background(), loader.Options{}, "../../examples/pools/"+example)
 	if err != nil || len(r.Documents) != 1 || !r.Documents[0].Valid {
@@ -54,7 +56,9 @@ func withVolumeID(t *testing.T, p *schema.Pool) *schema.Pool {
 var run = uuid.New()
 
 // startPool renders a pool and starts all of its pods.
-func startPool(t *testing.T, pool *schema.Pool, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool)) *podrun.Cluster {
+func startPool(
+	t *testing.T, pool *schema.Pool, prepare func(t *testing.T, c *podrun.Cluster, p *schema.Pool),
+) *podrun.Cluster {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("runs pods as processes: needs root, and no -short")
@@ -279,7 +283,8 @@ func TestMissingDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.Start(context.Background(), c.Pods()[0]); err == nil || !strings.Contains(err.Error(), "has no directory") {
+	if err := c.Start(context.Background(), c.Pods()[0]); err == nil ||
+		!strings.Contains(err.Error(), "has no directory") {
 		t.Errorf("error %v", err)
 	}
 }

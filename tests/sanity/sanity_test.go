@@ -54,7 +54,11 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	}
 	d := driver.New(driver.Config{
 		Version: "test", Catalog: folder, Mounts: clients, Log: logr.Discard(),
-		Controller: &controller.Config{HasDriver: func(_ context.Context, name string) (bool, error) { return name == "node", nil }},
+		Controller: &controller.Config{HasDriver: func(_ context.Context, name string) (bool,
+			error,
+		) {
+			return name == "node", nil
+		}},
 		Node: &node.Config{
 			NodeID: "node", KubeletRoot: kubelet,
 			Devices: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
@@ -158,8 +162,10 @@ var pools = map[string]func(*testing.T, csicatalog.Folder) map[string]string{
 		g.Create("vol1", 3, "replica", "3")
 		g.Do("volume", "start", "vol1")
 		text, err := catalog.Encode(catalog.Entry{
-			Pool: "ext", Namespace: "atoll-system", Type: schema.External, Layouts: []schema.Layout{schema.Subdirectory},
-			Reclaim: schema.ReclaimDelete, External: &schema.ExternalSpec{Hosts: []string{"127.1.1.10"}, Volume: "vol1"},
+			Pool: "ext", Namespace: "atoll-system", Type: schema.External,
+			Layouts:  []schema.Layout{schema.Subdirectory},
+			Reclaim:  schema.ReclaimDelete,
+			External: &schema.ExternalSpec{Hosts: []string{"127.1.1.10"}, Volume: "vol1"},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -53,10 +53,14 @@ func TestServer(t *testing.T) {
 	if text := ask(call(handshakeProgram, getspec, key("p"))); !strings.Contains(text, "volume a") {
 		t.Errorf("%q", text)
 	}
-	if text := ask(call(handshakeProgram, getspec, key("none"))); !strings.Contains(text, "\xff\xff\xff\xff\x00\x00\x00\x02") {
+	if text := ask(call(handshakeProgram, getspec, key("none"))); !strings.Contains(text,
+		"\xff\xff\xff\xff\x00\x00\x00\x02") {
 		t.Errorf("an unknown volfile: %q", text)
 	}
-	for program, state := range map[uint32]byte{1: oncrpc.ProgramUnavailable, portmapProgram: oncrpc.ProcedureUnavailable} {
+	for program, state := range map[uint32]byte{
+		1:              oncrpc.ProgramUnavailable,
+		portmapProgram: oncrpc.ProcedureUnavailable,
+	} {
 		if text := ask(call(program, 99, nil)); text[len(text)-1] != state {
 			t.Errorf("program %d: %q", program, text)
 		}

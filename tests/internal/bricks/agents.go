@@ -19,7 +19,8 @@ func (c *Cluster) StartAgents(program, keys string) {
 	var ports []int
 	for i, b := range c.Pool.Bricks {
 		at := c.endpoint("")
-		agent := append(c.command(program), "agent", "--namespace=atoll-system", "--pool="+c.Pool.Name, "--brick="+strconv.Itoa(i), "--directory="+b.Directory,
+		agent := append(c.command(program), "agent", "--namespace=atoll-system", "--pool="+c.Pool.Name,
+			"--brick="+strconv.Itoa(i), "--directory="+b.Directory,
 			"--port="+strconv.Itoa(b.Port), fmt.Sprintf("--listen=%s:%d", at.Host, at.Port), "--keys="+keys)
 		c.Run(agent[0], agent[1:]...)
 		ports = append(ports, at.Port)

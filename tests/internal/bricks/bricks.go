@@ -163,7 +163,8 @@ func (c *Cluster) StartBrick(i int) {
 	name := fmt.Sprintf("brick-%d", i)
 	at := c.at(i)
 	brick := append(c.command("glusterfsd"), "-N", "-f", c.write(name, build), "--volfile-id", "p."+name,
-		"--brick-name", at.Directory, "--process-name", "brick", "-l", c.log(name), "-S", filepath.Join(c.dir, name+".sock"))
+		"--brick-name", at.Directory, "--process-name", "brick", "-l", c.log(name), "-S",
+		filepath.Join(c.dir, name+".sock"))
 	c.Bricks[i] = c.Run(brick[0], brick[1:]...)
 	c.listens(name, at)
 }

@@ -29,7 +29,8 @@ func (c *Cluster) Agents(ports []int) { c.agents = ports }
 func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 	c.t.Helper()
 	files := map[string]string{}
-	for key, build := range map[string]func(volfile.Pool) (*volfile.Xlator, error){entry.KeyFiles: volfile.Client, entry.KeyBlocks: volfile.BlockClient} {
+	for key, build := range map[string]func(volfile.Pool) (*volfile.Xlator,
+		error){entry.KeyFiles: volfile.Client, entry.KeyBlocks: volfile.BlockClient} {
 		if key == entry.KeyBlocks && !slices.Contains(layouts, schema.Block) {
 			continue
 		}
@@ -42,7 +43,8 @@ func (c *Cluster) Catalog(folder catalog.Folder, layouts ...schema.Layout) {
 		}
 	}
 	e := entry.Entry{
-		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts, Reclaim: schema.ReclaimDelete,
+		Pool: c.Pool.Name, Namespace: "atoll-system", Type: c.Pool.Type, Layouts: layouts,
+		Reclaim:  schema.ReclaimDelete,
 		VolumeID: c.Pool.VolumeID, SetSize: c.setSize(), Data: max(1, c.Pool.Data),
 	}
 	for i, b := range c.Pool.Bricks {

@@ -40,7 +40,8 @@ func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	g := &Glusterd{t: t, Dir: dir, address: address, Cluster: Bare(t, dir)}
 	if len(names) > 0 {
 		g.names = filepath.Join(dir, "hosts")
-		if err := os.WriteFile(g.names, []byte("127.0.0.1 localhost\n"+address+" "+strings.Join(names, " ")+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(g.names, []byte("127.0.0.1 localhost\n"+address+" "+strings.Join(names, " ")+"\n"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,12 +52,14 @@ func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	}
 	vol := fmt.Sprintf("volume management\n    type mgmt/glusterd\n    option working-directory %[1]s/work\n    option run-directory %[1]s/run\n"+
 		"    option glusterd-sockfile %[1]s/run/glusterd.socket\n    option logging-directory %[1]s/log\n    option transport-type socket\n"+
-		"    option transport.socket.bind-address %[2]s\n    option transport.address-family inet\nend-volume\n", dir, address)
+		"    option transport.socket.bind-address %[2]s\n    option transport.address-family inet\nend-volume\n", dir,
+		address)
 	if err := os.WriteFile(filepath.Join(dir, "glusterd.vol"), []byte(vol), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.stopBricks) // after glusterd itself has ended
-	g.daemon("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l", filepath.Join(dir, "log/glusterd.log"))
+	g.daemon("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l",
+		filepath.Join(dir, "log/glusterd.log"))
 	g.Eventually("glusterd answers", func() bool { return g.try("volume", "list") == nil })
 	return g
 }
@@ -88,7 +91,8 @@ func (g *Glusterd) start(cmd *exec.Cmd) error {
 }
 
 func (g *Glusterd) command(args ...string) *exec.Cmd {
-	return exec.Command("gluster", append([]string{"--mode=script", "--glusterd-sock=" + filepath.Join(g.Dir, "run/glusterd.socket"), "--log-file=" + filepath.Join(g.Dir, "log/cli.log")}, args...)...)
+	return exec.Command("gluster", append([]string{"--mode=script", "--glusterd-sock=" +
+		filepath.Join(g.Dir, "run/glusterd.socket"), "--log-file=" + filepath.Join(g.Dir, "log/cli.log")}, args...)...)
 }
 
 func (g *Glusterd) try(args ...string) error {
@@ -151,7 +155,8 @@ func (g *Glusterd) MountVolume(volume string) string {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		g.t.Fatal(err)
 	}
-	g.daemon("glusterfs", "-N", "-s", g.address, "--volfile-id", volume, "-l", filepath.Join(g.Dir, "log/mount-"+volume+".log"), dir)
+	g.daemon("glusterfs", "-N", "-s", g.address, "--volfile-id", volume, "-l",
+		filepath.Join(g.Dir, "log/mount-"+volume+".log"), dir)
 	g.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	g.Eventually(volume+" is mounted", func() bool { return IsMounted(dir) })
 	return dir
@@ -170,7 +175,8 @@ func (g *Glusterd) stopBricks() {
 			return nil
 		}
 		// The number may belong to another process by now.
-		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(cmdline), g.Dir) {
+		if cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil &&
+			strings.Contains(string(cmdline), g.Dir) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		return nil

@@ -14,7 +14,8 @@ import (
 // Heal starts a self-heal daemon, which heals all bricks of this host.
 func (c *Cluster) Heal() {
 	vol := c.write("heal", func() (*volfile.Xlator, error) { return volfile.Heal(c.Pool) })
-	daemon := append(c.command("glusterfs"), "-N", "-f", vol, "--process-name", "glustershd", "--client-pid=-6", "--volfile-id", "shd/p",
+	daemon := append(c.command("glusterfs"), "-N", "-f", vol, "--process-name", "glustershd", "--client-pid=-6",
+		"--volfile-id", "shd/p",
 		"-l", c.log("heal"), "-S", c.HealSocket())
 	c.Run(daemon[0], daemon[1:]...)
 }

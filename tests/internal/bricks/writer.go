@@ -114,7 +114,8 @@ func (w *Writer) Finish(t testing.TB) {
 		for at < min(len(text), want.Len()) && text[at] == want.String()[at] {
 			at++
 		}
-		t.Errorf("%d bytes of %d, wrong from byte %d: %q; %v", len(text), want.Len(), at, text[at:min(len(text), at+40)], err)
+		t.Errorf("%d bytes of %d, wrong from byte %d: %q; %v", len(text), want.Len(), at,
+			text[at:min(len(text), at+40)], err)
 		time.Sleep(attributeTimeout)
 	}
 	t.Logf("%d synced lines, the longest took %s", w.Lines(), w.Longest().Round(time.Millisecond))

@@ -94,7 +94,8 @@ func (h *Host) Start(role string, args ...string) *exec.Cmd {
 		h.t.Fatal(err)
 	}
 	defer log.Close()
-	command := append([]string{h.program, role, "--catalog", h.Path("catalog"), "--mounts", h.Path("mounts"), "-v1"}, args...)
+	command := append([]string{h.program, role, "--catalog", h.Path("catalog"), "--mounts", h.Path("mounts"), "-v1"},
+		args...)
 	if h.Network != "" {
 		command = append([]string{"nsenter", "--net=" + h.Network}, command...)
 	}
@@ -111,14 +112,19 @@ func (h *Host) Start(role string, args ...string) *exec.Cmd {
 // StartNode starts the node role, with more arguments.
 func (h *Host) StartNode(more ...string) *exec.Cmd {
 	h.t.Helper()
-	return h.Start("node", append(more, "--endpoint", "unix://"+h.Path("node.sock"), "--mounter", h.Path("mounter.sock"), "--node-id", "host", "--kubelet-root", h.Path("kubelet"))...)
+	return h.Start("node", append(more, "--endpoint", "unix://"+h.Path("node.sock"), "--mounter",
+		h.Path("mounter.sock"), "--node-id", "host", "--kubelet-root", h.Path("kubelet"))...)
 }
 
 // Dial connects to a role's socket and waits until the role answers.
 func (h *Host) Dial(socket string) *grpc.ClientConn {
 	h.t.Helper()
-	conn, err := grpc.NewClient("unix://"+h.Path(socket), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}}))
+	conn, err := grpc.NewClient("unix://"+h.Path(socket), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{
+			BaseDelay:  10 * time.Millisecond,
+			Multiplier: 1, MaxDelay: 10 * time.Millisecond,
+		}}))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -183,7 +189,8 @@ func (h *Host) Create(controller *grpc.ClientConn) (id string) {
 func (h *Host) Stage(n csi.NodeClient, id, staging string) {
 	h.t.Helper()
 	h.call("stage", func(ctx context.Context) error {
-		_, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: AnyWriter()})
+		_, err := n.NodeStageVolume(ctx,
+			&csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: AnyWriter()})
 		return err
 	})
 }
@@ -193,7 +200,8 @@ func (h *Host) Publish(n csi.NodeClient, id, staging, target string, readonly bo
 	h.t.Helper()
 	h.call("publish", func(ctx context.Context) error {
 		_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-			VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: AnyWriter(), Readonly: readonly,
+			VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: AnyWriter(),
+			Readonly: readonly,
 		})
 		return err
 	})

@@ -59,7 +59,8 @@ func (h *Host) Container(target, propagation string) *exec.Cmd {
 		h.t.Fatal(err)
 	}
 	c := exec.Command("unshare", "--mount", "--propagation", "slave", "sh", "-c",
-		`mount --bind "$0" "$0.container" && mount --make-$1 "$0.container" && echo started && exec sleep 1000`, target, propagation)
+		`mount --bind "$0" "$0.container" && mount --make-$1 "$0.container" && echo started && exec sleep 1000`, target,
+		propagation)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -80,7 +81,8 @@ func (h *Host) Container(target, propagation string) *exec.Cmd {
 func (h *Host) Share() {
 	h.t.Helper()
 	at := h.Path("kubelet")
-	if err := errors.Join(unix.Mount(at, at, "", unix.MS_BIND, ""), unix.Mount("", at, "", unix.MS_SHARED, "")); err != nil {
+	if err := errors.Join(unix.Mount(at, at, "", unix.MS_BIND, ""),
+		unix.Mount("", at, "", unix.MS_SHARED, "")); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -89,7 +91,10 @@ func (h *Host) Share() {
 // path.
 func (h *Host) WriteVolumeData(dir, id string) {
 	h.t.Helper()
-	text, err := json.Marshal(map[string]string{"driverName": schema.DriverName, "volumeHandle": id, "specVolID": "pv-1"})
+	text, err := json.Marshal(map[string]string{
+		"driverName": schema.DriverName, "volumeHandle": id,
+		"specVolID": "pv-1",
+	})
 	if err != nil {
 		h.t.Fatal(err)
 	}

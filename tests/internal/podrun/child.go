@@ -192,7 +192,10 @@ func (s *setup) proc() error {
 
 // programs mounts, read-only, what an image would contain.
 func (s *setup) programs() error {
-	for from, to := range map[string]string{"/usr": "/usr", "/bin": "/bin", "/sbin": "/sbin", "/lib": "/lib", "/lib64": "/lib64", s.Program: "/opt/atoll"} {
+	for from, to := range map[string]string{
+		"/usr": "/usr", "/bin": "/bin", "/sbin": "/sbin", "/lib": "/lib",
+		"/lib64": "/lib64", s.Program: "/opt/atoll",
+	} {
 		info, err := os.Lstat(from)
 		if err != nil {
 			continue // not every distribution has all of them
@@ -226,7 +229,10 @@ func (s *setup) etc() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "protocols", "services"} {
+	for _, name := range []string{
+		"passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "protocols",
+		"services",
+	} {
 		if text, err := os.ReadFile(filepath.Join("/etc", name)); err == nil {
 			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 				return err
@@ -258,7 +264,10 @@ func (s *setup) devices() error {
 			return err
 		}
 	}
-	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+	for name, to := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
+		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -56,7 +56,10 @@ func (c *Cluster) Mount(ctx context.Context, graph string) (string, error) {
 	}
 	run, err := c.spawn(setup{
 		Network: network, Hosts: c.hostsFile(), Shared: shared,
-		Command: []string{"glusterfs", "-N", "-s", "127.0.0.1", "--volfile-server-port=" + clientPort, "--volfile-id", "client", "-l", c.logFile("client", name), dir},
+		Command: []string{
+			"glusterfs", "-N", "-s", "127.0.0.1", "--volfile-server-port=" + clientPort, "--volfile-id",
+			"client", "-l", c.logFile("client", name), dir,
+		},
 	}, c.logFile("client", name+".out"))
 	if err != nil {
 		return "", err
@@ -105,7 +108,8 @@ func (c *Cluster) KillClient(mount string) error { return c.clients[mount].run.k
 // serveVolfile serves a client's volfile in its network namespace, as the node's mounter does.
 func (c *Cluster) serveVolfile(ctx context.Context, network, volfile, name string) error {
 	run, err := c.spawn(setup{Network: network, Hosts: c.hostsFile(), Shared: filepath.Dir(volfile), Command: []string{
-		filepath.Join(c.Program, "atoll-brick"), "volfiles", "--listen=127.0.0.1:" + clientPort, "--health=127.0.0.1:24012", "--volfile=client=" + volfile,
+		filepath.Join(c.Program, "atoll-brick"), "volfiles", "--listen=127.0.0.1:" + clientPort,
+		"--health=127.0.0.1:24012", "--volfile=client=" + volfile,
 	}}, c.logFile("client", name+".volfiles"))
 	if err != nil {
 		return err

@@ -68,7 +68,10 @@ func New(dir, program string, objects []render.Object) (c *Cluster, err error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("run pods as processes: root is needed for namespaces and loop devices")
 	}
-	c = &Cluster{Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{}, served: map[string]bool{}, clients: map[string]client{}}
+	c = &Cluster{
+		Dir: dir, Program: program, objects: objects, pods: map[string]*Pod{}, mounts: map[string]string{},
+		served: map[string]bool{}, clients: map[string]client{},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
@@ -227,7 +230,8 @@ func (c *Cluster) Connect(pod string, connected bool) error {
 // nodeOf is the node to which a pod is bound; each pod that is bound to none gets a node.
 func nodeOf(name string, spec *corev1.PodSpec) string {
 	if a := spec.Affinity; a != nil && a.NodeAffinity != nil {
-		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+		required := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		return required.NodeSelectorTerms[0].MatchFields[0].Values[0]
 	}
 	return "node-of-" + strings.TrimSuffix(name, "-0")
 }
@@ -261,7 +265,8 @@ func (c *Cluster) writeHosts() error {
 			continue
 		}
 		name := set.Name + "-0"
-		fmt.Fprintf(&b, "%s %s.%s.%s.svc.cluster.local %s\n", c.pods[name].IP, name, set.Spec.ServiceName, set.Namespace, name)
+		fmt.Fprintf(&b, "%s %s.%s.%s.svc.cluster.local %s\n", c.pods[name].IP, name, set.Spec.ServiceName,
+			set.Namespace, name)
 	}
 	return os.WriteFile(c.hostsFile(), []byte(b.String()), 0o600)
 }
@@ -289,7 +294,8 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		err = run.wait(waiting)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err, c.Log(name, container.Name))
+			return fmt.Errorf("pod %s, init container %s: %w\n%s", name, container.Name, err,
+				c.Log(name, container.Name))
 		}
 	}
 	for _, container := range p.spec.Containers {
@@ -383,11 +389,13 @@ func (c *Cluster) ready(ctx context.Context, p *Pod, spec corev1.Container, of *
 		}
 		if p.containers[spec.Name].ended() {
 			ended := fmt.Sprint(p.containers[spec.Name].err) // nil if the exit code is 0
-			return fmt.Errorf("pod %s, container %s ended (%s):\n%s", p.Name, spec.Name, ended, c.Log(p.Name, spec.Name))
+			return fmt.Errorf("pod %s, container %s ended (%s):\n%s", p.Name, spec.Name, ended,
+				c.Log(p.Name, spec.Name))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("pod %s, container %s is not ready: %w\n%s", p.Name, spec.Name, err, c.Log(p.Name, spec.Name))
+			return fmt.Errorf("pod %s, container %s is not ready: %w\n%s", p.Name, spec.Name, err,
+				c.Log(p.Name, spec.Name))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

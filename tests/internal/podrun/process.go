@@ -94,7 +94,8 @@ func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 			}
 			shared := m.MountPropagation != nil && *m.MountPropagation == corev1.MountPropagationBidirectional
 			follows := m.MountPropagation != nil && *m.MountPropagation == corev1.MountPropagationHostToContainer
-			set.Mounts = append(set.Mounts, bind{From: from, To: m.MountPath, ReadOnly: m.ReadOnly, Shared: shared, Follows: follows})
+			set.Mounts = append(set.Mounts,
+				bind{From: from, To: m.MountPath, ReadOnly: m.ReadOnly, Shared: shared, Follows: follows})
 		}
 	}
 	return c.spawn(set, c.logFile(p.Name, spec.Name))

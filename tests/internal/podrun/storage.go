@@ -84,7 +84,8 @@ func (c *Cluster) BlankDevice(node, path string) error {
 	defer d.Close()
 	// BLKZEROOUT of <linux/fs.h> goes through the device, so that its cache stays correct.
 	part := [2]uint64{0, uint64(info.Size())}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&part))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT,
+		uintptr(unsafe.Pointer(&part))); errno != 0 {
 		return fmt.Errorf("zero %s: %w", path, errno)
 	}
 	return nil

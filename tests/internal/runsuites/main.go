@@ -36,7 +36,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r := &reporter{out: os.Stdout, alone: len(chosen) == 1}
-	outcomes := schedule(ctx, chosen, *beside, func(ctx context.Context, s suite) outcome { return r.run(ctx, s, more) })
+	outcomes := schedule(ctx, chosen, *beside,
+		func(ctx context.Context, s suite) outcome { return r.run(ctx, s, more) })
 	if !r.summary(outcomes) {
 		os.Exit(1)
 	}

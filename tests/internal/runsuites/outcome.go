@@ -50,7 +50,10 @@ type collector struct {
 }
 
 func newCollector(log io.Writer, failing func(string, float64)) *collector {
-	return &collector{log: log, failing: failing, output: map[test][]string{}, builds: map[string][]string{}, broken: map[string]bool{}}
+	return &collector{
+		log: log, failing: failing, output: map[test][]string{}, builds: map[string][]string{},
+		broken: map[string]bool{},
+	}
 }
 
 // read reads events to the end. Lines that are no events are only logged.

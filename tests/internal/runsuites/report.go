@@ -80,7 +80,8 @@ func (r *reporter) execute(ctx context.Context, s suite, more []string) (outcome
 	if err := cmd.Start(); err != nil {
 		return outcome{}, err
 	}
-	c := newCollector(log, func(name string, elapsed float64) { r.printf("%s: FAIL %s after %.0f s\n", s.name, name, elapsed) })
+	c := newCollector(log,
+		func(name string, elapsed float64) { r.printf("%s: FAIL %s after %.0f s\n", s.name, name, elapsed) })
 	readErr := c.read(events)
 	err = cmd.Wait()
 	if readErr != nil {
@@ -104,7 +105,8 @@ func runTarget(cmd *exec.Cmd, log *os.File) error {
 
 func tail(lines []string) []string {
 	if len(lines) > shownLines {
-		return append([]string{fmt.Sprintf("    ... %d lines more in the log", len(lines)-shownLines)}, lines[len(lines)-shownLines:]...)
+		return append([]string{fmt.Sprintf("    ... %d lines more in the log", len(lines)-shownLines)},
+			lines[len(lines)-shownLines:]...)
 	}
 	return lines
 }
@@ -142,7 +144,8 @@ func (r *reporter) summary(outcomes []outcome) bool {
 	total := outcome{}
 	var times, failures strings.Builder
 	for _, o := range outcomes {
-		total.passed, total.failed, total.skipped = total.passed+o.passed, total.failed+o.failed, total.skipped+o.skipped
+		total.passed, total.failed, total.skipped = total.passed+o.passed, total.failed+o.failed,
+			total.skipped+o.skipped
 		fmt.Fprintf(&times, "  %-10s %4.0f s\n", o.suite, o.took.Seconds())
 		for _, f := range o.failures {
 			fmt.Fprintf(&failures, "  %s: %s\n", o.suite, f.name)

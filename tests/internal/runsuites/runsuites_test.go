@@ -62,7 +62,8 @@ func TestCollect(t *testing.T) {
 	add("run", "TestD", "")
 	add("output", "", "FAIL\texample.org/x/block\t1.0s\n")
 	add("fail", "", "")
-	b.WriteString(`{"ImportPath":"example.org/x/bad","Action":"build-output","Output":"x.go:1: undefined: y\n"}` + "\n" +
+	b.WriteString(`{"ImportPath":"example.org/x/bad","Action":"build-output","Output":"x.go:1: undefined: y\n"}` +
+		"\n" +
 		`{"Action":"fail","Package":"example.org/x/bad","FailedBuild":"example.org/x/bad"}` + "\nnot an event\n")
 	var log, live strings.Builder
 	c := newCollector(&log, func(name string, _ float64) { fmt.Fprintln(&live, name) })
@@ -94,7 +95,8 @@ func TestSummaryListsFailures(t *testing.T) {
 	if r.summary([]outcome{{suite: "fast", passed: 7, skipped: 2}, failed}) {
 		t.Error("success was reported")
 	}
-	if text := out.String(); !strings.HasSuffix(text, "failed:\n  block: block.TestRace\ntotal: 10 passed, 1 failed, 2 skipped\n") {
+	if text := out.String(); !strings.HasSuffix(text,
+		"failed:\n  block: block.TestRace\ntotal: 10 passed, 1 failed, 2 skipped\n") {
 		t.Error(text)
 	}
 	if !(&reporter{out: io.Discard}).summary([]outcome{{passed: 1}}) {

@@ -42,15 +42,25 @@ var suites = []suite{
 		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/demo"},
 		args: []string{"-timeout=40m"}, after: []string{"vet"},
 	},
-	{name: "quota", packages: []string{"./tests/quota", "./tests/internal/vm"}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
-	{name: "csi", module: "tests/sanity", packages: []string{"./..."}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
+	{
+		name: "quota", packages: []string{"./tests/quota", "./tests/internal/vm"}, args: []string{"-timeout=40m"},
+		after: []string{"vet"},
+	},
+	{
+		name: "csi", module: "tests/sanity", packages: []string{"./..."}, args: []string{"-timeout=40m"},
+		after: []string{"vet"},
+	},
 	{name: "images", target: "images", after: []string{"programs"}, root: true},
 	{
-		name: "apiserver", module: "tests/apiserver", packages: []string{"."}, args: []string{"-timeout=40m"}, after: []string{"vet", "programs"},
-		env: []string{"ATOLL_KUBE_APISERVER=" + cached("bin/kube-apiserver")},
+		name: "apiserver", module: "tests/apiserver", packages: []string{"."}, args: []string{"-timeout=40m"},
+		after: []string{"vet", "programs"},
+		env:   []string{"ATOLL_KUBE_APISERVER=" + cached("bin/kube-apiserver")},
 	},
 	{name: "lint", target: "lint-format lint-static", after: []string{"vet"}},
-	{name: "cluster", packages: []string{"./tests/e2e"}, args: []string{"-timeout=30m"}, after: []string{"vet", "images"}},
+	{
+		name: "cluster", packages: []string{"./tests/e2e"}, args: []string{"-timeout=30m"},
+		after: []string{"vet", "images"},
+	},
 
 	{
 		name: "e2e", packages: []string{"./tests/e2e"}, extra: true,

@@ -92,7 +92,8 @@ func (a *archive) header(name string, mode, size int64) {
 	a.print("070701")
 	const owner, group, links, modified, major, minor, check = 0, 0, 1, 0, 0, 0, 0
 	for _, n := range []int64{
-		int64(a.inode), mode, owner, group, links, modified, size, major, minor, major, minor, int64(len(name)) + 1, check,
+		int64(a.inode), mode, owner, group, links, modified, size, major, minor, major, minor, int64(len(name)) + 1,
+		check,
 	} {
 		a.print(fmt.Sprintf("%08X", n))
 	}

@@ -46,7 +46,8 @@ func (k kernel) moduleFiles() ([]string, error) {
 	var files []string
 	seen := map[string]bool{}
 	for _, module := range modules {
-		out, err := exec.Command("modprobe", "--dirname", k.dir, "--set-version", k.version, "--show-depends", module).Output()
+		out, err := exec.Command("modprobe", "--dirname", k.dir, "--set-version", k.version, "--show-depends",
+			module).Output()
 		if err != nil {
 			return nil, fmt.Errorf("find kernel module %s in %s: %w", module, k.dir, err)
 		}
