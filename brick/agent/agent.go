@@ -196,7 +196,7 @@ func quotaBlocks(bytes uint64) uint64 { return (bytes + 511) / 512 }
 
 // eachVolumeDir calls f for each directory of the brick that may be a subdirectory volume.
 func eachVolumeDir(ctx context.Context, root *safepath.Dir, f func(folder, name string, d *safepath.Dir)) error {
-	return walkTwoLevels(ctx, root, ondisk.Folder, func(folder, name string, parent *safepath.Dir) {
+	return walkTwoLevels(ctx, root, ondisk.Subdirectories, func(folder, name string, parent *safepath.Dir) {
 		d, err := parent.Dir(name)
 		if err != nil {
 			return // not a directory, or deleted meanwhile

@@ -91,7 +91,7 @@ func openContent(root *safepath.Dir, path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = safepath.Of(f).Attribute(linkAttribute)
+	_, err = safepath.FromFile(f).Attribute(linkAttribute)
 	if err == nil {
 		err = fmt.Errorf("%s is on another set: %w", path, fs.ErrNotExist)
 	}
@@ -110,7 +110,7 @@ const (
 
 // hasPending reports whether bricks may differ in the content of a file.
 func hasPending(f *os.File) (bool, error) {
-	names, err := safepath.Of(f).Attributes("trusted.")
+	names, err := safepath.FromFile(f).Attributes("trusted.")
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.Name(), err)
 	}
@@ -118,7 +118,7 @@ func hasPending(f *os.File) (bool, error) {
 		if !strings.HasPrefix(name, replicaPrefix) && name != disperseDirty {
 			continue
 		}
-		value, err := safepath.Of(f).Attribute(name)
+		value, err := safepath.FromFile(f).Attribute(name)
 		if err != nil && !errors.Is(err, safepath.ErrNoAttribute) {
 			return false, err
 		}
@@ -133,7 +133,7 @@ func hasPending(f *os.File) (bool, error) {
 // is never replaced.
 func shareBlocks(source, target *os.File) (agent.Shared, error) {
 	for _, name := range []string{ondisk.Attribute, ondisk.SnapshotAttribute} {
-		if _, err := safepath.Of(target).Attribute(name); !errors.Is(err, safepath.ErrNoAttribute) {
+		if _, err := safepath.FromFile(target).Attribute(name); !errors.Is(err, safepath.ErrNoAttribute) {
 			return "", errors.Join(err, fmt.Errorf("share content: %s is not an unfinished copy", target.Name()))
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 )
 
 // diskSize is a little more than the minimum that mkfs.xfs accepts (300 MiB), in bytes.
@@ -48,7 +48,7 @@ func newDiskBrick(t *testing.T) Brick {
 func unmount(t *testing.T, b Brick) {
 	t.Helper()
 	for target := filepath.Dir(b.Directory); ; {
-		n, err := mountinfo.Stacked(target)
+		n, err := mounted.Count(target)
 		must(t, err)
 		if n == 0 {
 			return
@@ -64,7 +64,7 @@ func checkIsBrick(t *testing.T, b Brick) {
 	if _, err := unix.Getxattr(b.Directory, xattrVolumeID, id); err != nil || uuid.UUID(id) != b.VolumeID {
 		t.Errorf("the brick has the volume ID %x: %v", id, err)
 	}
-	if n, err := mountinfo.Stacked(filepath.Dir(b.Directory)); err != nil || n != 1 {
+	if n, err := mounted.Count(filepath.Dir(b.Directory)); err != nil || n != 1 {
 		t.Errorf("mounted %d times: %v", n, err)
 	}
 }

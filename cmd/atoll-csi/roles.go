@@ -62,7 +62,7 @@ func newController(f *flags) *cobra.Command {
 			})
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
-				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })
+				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) })
 		},
 	}
 	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false,
@@ -95,10 +95,7 @@ func newNode(f *flags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.log()
 			c.KubeletRoot = filepath.Clean(c.KubeletRoot)
-			remote, err := mounts.Dial(mounter)
-			if err != nil {
-				return err
-			}
+			remote := mounts.NewRemote(mounter)
 			defer remote.Close()
 			c.Devices = remote
 			if writeEvents {
@@ -150,11 +147,11 @@ func newMounter(f *flags) *cobra.Command {
 				if err := server.Devices.Start(); err != nil {
 					return err
 				}
-				services, metrics = append(services, server.Devices.Keep, server.Devices.Answer), append(metrics, server.Devices.Metrics())
+				services, metrics = append(services, server.Devices.KeepLocks, server.Devices.ServeFreezes), append(metrics, server.Devices.Metrics())
 			}
 			return serve(cmd.Context(), f, f.withMetrics(metrics), append(services,
 				func(ctx context.Context) error { return server.Serve(ctx, socket) },
-				func(ctx context.Context) error { return clients.Keep(ctx, f.folder()) })...)
+				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) })...)
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")

@@ -206,7 +206,7 @@ func (l *volumeList) addSubdirectories(ctx context.Context, root *safepath.Dir) 
 }
 
 func (l *volumeList) addArchived(ctx context.Context, root *safepath.Dir, layout schema.Layout) error {
-	kept, err := backend.Archive(ctx, root, layout)
+	kept, err := backend.ListArchived(ctx, root, layout)
 	l.Archived = append(l.Archived, kept...)
 	return err
 }

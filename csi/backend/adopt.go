@@ -11,37 +11,38 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// Adoption is data that is on a pool already and is to become a volume.
+// Adoption describes existing data on a pool that becomes a volume.
 type Adoption struct {
 	Name    string
-	Size    int64 // bytes; 0 is what the Kadalu operator has noted
+	Size    int64 // bytes; 0 uses the size that the Kadalu operator has recorded
 	Reclaim schema.Reclaim
 }
 
-// ErrSize says that nobody knows how large a volume is to be.
-var ErrSize = errors.New("the size of the volume is not known; give it")
+// ErrSize reports that the size of an adopted volume is not known.
+var ErrSize = errors.New("the size of the volume is not known; pass it")
 
-// Adopt makes a volume of the folder that is at the volume's place, with all that is
-// in it: the Kadalu operator had the same places. ErrExists if it is one already.
+// Adopt makes the directory at the volume's path a volume, with its content: the Kadalu
+// operator used the same paths. ErrExists if it is a volume already.
 func (s Subdirectory) Adopt(a Adoption) (Volume, error) {
 	if !volumeid.IsPart(a.Name) {
 		return Volume{}, fmt.Errorf("%w: %q cannot be a volume's name", ErrNotFound, a.Name)
 	}
-	d, err := s.Root.Dir(s.Folder(a.Name))
+	d, err := s.Root.Dir(s.Place(a.Name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Volume{}, fmt.Errorf("%w: there is no folder %s; move the data there first", ErrNotFound, s.Folder(a.Name))
+		return Volume{}, fmt.Errorf("%w: directory %s does not exist; move the data there first", ErrNotFound,
+			s.Place(a.Name))
 	}
 	if err != nil {
 		return Volume{}, err
 	}
 	defer d.Close()
 	if a.Size == 0 {
-		a.Size = noted(s.Root, s.Folder(a.Name))
+		a.Size = kadaluSize(s.Root, s.Place(a.Name))
 	}
 	return a.record(d, s.Now)
 }
 
-// Adopt makes the whole pool a volume, with all that is in it.
+// Adopt makes the whole pool a volume, with its content.
 func (s Single) Adopt(a Adoption) (Volume, error) {
 	if !volumeid.IsPart(a.Name) || volumeid.Name(a.Name) != a.Name {
 		return Volume{}, fmt.Errorf("%w: %q cannot be a volume's name", ErrNotFound, a.Name)
@@ -56,16 +57,16 @@ func (a Adoption) record(d *safepath.Dir, now clock) (Volume, error) {
 	r := CreateRequest{Request: a.Name, Name: a.Name, Size: a.Size, Reclaim: a.Reclaim}.record(now.now())
 	err := r.create(d)
 	if errors.Is(err, fs.ErrExist) {
-		return Volume{}, fmt.Errorf("%w: %s has a record already", ErrExists, a.Name)
+		return Volume{}, fmt.Errorf("%w: %s already has a record", ErrExists, a.Name)
 	}
 	return r.volume(a.Name), err
 }
 
-// noted is the size that the Kadalu operator has written beside a volume, in bytes;
-// 0 when it has not.
-func noted(root *safepath.Dir, folder string) int64 {
+// kadaluSize is the size that the Kadalu operator has recorded for a volume, in bytes; 0 when
+// it has not.
+func kadaluSize(root *safepath.Dir, dir string) int64 {
 	const limit = 4096 // bytes; it writes less than a hundred
-	text, err := root.ReadFile("info/"+folder+".json", limit)
+	text, err := root.ReadFile("info/"+dir+".json", limit)
 	if err != nil {
 		return 0
 	}

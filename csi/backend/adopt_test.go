@@ -10,17 +10,17 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// TestAdopt takes over a volume as the Kadalu operator left it, and a whole pool.
+// TestAdopt adopts a volume as the Kadalu operator left it, and a whole pool.
 func TestAdopt(t *testing.T) {
 	root, dir := pool(t)
 	s := Subdirectory{Root: root}
-	place := filepath.Join(dir, s.Folder("pvc-1"))
+	place := filepath.Join(dir, s.Place("pvc-1"))
 	must(t, os.MkdirAll(place, 0o755))
 	must(t, os.WriteFile(filepath.Join(place, "file"), []byte("text"), 0o600))
 	if _, err := s.Adopt(Adoption{Name: "pvc-1", Reclaim: schema.ReclaimArchive}); !errors.Is(err, ErrSize) {
 		t.Errorf("without a size: %v", err)
 	}
-	info := filepath.Join(dir, "info", s.Folder("pvc-1")+".json")
+	info := filepath.Join(dir, "info", s.Place("pvc-1")+".json")
 	must(t, os.MkdirAll(filepath.Dir(info), 0o755))
 	must(t, os.WriteFile(info, []byte(`{"size": 4711, "path_prefix": "subvol/aa/bb"}`), 0o600))
 	v, err := s.Adopt(Adoption{Name: "pvc-1", Reclaim: schema.ReclaimArchive})

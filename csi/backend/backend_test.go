@@ -19,11 +19,11 @@ import (
 
 var ctx = context.Background()
 
-// pool gives an empty folder that takes trusted attributes.
+// pool returns an empty directory on a file system with trusted xattrs.
 func pool(t *testing.T) (*safepath.Dir, string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("records are trusted attributes, which need root")
+		t.Skip("records are trusted xattrs, which need root")
 	}
 	dir := t.TempDir()
 	root, err := safepath.Open(dir)
@@ -34,12 +34,12 @@ func pool(t *testing.T) (*safepath.Dir, string) {
 	return root, dir
 }
 
-func claim(request string, size int64) CreateRequest {
-	return CreateRequest{Request: request, Name: volumeid.Name(request), Size: size, Reclaim: schema.ReclaimDelete}
+func request(name string, size int64) CreateRequest {
+	return CreateRequest{Request: name, Name: volumeid.Name(name), Size: size, Reclaim: schema.ReclaimDelete}
 }
 
-// TestBothLayouts takes a volume of each layout through its life.
-func TestBothLayouts(t *testing.T) {
+// TestVolumeLife creates, expands, lists and deletes a volume of each layout for directories.
+func TestVolumeLife(t *testing.T) {
 	for name, make := range map[string]func(*safepath.Dir) Backend{
 		"subdirectory": func(d *safepath.Dir) Backend { return Subdirectory{Root: d} },
 		"single":       func(d *safepath.Dir) Backend { return Single{Root: d} },
@@ -47,16 +47,16 @@ func TestBothLayouts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root, _ := pool(t)
 			b := make(root)
-			c := claim("PVC with spaces", 100)
+			c := request("PVC with spaces", 100)
 			first, err := b.Create(ctx, c)
 			must(t, err)
 			again, err := b.Create(ctx, c)
 			must(t, err)
 			if again != first {
-				t.Errorf("a repeat gives %+v, first %+v", again, first)
+				t.Errorf("repeated: %+v, first %+v", again, first)
 			}
-			if _, err := b.Create(ctx, claim("PVC with spaces", 200)); !errors.Is(err, ErrExists) {
-				t.Errorf("a clash gives %v", err)
+			if _, err := b.Create(ctx, request("PVC with spaces", 200)); !errors.Is(err, ErrExists) {
+				t.Errorf("requested with another size: %v", err)
 			}
 			grown, err := b.Expand(ctx, c.Name, 300)
 			must(t, err)
@@ -65,7 +65,7 @@ func TestBothLayouts(t *testing.T) {
 			if grown.Size != 300 || smaller.Size != 300 {
 				t.Errorf("expanded to %d, then %d", grown.Size, smaller.Size)
 			}
-			d, err := b.(Folders).Open(c.Name)
+			d, err := b.(Directories).Open(c.Name)
 			must(t, err)
 			must(t, d.Mkdir("data", 0o700))
 			must(t, d.Close())
@@ -79,65 +79,67 @@ func TestBothLayouts(t *testing.T) {
 			if _, err := b.Get(ctx, c.Name); !errors.Is(err, ErrNotFound) {
 				t.Errorf("after deletion: %v", err)
 			}
-			if _, err := b.(Folders).Open(c.Name); !errors.Is(err, ErrNotFound) {
+			if _, err := b.(Directories).Open(c.Name); !errors.Is(err, ErrNotFound) {
 				t.Errorf("after deletion: %v", err)
 			}
 			must(t, Sweep(ctx, root, schema.Subdirectory, logr.Discard()))
-			if left, err := listed(root, trash); err != nil || len(left) > 0 {
+			if left, err := listNames(root, trash); err != nil || len(left) > 0 {
 				t.Errorf("left in the trash: %v, %v", left, err)
 			}
-			fresh, err := b.Create(ctx, claim("PVC with spaces", 200))
+			fresh, err := b.Create(ctx, request("PVC with spaces", 200))
 			must(t, err)
-			if d, err = b.(Folders).Open(fresh.Name); err != nil {
+			if d, err = b.(Directories).Open(fresh.Name); err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			if names, err := d.Names(); err != nil || len(names) > 1 || len(names) == 1 && names[0] != own {
-				t.Errorf("a new volume has %v, %v", names, err)
+			if names, err := d.Names(); err != nil || len(names) > 1 || len(names) == 1 && names[0] != atollDir {
+				t.Errorf("a new volume contains %v, %v", names, err)
 			}
 		})
 	}
 }
 
-// TestSingleHasOneHolder: a second claim learns who has the pool.
-func TestSingleHasOneHolder(t *testing.T) {
+// TestSingleIsOneVolume: the error of a second request names the volume that owns the pool.
+func TestSingleIsOneVolume(t *testing.T) {
 	root, dir := pool(t)
 	must(t, os.WriteFile(filepath.Join(dir, "existing"), []byte("data"), 0o600))
 	b := Single{Root: root}
-	_, err := b.Create(ctx, claim("first", 1))
+	_, err := b.Create(ctx, request("first", 1))
 	must(t, err)
-	if _, err := b.Create(ctx, claim("second", 1)); !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), "first") {
+	if _, err := b.Create(ctx, request("second", 1)); !errors.Is(err, ErrExhausted) ||
+		!strings.Contains(err.Error(), "first") {
 		t.Errorf("error %v", err)
 	}
 	must(t, b.Delete(ctx, "second"))
 	if _, err := os.Stat(filepath.Join(dir, "existing")); err != nil {
-		t.Error("deleting another volume touched the pool")
+		t.Error("deleting another volume changed the pool")
 	}
 }
 
 func TestArchive(t *testing.T) {
 	root, dir := pool(t)
 	b := Subdirectory{Root: root, Now: func() time.Time { return time.Unix(0, 0) }}
-	_, err := b.Create(ctx, claim("a", 1))
+	_, err := b.Create(ctx, request("a", 1))
 	must(t, err)
 	_, err = b.SetReclaim(ctx, "a", schema.ReclaimArchive)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, hashed("a"), "a", "f"), []byte("data"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, parentDir("a"), "a", "f"), []byte("data"), 0o600))
 	must(t, b.Delete(ctx, "a"))
 	must(t, Sweep(ctx, root, schema.Subdirectory, logr.Discard()))
-	if text, err := os.ReadFile(filepath.Join(dir, archive, "a.19700101T000000.000000000Z", "f")); err != nil || string(text) != "data" {
+	text, err := os.ReadFile(filepath.Join(dir, archive, "a.19700101T000000.000000000Z", "f"))
+	if err != nil || string(text) != "data" {
 		t.Errorf("archived: %s, %v", text, err)
 	}
 }
 
-// TestForeign: what Atoll did not make is neither taken nor deleted.
+// TestForeign: a directory that Atoll did not create is neither used for a volume nor deleted.
 func TestForeign(t *testing.T) {
 	root, dir := pool(t)
 	b := Subdirectory{Root: root}
-	place := filepath.Join(dir, hashed("a"), "a")
+	place := filepath.Join(dir, parentDir("a"), "a")
 	must(t, os.MkdirAll(place, 0o755))
 	must(t, os.WriteFile(filepath.Join(place, "precious"), nil, 0o600))
-	if _, err := b.Create(ctx, claim("a", 1)); !errors.Is(err, ErrForeign) {
+	if _, err := b.Create(ctx, request("a", 1)); !errors.Is(err, ErrForeign) {
 		t.Errorf("create: %v", err)
 	}
 	if err := b.Delete(ctx, "a"); !errors.Is(err, ErrForeign) {
@@ -150,9 +152,9 @@ func TestForeign(t *testing.T) {
 		t.Errorf("listed %v, %v", all, err)
 	}
 	if _, err := os.Stat(filepath.Join(place, "precious")); err != nil {
-		t.Error("the file is gone")
+		t.Error("the file was deleted")
 	}
-	// A link where a volume would be leads nowhere.
+	// A symbolic link at the path of a volume is not followed.
 	must(t, os.RemoveAll(place))
 	must(t, os.Symlink("/etc", place))
 	if _, err := b.Open("a"); err == nil {
@@ -163,11 +165,11 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestNewerRecord: a record that is not understood stops everything.
+// TestNewerRecord: a volume with a record of a newer version is left alone.
 func TestNewerRecord(t *testing.T) {
 	root, _ := pool(t)
 	b := Subdirectory{Root: root}
-	_, err := b.Create(ctx, claim("a", 1))
+	_, err := b.Create(ctx, request("a", 1))
 	must(t, err)
 	d, err := b.Open("a")
 	must(t, err)
@@ -180,7 +182,7 @@ func TestNewerRecord(t *testing.T) {
 		if err := b.Delete(ctx, "a"); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: delete: %v", text, err)
 		}
-		if _, err := b.Create(ctx, claim("a", 1)); !errors.Is(err, ErrRecord) {
+		if _, err := b.Create(ctx, request("a", 1)); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: create: %v", text, err)
 		}
 	}
@@ -203,14 +205,14 @@ func TestLedger(t *testing.T) {
 		t.Errorf("free %d", free)
 	}
 	if free := l.Free(Space{Total: 100, Used: 90}, 1); free != 10 {
-		t.Errorf("free beside data of others: %d", free)
+		t.Errorf("free beside other data: %d", free)
 	}
 	if undo, err = l.Reserve("a", 60, s, 1); err != nil {
 		t.Fatal(err)
 	}
 	undo()
-	if bytes, n := l.Promised(); bytes != 40 || n != 1 {
-		t.Errorf("promised %d in %d", bytes, n)
+	if bytes, n := l.Provisioned(); bytes != 40 || n != 1 {
+		t.Errorf("provisioned %d bytes in %d volumes", bytes, n)
 	}
 }
 

@@ -12,29 +12,30 @@ import (
 )
 
 const (
-	// copyWindow is after how many bytes what was copied is synced and noted.
+	// copyWindow is how many bytes are copied between two syncs and notes of progress.
 	copyWindow = 64 << 20
-	// copyStep is what one reader copies at a time, in bytes, and copiers how many there are:
-	// a pool answers in parallel.
+	// copyStep is what one reader copies at a time, in bytes, and copiers is the number of
+	// readers: a pool serves requests in parallel.
 	copyStep = 1 << 20
 	copiers  = 8
-	// copyHole is the shortest run of zeros that is left out, in bytes: a file is new, and
-	// has zeros where nothing was written.
+	// copyHole is the shortest run of zeros that is not written, in bytes: a new file has
+	// zeros where nothing was written.
 	copyHole = 64 << 10
-	// directBlock is what direct I/O is in whole ones of, in bytes.
+	// directBlock is the unit of direct I/O, in bytes.
 	directBlock = 4096
 )
 
-// copyContent copies the bytes from done to size of a file to another one, without its holes,
-// and notes from time to time up to where all is there and synced. Both are as long as size.
+// copyContent copies the bytes from done to size from one file to another without holes. It
+// calls note after each window with the number of bytes that are copied and synced. Both files
+// have this size.
 func copyContent(ctx context.Context, to, from *os.File, done, size int64, note func(done int64) error) error {
 	for done < size {
 		end := min(done+copyWindow, size)
-		if err := copyBetween(ctx, to, from, done, end); err != nil {
+		if err := copyRange(ctx, to, from, done, end); err != nil {
 			return err
 		}
 		if err := to.Sync(); err != nil {
-			return fmt.Errorf("syncing: %w", err)
+			return fmt.Errorf("sync: %w", err)
 		}
 		if err := note(end); err != nil {
 			return err
@@ -44,15 +45,15 @@ func copyContent(ctx context.Context, to, from *os.File, done, size int64, note 
 	return nil
 }
 
-// copyBetween copies the data of a window, several steps at once.
-func copyBetween(ctx context.Context, to, from *os.File, at, end int64) error {
+// copyRange copies the data of a window, several steps in parallel.
+func copyRange(ctx context.Context, to, from *os.File, at, end int64) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(copiers)
 	buffers := make(chan []byte, copiers)
 	defer func() {
 		close(buffers)
 		for b := range buffers {
-			_ = unix.Munmap(b) // it is nobody's any more
+			_ = unix.Munmap(b) // no reader uses it any more
 		}
 	}()
 	for at < end {
@@ -66,7 +67,7 @@ func copyBetween(ctx context.Context, to, from *os.File, at, end int64) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				b, err := buffer(buffers)
+				b, err := takeBuffer(buffers)
 				if err != nil {
 					return err
 				}
@@ -79,8 +80,8 @@ func copyBetween(ctx context.Context, to, from *os.File, at, end int64) error {
 	return group.Wait()
 }
 
-// buffer gives one that is aligned as direct I/O wants it.
-func buffer(free chan []byte) ([]byte, error) {
+// takeBuffer returns a buffer that is aligned for direct I/O.
+func takeBuffer(free chan []byte) ([]byte, error) {
 	select {
 	case b := <-free:
 		return b, nil
@@ -88,16 +89,16 @@ func buffer(free chan []byte) ([]byte, error) {
 	}
 	b, err := unix.Mmap(-1, 0, copyStep, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
-		return nil, fmt.Errorf("asking for a buffer: %w", err)
+		return nil, fmt.Errorf("allocate a buffer: %w", err)
 	}
 	return b, nil
 }
 
-// copyStepAt copies one step, less the zeros in it.
+// copyStepAt copies one step without runs of zeros.
 func copyStepAt(to, from *os.File, offset int64, b []byte, length int) error {
-	n, err := readDirect(from, b[:wholeBlocks(int64(length))], offset)
+	n, err := readDirect(from, b[:roundUp(int64(length))], offset)
 	if err != nil {
-		return fmt.Errorf("reading at %d: %w", offset, err)
+		return fmt.Errorf("read at %d: %w", offset, err)
 	}
 	n = min(n, length)
 	for part := 0; part < n; part += copyHole {
@@ -106,14 +107,14 @@ func copyStepAt(to, from *os.File, offset int64, b []byte, length int) error {
 			continue
 		}
 		if _, err := to.WriteAt(p, offset+int64(part)); err != nil {
-			return fmt.Errorf("writing at %d: %w", offset+int64(part), err)
+			return fmt.Errorf("write at %d: %w", offset+int64(part), err)
 		}
 	}
 	return nil
 }
 
-// readDirect fills a buffer, or as much of it as there is before the file's end. It never
-// asks for a part of a block, as os.File does after that end.
+// readDirect fills a buffer, or as much of it as precedes the file's end. Unlike os.File at that
+// end, it never reads a part of a block.
 func readDirect(f *os.File, b []byte, offset int64) (n int, err error) {
 	for n < len(b) {
 		k, err := unix.Pread(int(f.Fd()), b[n:], offset+int64(n))
@@ -131,8 +132,8 @@ func readDirect(f *os.File, b []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
-// extent gives the next run of data from an offset on, within a window, in whole steps of
-// blocks: both are the window's end when there is none.
+// extent returns the next run of data from an offset on, within a window, in whole blocks: both
+// are the window's end when there is none.
 func extent(f *os.File, at, end int64) (data, hole int64, err error) {
 	fd := int(f.Fd())
 	data, err = unix.Seek(fd, at, unix.SEEK_DATA)
@@ -140,18 +141,18 @@ func extent(f *os.File, at, end int64) (data, hole int64, err error) {
 	case errors.Is(err, unix.ENXIO):
 		return end, end, nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-		return at, end, nil // it does not tell: all may be data
+		return at, end, nil // not supported: all may be data
 	case err != nil:
-		return 0, 0, fmt.Errorf("looking for data from %d: %w", at, os.NewSyscallError("lseek", err))
+		return 0, 0, fmt.Errorf("seek data from %d: %w", at, os.NewSyscallError("lseek", err))
 	}
 	if data >= end {
 		return end, end, nil
 	}
 	if hole, err = unix.Seek(fd, data, unix.SEEK_HOLE); err != nil {
-		return 0, 0, fmt.Errorf("looking for a hole from %d: %w", data, os.NewSyscallError("lseek", err))
+		return 0, 0, fmt.Errorf("seek hole from %d: %w", data, os.NewSyscallError("lseek", err))
 	}
-	return data / directBlock * directBlock, min(wholeBlocks(hole), end), nil
+	return data / directBlock * directBlock, min(roundUp(hole), end), nil
 }
 
-// wholeBlocks rounds up.
-func wholeBlocks(n int64) int64 { return (n + directBlock - 1) / directBlock * directBlock }
+// roundUp rounds up to whole blocks.
+func roundUp(n int64) int64 { return (n + directBlock - 1) / directBlock * directBlock }

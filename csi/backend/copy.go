@@ -14,24 +14,24 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// Copy is a file that gets the content of a source, and then becomes a snapshot or a volume
-// in one step: by being renamed. Until then it is neither, and what was cut off is gone on
-// with, or made anew. Close it.
+// Copy is a file that gets the content of a source and then becomes a snapshot or a volume in
+// one step, by being renamed. Until then it is neither. An interrupted copy is continued or
+// made again. Close it.
 type Copy struct {
 	Place string // below the pool's root
-	Done  int64  // bytes from the beginning that are there
+	Done  int64  // bytes from the beginning that are copied
 
 	b      Block
-	file   *os.File // with its lock: nobody else works on it
+	file   *os.File // locked: no other call works on it
 	source *Source
 	note   ondisk.Copy
 }
 
-// ErrCopying says that somebody else works on this copy.
-var ErrCopying = errors.New("the copy is being made by somebody else")
+// ErrCopying reports that another call works on this copy.
+var ErrCopying = errors.New("the copy is being made by another call")
 
-// copyPlace is where a copy is made. A pool spreads files over its sets by their names:
-// another try is perhaps on another set.
+// copyPlace is the path of a copy. A pool distributes files over its sets by their names:
+// another try may be on another set.
 func copyPlace(key string, try int) string {
 	kind, name, _ := cutKey(key)
 	return ondisk.Copies + "/" + kind + "-" + name + "." + strconv.Itoa(try)
@@ -42,8 +42,8 @@ func cutKey(key string) (kind, name string, is bool) {
 	return path.Clean(kind), name, kind == volumeKey || kind == snapshotKey
 }
 
-// BeginCopy makes the file of what will be a volume or snapshot, by its key, or finds the one
-// that was cut off. Another try has another file. ErrCopying.
+// BeginCopy creates the file of a future volume or snapshot, by its key, or opens that of an
+// interrupted copy. Each try has another file. ErrCopying.
 func (b Block) BeginCopy(key string, try int, s *Source) (*Copy, error) {
 	place := copyPlace(key, try)
 	for {
@@ -52,32 +52,33 @@ func (b Block) BeginCopy(key string, try int, s *Source) (*Copy, error) {
 			return nil, err
 		}
 		c := &Copy{Place: place, b: b, file: f, source: s}
-		again, err := c.begin()
-		if err != nil || again {
+		retry, err := c.prepare()
+		if err != nil || retry {
 			err = errors.Join(err, f.Close())
 		}
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("copying %s to %s: %w", s.Key, key, err)
-		case !again:
+			return nil, fmt.Errorf("copy %s to %s: %w", s.Key, key, err)
+		case !retry:
 			return c, nil
 		}
 	}
 }
 
-// copyFile makes or opens the file, and locks it.
+// copyFile creates or opens the file, and locks it.
 func (b Block) copyFile(place string) (*os.File, error) {
 	f, err := b.Root.Create(place, blockMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(b.Root.MkdirAll(blockTrash, ownMode), b.Root.MkdirAll(ondisk.Copies, ownMode)); err != nil {
-			return nil, fmt.Errorf("making %s: %w", ondisk.Copies, err)
+		err = errors.Join(b.Root.MkdirAll(blockTrash, privateMode), b.Root.MkdirAll(ondisk.Copies, privateMode))
+		if err != nil {
+			return nil, fmt.Errorf("create %s: %w", ondisk.Copies, err)
 		}
 		f, err = b.Root.Create(place, blockMode)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making %s: %w", place, err)
+		return nil, fmt.Errorf("create %s: %w", place, err)
 	}
-	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
+	if err := ofd.Lock(f); errors.Is(err, ofd.ErrLocked) {
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrCopying, place), f.Close())
 	} else if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -85,19 +86,19 @@ func (b Block) copyFile(place string) (*os.File, error) {
 	return f, nil
 }
 
-// begin gives a file that is empty its size and its note, or reads the note. What is of
-// another source, or of another time, is removed: again.
-func (c *Copy) begin() (again bool, err error) {
-	if is, err := c.b.isAt(c.file, c.Place); err != nil || !is {
-		return true, err // it has become what it is for meanwhile, or was removed
+// prepare gives an empty file its size and its note, or reads the note. A file with another
+// source, or with an earlier state of it, is removed: retry.
+func (c *Copy) prepare() (retry bool, err error) {
+	if same, err := c.b.isAt(c.file, c.Place); err != nil || !same {
+		return true, err // it was completed or removed before it was locked
 	}
-	e := safepath.Of(c.file)
+	e := safepath.FromFile(c.file)
 	want := c.source.note()
 	text, err := e.Attribute(ondisk.CopyAttribute)
 	if err == nil {
 		c.note, err = ondisk.DecodeCopy(text)
 		want.Version, want.Done = c.note.Version, c.note.Done
-		if c.Done = c.note.Done; err == nil && want.Epoch != neverAgain && c.note == want {
+		if c.Done = c.note.Done; err == nil && want.Epoch != neverResume && c.note == want {
 			return false, nil
 		}
 		return true, c.b.Root.Unlink(c.Place)
@@ -113,7 +114,7 @@ func (c *Copy) begin() (again bool, err error) {
 	return false, c.progress(0)
 }
 
-// isAt tells whether an open file is what is at a place now.
+// isAt reports whether an open file is the one at this path now.
 func (b Block) isAt(f *os.File, place string) (bool, error) {
 	e, err := b.Root.OpenPath(place)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,79 +124,79 @@ func (b Block) isAt(f *os.File, place string) (bool, error) {
 		return false, err
 	}
 	defer e.Close()
-	return e.Same(safepath.Of(f))
+	return e.Same(safepath.FromFile(f))
 }
 
-// progress notes how much is there.
+// progress notes how much is copied.
 func (c *Copy) progress(done int64) error {
 	c.note.Done, c.Done = done, done
 	text, err := c.note.Encode()
 	if err == nil {
-		err = safepath.Of(c.file).SetAttribute(ondisk.CopyAttribute, text)
+		err = safepath.FromFile(c.file).SetAttribute(ondisk.CopyAttribute, text)
 	}
 	return err
 }
 
-// Shared notes that the whole content is there: the bricks share it.
-func (c *Copy) Shared() error { return c.progress(c.source.Size) }
+// MarkShared notes that the content is complete: the bricks share it.
+func (c *Copy) MarkShared() error { return c.progress(c.source.Size) }
 
-// Fill copies what is not there yet. It can be cut off, and goes on. said is told now and
-// then how much is there, in bytes.
-func (c *Copy) Fill(ctx context.Context, said func(done int64)) error {
+// Fill copies what is missing. It may be interrupted and continued. It calls onProgress from
+// time to time with the number of bytes that are copied.
+func (c *Copy) Fill(ctx context.Context, onProgress func(done int64)) error {
 	from, err := c.b.content(c.source)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
 	err = copyContent(ctx, c.file, from, c.Done, c.source.Size, func(done int64) error {
-		said(done)
+		onProgress(done)
 		return c.progress(done)
 	})
 	if err != nil {
-		return fmt.Errorf("copying the content of %s: %w", c.source.Key, err)
+		return fmt.Errorf("copy the content of %s: %w", c.source.Key, err)
 	}
 	return nil
 }
 
-// BecomeSnapshot makes the copy a snapshot, in one step. ErrExists when there is one.
+// BecomeSnapshot makes the copy a snapshot in one step. ErrExists when there is one already.
 func (c *Copy) BecomeSnapshot(s Snapshot) error {
 	text, err := s.record().Encode()
 	if err != nil {
 		return err
 	}
-	if err := c.become(snapshotPlace(s.Name), ondisk.SnapshotAttribute, text); err != nil {
-		return fmt.Errorf("making snapshot %s: %w", s.Name, err)
+	if err := c.publish(snapshotPlace(s.Name), ondisk.SnapshotAttribute, text); err != nil {
+		return fmt.Errorf("create snapshot %s: %w", s.Name, err)
 	}
 	return nil
 }
 
-// BecomeVolume makes the copy a volume, in one step, as large as it is claimed. ErrExists when
-// there is one.
-func (c *Copy) BecomeVolume(claim CreateRequest) (Volume, error) {
-	r := claim.record(c.b.Now.now())
+// BecomeVolume makes the copy a volume of the requested size in one step. ErrExists when there
+// is one already.
+func (c *Copy) BecomeVolume(request CreateRequest) (Volume, error) {
+	r := request.record(c.b.Now.now())
 	text, err := r.Encode()
 	if err != nil {
 		return Volume{}, err
 	}
 	attached, err := ondisk.Attachment{Formatted: c.source.Formatted}.Encode()
 	if err == nil {
-		err = safepath.Of(c.file).SetAttribute(ondisk.AttachmentAttribute, attached)
+		err = safepath.FromFile(c.file).SetAttribute(ondisk.AttachmentAttribute, attached)
 	}
 	if err == nil {
 		err = extend(c.file, r)
 	}
 	if err == nil {
-		err = c.become(c.b.Place(claim.Name), ondisk.Attribute, text)
+		err = c.publish(c.b.Place(request.Name), ondisk.Attribute, text)
 	}
 	if err != nil {
-		return Volume{}, fmt.Errorf("making volume %s: %w", claim.Name, err)
+		return Volume{}, fmt.Errorf("create volume %s: %w", request.Name, err)
 	}
-	return r.volume(claim.Name), nil
+	return r.volume(request.Name), nil
 }
 
-// become gives the copy a record and its name. A file without a record at that name is the
-// rest of a call that was cut off, and goes.
-func (c *Copy) become(place, attribute string, record []byte) error {
+// publish gives the copy a record and its final path. A file without a record at that path is
+// left over from an interrupted call, and is replaced.
+func (c *Copy) publish(place, attribute string, record []byte) error {
 	if e, err := c.b.Root.OpenPath(place); err == nil {
 		_, err = e.Attribute(attribute)
 		e.Close()
@@ -205,18 +206,20 @@ func (c *Copy) become(place, attribute string, record []byte) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e := safepath.Of(c.file)
+	e := safepath.FromFile(c.file)
 	if err := c.file.Sync(); err != nil {
 		return err
 	}
-	if err := errors.Join(e.SetAttribute(attribute, record), e.RemoveAttribute(ondisk.CopyAttribute), c.b.Root.MkdirAll(path.Dir(place), ownMode)); err != nil {
+	err := errors.Join(e.SetAttribute(attribute, record), e.RemoveAttribute(ondisk.CopyAttribute),
+		c.b.Root.MkdirAll(path.Dir(place), privateMode))
+	if err != nil {
 		return err
 	}
 	return c.b.Root.Rename(c.Place, place)
 }
 
-// Discard removes the copy: it is of no use.
+// Discard removes the copy.
 func (c *Copy) Discard() error { return c.b.Root.Unlink(c.Place) }
 
-// Close lets go of it.
+// Close unlocks and closes the file.
 func (c *Copy) Close() error { return errors.Join(ofd.Unlock(c.file), c.file.Close()) }

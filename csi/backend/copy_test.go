@@ -22,10 +22,10 @@ import (
 // large is the size of a volume whose copy has several windows, in bytes.
 const large = 3 * copyWindow
 
-// spotted makes a volume with data here and there, and gives what is in it.
-func spotted(t *testing.T, b Block, name string) []byte {
+// sparse creates a volume with data at random offsets, and returns its content.
+func sparse(t *testing.T, b Block, name string) []byte {
 	t.Helper()
-	c := claim(name, large)
+	c := request(name, large)
 	c.FileSystem = "xfs"
 	_, err := b.Create(ctx, c)
 	must(t, err)
@@ -45,8 +45,8 @@ func spotted(t *testing.T, b Block, name string) []byte {
 	return all
 }
 
-// copyTo copies a source to what a key names, up to before it gets its name.
-func copyTo(t *testing.T, b Block, key string, s *Source) *Copy {
+// fillCopy makes the copy of a source for a key, without publishing it.
+func fillCopy(t *testing.T, b Block, key string, s *Source) *Copy {
 	t.Helper()
 	c, err := b.BeginCopy(key, 0, s)
 	must(t, err)
@@ -54,25 +54,28 @@ func copyTo(t *testing.T, b Block, key string, s *Source) *Copy {
 	return c
 }
 
-// TestCopies: a snapshot has what the volume had, keeps it when that is written, and gives it
-// to volumes that are made of it, all of them without holes being filled.
+// TestCopies: a snapshot has the content of its volume, keeps it when the volume is written, and
+// volumes created from it have it too. No copy fills holes.
 func TestCopies(t *testing.T) {
 	root, dir := pool(t)
 	b := Block{Root: root}
-	want := spotted(t, b, "a")
+	want := sparse(t, b, "a")
 	source, err := b.VolumeSource("a")
 	must(t, err)
-	if source.Held || source.Size != large || source.Used == 0 || source.Used >= large {
+	if source.Attached || source.Size != large || source.Used == 0 || source.Used >= large {
 		t.Fatalf("source %+v", source)
 	}
 	if _, err := b.Lock("a"); !errors.Is(err, ErrInUse) {
-		t.Errorf("taken while it is copied: %v", err)
+		t.Errorf("locked while it is copied: %v", err)
 	}
-	c := copyTo(t, b, SnapshotKey("s"), source)
+	c := fillCopy(t, b, SnapshotKey("s"), source)
 	if _, err := b.BeginCopy(SnapshotKey("s"), 0, source); !errors.Is(err, ErrCopying) {
-		t.Errorf("two make one copy: %v", err)
+		t.Errorf("copied twice at once: %v", err)
 	}
-	must(t, c.BecomeSnapshot(Snapshot{Name: "s", Request: "s", Volume: "a", Size: source.Size, Used: source.Used, Created: time.Now(), FileSystem: "xfs"}))
+	must(t, c.BecomeSnapshot(Snapshot{
+		Name: "s", Request: "s", Volume: "a", Size: source.Size, Used: source.Used,
+		Created: time.Now(), FileSystem: "xfs",
+	}))
 	must(t, c.Close())
 	must(t, source.Close())
 	same(t, filepath.Join(dir, snapshotPlace("s")), want)
@@ -86,10 +89,10 @@ func TestCopies(t *testing.T) {
 	if source, err = b.SnapshotSource("s"); err != nil {
 		t.Fatal(err)
 	}
-	claim := claim("b", 2*large)
-	claim.FileSystem, claim.Source = "xfs", SnapshotKey("s")
-	c = copyTo(t, b, VolumeKey("b"), source)
-	v, err := c.BecomeVolume(claim)
+	request := request("b", 2*large)
+	request.FileSystem, request.Source = "xfs", SnapshotKey("s")
+	c = fillCopy(t, b, VolumeKey("b"), source)
+	v, err := c.BecomeVolume(request)
 	must(t, err)
 	must(t, c.Close())
 	if v.Size != 2*large || v.Source != "snapshot/s" {
@@ -99,15 +102,15 @@ func TestCopies(t *testing.T) {
 	var st unix.Stat_t
 	must(t, unix.Stat(filepath.Join(dir, b.Place("b")), &st))
 	if st.Blocks*512 > source.Used+20*copyHole {
-		t.Errorf("the copy takes %d bytes, its source %d", st.Blocks*512, source.Used)
+		t.Errorf("the copy uses %d bytes, its source %d", st.Blocks*512, source.Used)
 	}
-	again, err := b.Create(ctx, claim)
-	if err != nil || again.Source != claim.Source {
-		t.Errorf("made again: %+v, %v", again, err)
+	again, err := b.Create(ctx, request)
+	if err != nil || again.Source != request.Source {
+		t.Errorf("repeated: %+v, %v", again, err)
 	}
-	claim.Source = ""
-	if _, err := b.Create(ctx, claim); !errors.Is(err, ErrExists) {
-		t.Errorf("made again, empty: %v", err)
+	request.Source = ""
+	if _, err := b.Create(ctx, request); !errors.Is(err, ErrExists) {
+		t.Errorf("requested without a source: %v", err)
 	}
 	must(t, b.DeleteSnapshot("s"))
 	must(t, b.DeleteSnapshot("s"))
@@ -116,17 +119,17 @@ func TestCopies(t *testing.T) {
 	}
 	must(t, Sweep(ctx, root, schema.Block, logr.Discard()))
 	if left := filesBelow(t, dir); len(left) != 1 {
-		t.Errorf("left are %v", left)
+		t.Errorf("files left: %v", left)
 	}
 }
 
-// TestCopyGoesOn: what was cut off is gone on with, unless somebody has had the volume since,
-// or had it all the time.
-func TestCopyGoesOn(t *testing.T) {
+// TestCopyContinues: an interrupted copy is continued, unless the volume was attached since or
+// during the copy.
+func TestCopyContinues(t *testing.T) {
 	root, dir := pool(t)
 	b := Block{Root: root}
-	want := spotted(t, b, "a")
-	cutOff := func() {
+	want := sparse(t, b, "a")
+	interrupt := func() {
 		t.Helper()
 		source, err := b.VolumeSource("a")
 		must(t, err)
@@ -136,54 +139,54 @@ func TestCopyGoesOn(t *testing.T) {
 		defer c.Close()
 		limit, cancel := context.WithCancel(ctx)
 		if err := c.Fill(limit, func(int64) { cancel() }); !errors.Is(err, context.Canceled) {
-			t.Fatalf("it was not cut off: %v", err)
+			t.Fatalf("it was not interrupted: %v", err)
 		}
 	}
-	begin := func(held bool, shared ...bool) (done int64) {
+	begin := func(attached, shared bool) (done int64) {
 		t.Helper()
 		source, err := b.VolumeSource("a")
 		must(t, err)
 		defer source.Close()
-		source.Held, source.Shared = source.Held || held, len(shared) > 0
+		source.Attached, source.Shared = source.Attached || attached, shared
 		c, err := b.BeginCopy(SnapshotKey("s"), 0, source)
 		must(t, err)
 		defer c.Close()
 		return c.Done
 	}
-	cutOff()
-	if done := begin(false); done != copyWindow {
-		t.Errorf("it goes on at %d", done)
+	interrupt()
+	if done := begin(false, false); done != copyWindow {
+		t.Errorf("continued at %d", done)
 	}
 	must(t, attach(b))
-	if done := begin(false); done != 0 {
-		t.Errorf("after somebody had it, it goes on at %d", done)
+	if done := begin(false, false); done != 0 {
+		t.Errorf("after the volume was attached: continued at %d", done)
 	}
-	cutOff()
-	if done := begin(true); done != 0 {
-		t.Errorf("while somebody has it, it goes on at %d", done)
+	interrupt()
+	if done := begin(true, false); done != 0 {
+		t.Errorf("while the volume is attached: continued at %d", done)
 	}
-	if done := begin(false); done != 0 {
-		t.Errorf("after it was copied while somebody had it, it goes on at %d", done)
+	if done := begin(false, false); done != 0 {
+		t.Errorf("after it was copied while it was attached: continued at %d", done)
 	}
-	cutOff()
+	interrupt()
 	if done := begin(false, true); done != 0 {
-		t.Errorf("of a volume that several nodes may have had, it goes on at %d", done)
+		t.Errorf("of a shared volume: continued at %d", done)
 	}
-	cutOff()
+	interrupt()
 	source, err := b.VolumeSource("a")
 	must(t, err)
-	c := copyTo(t, b, SnapshotKey("s"), source)
+	c := fillCopy(t, b, SnapshotKey("s"), source)
 	must(t, c.BecomeSnapshot(Snapshot{Name: "s", Volume: "a", Size: large, Created: time.Now()}))
 	must(t, errors.Join(c.Close(), source.Close()))
 	same(t, filepath.Join(dir, snapshotPlace("s")), want)
 }
 
-// TestUntaken: a volume that was taken while it was copied, because its lock did not hold, is
-// known to be.
-func TestUntaken(t *testing.T) {
+// TestSourceUnchanged detects that a volume was attached while it was copied, because the pool
+// lost its lock.
+func TestSourceUnchanged(t *testing.T) {
 	root, _ := pool(t)
 	b := Block{Root: root}
-	_, err := b.Create(ctx, claim("a", 100))
+	_, err := b.Create(ctx, request("a", 100))
 	must(t, err)
 	source, err := b.VolumeSource("a")
 	must(t, err)
@@ -191,76 +194,77 @@ func TestUntaken(t *testing.T) {
 	if is, err := source.Unchanged(); err != nil || !is {
 		t.Errorf("before: %t, %v", is, err)
 	}
-	must(t, ofd.Unlock(source.file)) // as a pool does that loses it
+	must(t, ofd.Unlock(source.file)) // as when the pool loses it
 	must(t, attach(b))
 	if is, err := source.Unchanged(); err != nil || is {
-		t.Errorf("after somebody had it: %t, %v", is, err)
+		t.Errorf("after it was attached: %t, %v", is, err)
 	}
 }
 
-// TestSweepLeft: what was cut off and is not gone on with does not stay for ever, and what
-// somebody works on does.
-func TestSweepLeft(t *testing.T) {
+// TestSweepLeftovers removes abandoned copies and freeze requests, and keeps copies that a call works
+// on.
+func TestSweepLeftovers(t *testing.T) {
 	root, dir := pool(t)
 	b := Block{Root: root}
-	spotted(t, b, "a")
+	sparse(t, b, "a")
 	source, err := b.VolumeSource("a")
 	must(t, err)
 	c, err := b.BeginCopy(SnapshotKey("s"), 0, source)
 	must(t, err)
-	ask, err := b.RequestFreeze("a")
+	freeze, err := b.RequestFreeze("a")
 	must(t, err)
-	must(t, b.SweepLeft(logr.Discard()))
+	must(t, b.SweepLeftovers(logr.Discard()))
 	if left := filesBelow(t, dir); len(left) != 3 {
-		t.Errorf("left are %v", left)
+		t.Errorf("files left: %v", left)
 	}
 	later := b
-	later.Now = func() time.Time { return time.Now().Add(2 * copyLeft) }
-	must(t, later.SweepLeft(logr.Discard()))
-	if left := filesBelow(t, dir); len(left) != 2 { // the copy has its lock
-		t.Errorf("later, left are %v", left)
+	later.Now = func() time.Time { return time.Now().Add(2 * copyMaxAge) }
+	must(t, later.SweepLeftovers(logr.Discard()))
+	if left := filesBelow(t, dir); len(left) != 2 { // the copy is locked
+		t.Errorf("files left later: %v", left)
 	}
-	must(t, errors.Join(c.Close(), ask.Withdraw(), source.Close()))
-	must(t, b.SweepLeft(logr.Discard()))
+	must(t, errors.Join(c.Close(), freeze.Withdraw(), source.Close()))
+	must(t, b.SweepLeftovers(logr.Discard()))
 	must(t, b.Delete(ctx, "a"))
 	must(t, Sweep(ctx, root, schema.Block, logr.Discard()))
-	must(t, b.SweepLeft(logr.Discard())) // its source has gone
+	must(t, b.SweepLeftovers(logr.Discard())) // the copy's source no longer exists
 	if left := filesBelow(t, dir); len(left) != 0 {
-		t.Errorf("in the end, left are %v", left)
+		t.Errorf("files left at the end: %v", left)
 	}
 }
 
-// TestAsk: what one side writes, the other one reads.
-func TestAsk(t *testing.T) {
+// TestFreezeRequest: the node reads what the controller writes, and the reverse.
+func TestFreezeRequest(t *testing.T) {
 	root, _ := pool(t)
 	b := Block{Root: root}
-	ask, err := b.RequestFreeze("a")
+	sent, err := b.RequestFreeze("a")
 	must(t, err)
-	asks, err := b.FreezeRequests()
-	if err != nil || len(asks) != 1 {
-		t.Fatalf("asks %v, %v", asks, err)
+	requests, err := b.FreezeRequests()
+	if err != nil || len(requests) != 1 {
+		t.Fatalf("requests %v, %v", requests, err)
 	}
-	for name, of := range asks {
-		asked, err := b.OpenFreezeRequest(name)
+	for id, volume := range requests {
+		received, err := b.OpenFreezeRequest(id)
 		must(t, err)
-		defer asked.Close()
-		first, err := asked.Read()
+		defer received.Close()
+		first, err := received.Read()
 		must(t, err)
-		must(t, ask.MarkCopied())
-		if second, err := asked.Read(); err != nil || of != "a" || second.Heartbeat <= first.Heartbeat || first.Copied || !second.Copied {
-			t.Errorf("of %s: %+v, then %+v, %v", of, first, second, err)
+		must(t, sent.MarkCopied())
+		if second, err := received.Read(); err != nil || volume != "a" || second.Heartbeat <= first.Heartbeat ||
+			first.Copied || !second.Copied {
+			t.Errorf("volume %s: %+v, then %+v, %v", volume, first, second, err)
 		}
-		if a, err := ask.Status(); err != nil || a.State != "" {
-			t.Errorf("before there is an answer: %+v, %v", a, err)
+		if a, err := sent.Status(); err != nil || a.State != "" {
+			t.Errorf("before the first status: %+v, %v", a, err)
 		}
-		must(t, asked.Reply(ondisk.FreezeStatus{Node: "n", State: ondisk.Stopped}))
-		if a, err := ask.Status(); err != nil || a.State != ondisk.Stopped || a.Node != "n" {
-			t.Errorf("answer %+v, %v", a, err)
+		must(t, received.Reply(ondisk.FreezeStatus{Node: "n", State: ondisk.Stopped}))
+		if a, err := sent.Status(); err != nil || a.State != ondisk.Stopped || a.Node != "n" {
+			t.Errorf("status %+v, %v", a, err)
 		}
 	}
-	must(t, ask.Withdraw())
-	if asks, err := b.FreezeRequests(); err != nil || len(asks) != 0 {
-		t.Errorf("asks %v, %v", asks, err)
+	must(t, sent.Withdraw())
+	if requests, err := b.FreezeRequests(); err != nil || len(requests) != 0 {
+		t.Errorf("requests %v, %v", requests, err)
 	}
 }
 
@@ -268,7 +272,7 @@ func same(t *testing.T, path string, want []byte) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s has %d bytes, not the %d that are wanted: %v", path, len(got), len(want), err)
+		t.Errorf("%s has %d bytes that differ from the expected %d: %v", path, len(got), len(want), err)
 	}
 }
 
@@ -283,8 +287,8 @@ func filesBelow(t *testing.T, dir string) (files []string) {
 	return files
 }
 
-// snapshotOf does all steps of a snapshot, or of a restored volume, for the test of kills.
-func snapshotOf(root *safepath.Dir) error {
+// takeSnapshot does all steps of a snapshot, for TestKilledAtEverySystemCall.
+func takeSnapshot(root *safepath.Dir) error {
 	b := Block{Root: root}
 	if _, err := b.Snapshot("s"); err == nil {
 		return nil
@@ -300,10 +304,12 @@ func snapshotOf(root *safepath.Dir) error {
 	if err := c.Fill(ctx, func(int64) {}); err != nil {
 		return err
 	}
-	return errors.Join(c.BecomeSnapshot(Snapshot{Name: "s", Request: "s", Volume: "a", Size: 100, FileSystem: "xfs"}), c.Close(), source.Close())
+	return errors.Join(c.BecomeSnapshot(Snapshot{Name: "s", Request: "s", Volume: "a", Size: 100, FileSystem: "xfs"}),
+		c.Close(), source.Close())
 }
 
-func restored(root *safepath.Dir) error {
+// restoreSnapshot does all steps of a restored volume.
+func restoreSnapshot(root *safepath.Dir) error {
 	b := Block{Root: root}
 	if _, err := b.Get(ctx, "b"); err == nil {
 		return nil
@@ -319,9 +325,9 @@ func restored(root *safepath.Dir) error {
 	if err := c.Fill(ctx, func(int64) {}); err != nil {
 		return err
 	}
-	claim := claim("a", 200)
-	claim.Name = "b"
-	claim.FileSystem, claim.Source = "xfs", SnapshotKey("s")
-	_, err = c.BecomeVolume(claim)
+	request := request("a", 200)
+	request.Name = "b"
+	request.FileSystem, request.Source = "xfs", SnapshotKey("s")
+	_, err = c.BecomeVolume(request)
 	return errors.Join(err, c.Close())
 }

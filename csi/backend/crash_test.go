@@ -18,7 +18,7 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// crashVariable makes a copy of the test do one operation and end.
+// crashVariable makes the test binary do one operation and exit.
 const crashVariable = "ATOLL_CRASH_TEST"
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func operate(operation, dir string) error {
 	var b Backend = Subdirectory{Root: root}
 	switch operation {
 	case "create":
-		_, err = b.Create(ctx, claim("a", 100))
+		_, err = b.Create(ctx, request("a", 100))
 	case "expand":
 		_, err = b.Expand(ctx, "a", 200)
 	case "delete", "archive":
@@ -50,11 +50,11 @@ func operate(operation, dir string) error {
 	case "sweep":
 		err = Sweep(ctx, root, schema.Subdirectory, logr.Discard())
 	case "single create":
-		_, err = Single{Root: root}.Create(ctx, claim("a", 100))
+		_, err = Single{Root: root}.Create(ctx, request("a", 100))
 	case "single delete":
 		err = Single{Root: root}.Delete(ctx, "a")
 	case "block create":
-		_, err = Block{Root: root}.Create(ctx, blockClaim)
+		_, err = Block{Root: root}.Create(ctx, blockRequest)
 	case "block expand":
 		_, err = Block{Root: root}.Expand(ctx, "a", 200)
 	case "block delete":
@@ -62,7 +62,7 @@ func operate(operation, dir string) error {
 	case "block sweep":
 		err = Sweep(ctx, root, schema.Block, logr.Discard())
 	case "shared create":
-		c := claim("a", 100)
+		c := request("a", 100)
 		c.Shared = true
 		_, err = Block{Root: root}.Create(ctx, c)
 	case "shared attach":
@@ -70,68 +70,71 @@ func operate(operation, dir string) error {
 	case "block attach":
 		err = attach(Block{Root: root})
 	case "snapshot":
-		err = snapshotOf(root)
+		err = takeSnapshot(root)
 	case "restore":
-		err = restored(root)
+		err = restoreSnapshot(root)
 	case "delete snapshot":
 		err = Block{Root: root}.DeleteSnapshot("s")
 	}
 	return err
 }
 
-var blockClaim = func() CreateRequest {
-	c := claim("a", 100)
+var blockRequest = func() CreateRequest {
+	c := request("a", 100)
 	c.FileSystem = "xfs"
 	return c
 }()
 
-// attach takes a volume, has a file system made on it, and gives it back.
+// attach attaches a volume, records a file system on it, and detaches it.
 func attach(b Block) error {
 	t, err := b.Lock("a")
 	if err != nil {
 		return err
 	}
-	return errors.Join(t.Attach("node", "boot", nil), t.Formatted("xfs"), t.Detach(), t.Close())
+	return errors.Join(t.Attach("node", "boot", nil), t.MarkFormatted("xfs"), t.Detach(), t.Close())
 }
 
 // calls are the system calls that change or read a pool.
-var calls = []string{"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2", "getdents64", "getxattr", "listxattr", "fstat", "ftruncate", "fcntl", "lseek", "pread64", "pwrite64", "fsync"}
+var calls = []string{
+	"mkdirat", "setxattr", "removexattr", "renameat", "unlinkat", "fchmodat", "chmod", "openat2",
+	"getdents64", "getxattr", "listxattr", "fstat", "ftruncate", "fcntl", "lseek", "pread64", "pwrite64", "fsync",
+}
 
-// TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its
-// system calls in turn, and repeats it: there is never a half-made volume that
-// counts as one, nothing is lost, and in the end all is as if nothing had happened.
+// TestKilledAtEverySystemCall kills each operation with SIGKILL at each of its system calls in
+// turn, and repeats it: no incomplete volume is ever listed, nothing is lost, and the result of
+// the repeat is as if nothing had happened.
 func TestKilledAtEverySystemCall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs every operation some dozen times: not with -short")
+		t.Skip("runs every operation dozens of times: not with -short")
 	}
 	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed: run make deps as root")
+		t.Skip("strace is not installed; run make deps as root")
 	}
 	for _, test := range []struct {
 		operation string
 		before    func(t *testing.T, dir string)
 		after     func(t *testing.T, dir string)
 	}{
-		{"create", nothing, has(100)},
-		{"expand", made, has(200)},
-		{"delete", filled, goneTo(trash, 1)},
-		{"archive", archived, goneTo(archive, 1)},
-		{"sweep", func(t *testing.T, dir string) { filled(t, dir); must(t, operate("delete", dir)) }, goneTo(trash, 0)},
-		{"single create", nothing, func(t *testing.T, dir string) { single(t, dir, 1) }},
+		{"create", emptyPool, checkVolume(100)},
+		{"expand", created, checkVolume(200)},
+		{"delete", filled, checkDeleted(trash, 1)},
+		{"archive", archived, checkDeleted(archive, 1)},
+		{"sweep", func(t *testing.T, dir string) { filled(t, dir); must(t, operate("delete", dir)) }, checkDeleted(trash, 0)},
+		{"single create", emptyPool, func(t *testing.T, dir string) { checkSingle(t, dir, 1) }},
 		{"single delete", func(t *testing.T, dir string) {
 			must(t, operate("single create", dir))
 			must(t, os.MkdirAll(filepath.Join(dir, "data/below"), 0o755))
 			must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-		}, func(t *testing.T, dir string) { single(t, dir, 0) }},
-		{"block create", nothing, blockHas(100)},
-		{"block expand", blockMade, blockHas(200)},
-		{"block attach", blockMade, blockFormatted},
-		{"shared attach", func(t *testing.T, dir string) { must(t, operate("shared create", dir)) }, sharedLeft},
-		{"block delete", blockMade, blockGone(1)},
-		{"block sweep", func(t *testing.T, dir string) { blockMade(t, dir); must(t, operate("block delete", dir)) }, blockGone(0)},
-		{"snapshot", blockWritten, snapshots("a")},
-		{"restore", snapshotMade, snapshots("a", "b")},
-		{"delete snapshot", snapshotMade, func(t *testing.T, dir string) {
+		}, func(t *testing.T, dir string) { checkSingle(t, dir, 0) }},
+		{"block create", emptyPool, checkBlock(100)},
+		{"block expand", blockCreated, checkBlock(200)},
+		{"block attach", blockCreated, checkFormatted},
+		{"shared attach", func(t *testing.T, dir string) { must(t, operate("shared create", dir)) }, checkNoHolders},
+		{"block delete", blockCreated, checkBlockDeleted(1)},
+		{"block sweep", blockDeleted, checkBlockDeleted(0)},
+		{"snapshot", blockWritten, checkSnapshot("a")},
+		{"restore", snapshotCreated, checkSnapshot("a", "b")},
+		{"delete snapshot", snapshotCreated, func(t *testing.T, dir string) {
 			if _, err := (Block{Root: open(t, dir)}).Snapshot("s"); !errors.Is(err, ErrNoSnapshot) {
 				t.Errorf("after it was deleted: %v", err)
 			}
@@ -144,10 +147,10 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 					_, dir := pool(t)
 					test.before(t, dir)
 					killed := runKilled(t, test.operation, dir, call, n)
-					consistent(t, dir)
+					checkConsistent(t, dir)
 					must(t, operate(test.operation, dir))
 					test.after(t, dir)
-					consistent(t, dir)
+					checkConsistent(t, dir)
 					if !killed {
 						break
 					}
@@ -162,8 +165,8 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 	}
 }
 
-// runKilled does the operation in a process of its own, which is killed before
-// its n-th system call of a kind; false when it has fewer.
+// runKilled does the operation in another process, which is killed before its n-th system call
+// of a kind; false when it makes fewer.
 func runKilled(t *testing.T, operation, dir, call string, n int) bool {
 	t.Helper()
 	self, err := os.Executable()
@@ -187,9 +190,9 @@ func runKilled(t *testing.T, operation, dir, call string, n int) bool {
 	return false
 }
 
-func nothing(*testing.T, string) {}
+func emptyPool(*testing.T, string) {}
 
-// open opens a pool's folder until the test ends.
+// open opens a pool's directory until the test ends.
 func open(t *testing.T, dir string) *safepath.Dir {
 	t.Helper()
 	root, err := safepath.Open(dir)
@@ -198,15 +201,15 @@ func open(t *testing.T, dir string) *safepath.Dir {
 	return root
 }
 
-func made(t *testing.T, dir string) {
+func created(t *testing.T, dir string) {
 	t.Helper()
 	must(t, operate("create", dir))
 }
 
 func filled(t *testing.T, dir string) {
 	t.Helper()
-	made(t, dir)
-	inside := filepath.Join(dir, hashed("a"), "a")
+	created(t, dir)
+	inside := filepath.Join(dir, parentDir("a"), "a")
 	must(t, os.MkdirAll(filepath.Join(inside, "d/e"), 0o755))
 	must(t, os.WriteFile(filepath.Join(inside, "d/f"), []byte("data"), 0o600))
 }
@@ -219,8 +222,8 @@ func archived(t *testing.T, dir string) {
 	must(t, err)
 }
 
-// consistent holds that every folder that counts as a volume has a whole record.
-func consistent(t *testing.T, dir string) {
+// checkConsistent checks that every listed volume has a complete record.
+func checkConsistent(t *testing.T, dir string) {
 	t.Helper()
 	root := open(t, dir)
 	all, err := Subdirectory{Root: root}.List(ctx)
@@ -229,12 +232,13 @@ func consistent(t *testing.T, dir string) {
 	must(t, err)
 	for _, v := range append(all, blocks...) {
 		if v.Request != "a" || v.Size != 100 && v.Size != 200 {
-			t.Errorf("a volume is half-made: %+v", v)
+			t.Errorf("incomplete volume: %+v", v)
 		}
 	}
 }
 
-func has(size int64) func(*testing.T, string) {
+// checkVolume checks that there is one volume, with this size.
+func checkVolume(size int64) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		root := open(t, dir)
@@ -242,58 +246,64 @@ func has(size int64) func(*testing.T, string) {
 		if err != nil || len(all) != 1 || all[0].Size != size {
 			t.Errorf("volumes %+v, %v", all, err)
 		}
-		if info, err := os.Stat(filepath.Join(dir, hashed("a"), "a")); err != nil || info.Mode().Perm() != volumeMode {
+		if info, err := os.Stat(filepath.Join(dir, parentDir("a"), "a")); err != nil || info.Mode().Perm() != volumeMode {
 			t.Errorf("mode %v, %v", info.Mode(), err)
 		}
 	}
 }
 
-// goneTo holds that the volume is gone and that n folders are where it goes.
-func goneTo(folder string, n int) func(*testing.T, string) {
+// checkDeleted checks that there is no volume, and n entries in the trash or archive.
+func checkDeleted(to string, n int) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		root := open(t, dir)
 		all, err := Subdirectory{Root: root}.List(ctx)
 		must(t, err)
-		aside, err := listed(root, folder)
-		if err != nil || len(all) > 0 || len(aside) != n {
-			t.Errorf("volumes %+v, in %s %v, %v", all, folder, aside, err)
+		moved, err := listNames(root, to)
+		if err != nil || len(all) > 0 || len(moved) != n {
+			t.Errorf("volumes %+v, in %s %v, %v", all, to, moved, err)
 		}
 	}
 }
 
-// single holds that the pool has n holders, and that a pool without one is empty.
-func single(t *testing.T, dir string, n int) {
+// checkSingle checks that the pool is n volumes, and empty if it is none.
+func checkSingle(t *testing.T, dir string, n int) {
 	t.Helper()
 	root := open(t, dir)
 	all, err := Single{Root: root}.List(ctx)
 	must(t, err)
 	names, err := root.Names()
-	if err != nil || len(all) != n || n == 0 && !slices.Equal(names, []string{own}) {
-		t.Errorf("holders %+v, left %v, %v", all, names, err)
+	if err != nil || len(all) != n || n == 0 && !slices.Equal(names, []string{atollDir}) {
+		t.Errorf("volumes %+v, left %v, %v", all, names, err)
 	}
 }
 
-func blockMade(t *testing.T, dir string) {
+func blockCreated(t *testing.T, dir string) {
 	t.Helper()
 	must(t, operate("block create", dir))
 }
 
+func blockDeleted(t *testing.T, dir string) {
+	t.Helper()
+	blockCreated(t, dir)
+	must(t, operate("block delete", dir))
+}
+
 func blockWritten(t *testing.T, dir string) {
 	t.Helper()
-	blockMade(t, dir)
+	blockCreated(t, dir)
 	must(t, os.WriteFile(filepath.Join(dir, Block{}.Place("a")), bytes.Repeat([]byte("x"), 100), blockMode))
 }
 
-func snapshotMade(t *testing.T, dir string) {
+func snapshotCreated(t *testing.T, dir string) {
 	t.Helper()
 	blockWritten(t, dir)
 	must(t, operate("snapshot", dir))
 }
 
-// snapshots holds that there is one snapshot, that these are the volumes, and that all have
-// the content of the first, and that nothing is left that was on its way.
-func snapshots(volumes ...string) func(*testing.T, string) {
+// checkSnapshot checks that there is one snapshot, that it and these volumes have the content
+// that was written, and that no copy is left over.
+func checkSnapshot(volumes ...string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		b := Block{Root: open(t, dir)}
@@ -311,14 +321,14 @@ func snapshots(volumes ...string) func(*testing.T, string) {
 				t.Errorf("%s has %d bytes, %v", place, len(got), err)
 			}
 		}
-		if left, err := listed(b.Root, ondisk.Copies); err != nil || len(left) > 0 {
-			t.Errorf("left are %v, %v", left, err)
+		if left, err := listNames(b.Root, ondisk.Copies); err != nil || len(left) > 0 {
+			t.Errorf("copies left: %v, %v", left, err)
 		}
 	}
 }
 
-// blockHas holds that there is one volume of blocks, with a file of its size.
-func blockHas(size int64) func(*testing.T, string) {
+// checkBlock checks that there is one block volume, with a file of its size.
+func checkBlock(size int64) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		b := Block{Root: open(t, dir)}
@@ -326,14 +336,15 @@ func blockHas(size int64) func(*testing.T, string) {
 		if err != nil || len(all) != 1 || all[0].Size != size || all[0].FileSystem != "xfs" {
 			t.Errorf("volumes %+v, %v", all, err)
 		}
-		if info, err := os.Stat(filepath.Join(dir, b.Place("a"))); err != nil || info.Size() != size || info.Mode().Perm() != blockMode {
+		info, err := os.Stat(filepath.Join(dir, b.Place("a")))
+		if err != nil || info.Size() != size || info.Mode().Perm() != blockMode {
 			t.Errorf("file %+v, %v", info, err)
 		}
 	}
 }
 
-// blockFormatted holds that the volume has been attached, and nobody has it.
-func blockFormatted(t *testing.T, dir string) {
+// checkFormatted checks that the volume was attached and formatted, and is not attached.
+func checkFormatted(t *testing.T, dir string) {
 	t.Helper()
 	a, err := Block{Root: open(t, dir)}.Attachment("a")
 	if err != nil || a.Epoch < 1 || a.Epoch > 2 || a.Formatted != "xfs" || a.Node != "" {
@@ -341,21 +352,22 @@ func blockFormatted(t *testing.T, dir string) {
 	}
 }
 
-func blockGone(trashed int) func(*testing.T, string) {
+// checkBlockDeleted checks that there is no block volume, and n files in the trash.
+func checkBlockDeleted(n int) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		t.Helper()
 		root := open(t, dir)
 		all, err := Block{Root: root}.List(ctx)
 		must(t, err)
-		aside, err := listed(root, blockTrash)
-		if err != nil || len(all) > 0 || len(aside) != trashed {
-			t.Errorf("volumes %+v, aside %v, %v", all, aside, err)
+		trashed, err := listNames(root, blockTrash)
+		if err != nil || len(all) > 0 || len(trashed) != n {
+			t.Errorf("volumes %+v, trash %v, %v", all, trashed, err)
 		}
 	}
 }
 
-// sharedLeft holds that no node has the volume, or has left a note.
-func sharedLeft(t *testing.T, dir string) {
+// checkNoHolders checks that no node has the volume attached, and no record of one is left.
+func checkNoHolders(t *testing.T, dir string) {
 	t.Helper()
 	all, err := Block{Root: open(t, dir)}.Holders("a")
 	if err != nil || len(all) > 0 {

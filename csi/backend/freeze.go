@@ -13,7 +13,8 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// FreezeRequest is a question to the node that has a volume, see package volume. Close it.
+// FreezeRequest is a request to the node of a volume, as the controller sees it: see package
+// ondisk. Withdraw it.
 type FreezeRequest struct {
 	place string
 	root  *safepath.Dir
@@ -21,7 +22,8 @@ type FreezeRequest struct {
 	note  ondisk.FreezeRequest
 }
 
-// RequestFreeze begins to ask who has a volume to stop writing. It is not seen before it is repeated.
+// RequestFreeze asks the node of a volume to pause writes. The node acts on the second
+// heartbeat.
 func (b Block) RequestFreeze(name string) (*FreezeRequest, error) {
 	id := make([]byte, 8)
 	if _, err := rand.Read(id); err != nil {
@@ -30,43 +32,43 @@ func (b Block) RequestFreeze(name string) (*FreezeRequest, error) {
 	place := ondisk.FreezeRequests + "/" + name + "." + hex.EncodeToString(id)
 	f, err := b.Root.Create(place, blockMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := b.Root.MkdirAll(ondisk.FreezeRequests, ownMode); err != nil {
-			return nil, fmt.Errorf("making %s: %w", ondisk.FreezeRequests, err)
+		if err := b.Root.MkdirAll(ondisk.FreezeRequests, privateMode); err != nil {
+			return nil, fmt.Errorf("create %s: %w", ondisk.FreezeRequests, err)
 		}
 		f, err = b.Root.Create(place, blockMode)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking who has volume %s: %w", name, err)
+		return nil, fmt.Errorf("request a freeze of volume %s: %w", name, err)
 	}
-	a := &FreezeRequest{place: place, root: b.Root, file: f}
-	if err := a.Heartbeat(); err != nil {
-		return nil, errors.Join(err, a.Withdraw())
+	r := &FreezeRequest{place: place, root: b.Root, file: f}
+	if err := r.Heartbeat(); err != nil {
+		return nil, errors.Join(err, r.Withdraw())
 	}
-	return a, nil
+	return r, nil
 }
 
-// Heartbeat says that somebody still waits.
-func (a *FreezeRequest) Heartbeat() error {
-	a.note.Heartbeat++
-	text, err := a.note.Encode()
+// Heartbeat tells the node that the controller is still waiting.
+func (r *FreezeRequest) Heartbeat() error {
+	r.note.Heartbeat++
+	text, err := r.note.Encode()
 	if err == nil {
-		err = safepath.Of(a.file).SetAttribute(ondisk.FreezeRequestAttribute, text)
+		err = safepath.FromFile(r.file).SetAttribute(ondisk.FreezeRequestAttribute, text)
 	}
 	if err != nil {
-		return fmt.Errorf("asking a node: %w", err)
+		return fmt.Errorf("write a freeze request: %w", err)
 	}
 	return nil
 }
 
-// MarkCopied says that the copy is complete.
-func (a *FreezeRequest) MarkCopied() error {
-	a.note.Copied = true
-	return a.Heartbeat()
+// MarkCopied tells the node that the copy is complete.
+func (r *FreezeRequest) MarkCopied() error {
+	r.note.Copied = true
+	return r.Heartbeat()
 }
 
-// Status reads what the node has answered; its State is "" before it has.
-func (a *FreezeRequest) Status() (ondisk.FreezeStatus, error) {
-	text, err := safepath.Of(a.file).Attribute(ondisk.FreezeStatusAttribute)
+// Status reads the node's status; its State is "" before the first.
+func (r *FreezeRequest) Status() (ondisk.FreezeStatus, error) {
+	text, err := safepath.FromFile(r.file).Attribute(ondisk.FreezeStatusAttribute)
 	if errors.Is(err, safepath.ErrNoAttribute) {
 		return ondisk.FreezeStatus{}, nil
 	}
@@ -76,59 +78,59 @@ func (a *FreezeRequest) Status() (ondisk.FreezeStatus, error) {
 	return ondisk.DecodeFreezeStatus(text)
 }
 
-// Withdraw takes the question back: the node goes on at once.
-func (a *FreezeRequest) Withdraw() error {
-	err := a.root.Unlink(a.place)
+// Withdraw removes the request: the node resumes writes at once.
+func (r *FreezeRequest) Withdraw() error {
+	err := r.root.Unlink(r.place)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, a.file.Close())
+	return errors.Join(err, r.file.Close())
 }
 
-// ReceivedFreeze is a question as the node sees it. Close it.
+// ReceivedFreeze is a freeze request as the node sees it. Close it.
 type ReceivedFreeze struct{ entry *safepath.Entry }
 
-// FreezeRequests lists the questions of a pool, by their names, with the volumes that they are for.
+// FreezeRequests returns the freeze requests of a pool by ID, with the names of their volumes.
 func (b Block) FreezeRequests() (map[string]string, error) {
-	names, err := listed(b.Root, ondisk.FreezeRequests)
+	names, err := listNames(b.Root, ondisk.FreezeRequests)
 	if err != nil {
-		return nil, fmt.Errorf("looking for questions: %w", err)
+		return nil, fmt.Errorf("list freeze requests: %w", err)
 	}
-	asks := map[string]string{}
-	for _, n := range names {
-		if of, _, is := strings.Cut(n, "."); is {
-			asks[n] = of
+	requests := map[string]string{}
+	for _, id := range names {
+		if volume, _, is := strings.Cut(id, "."); is {
+			requests[id] = volume
 		}
 	}
-	return asks, nil
+	return requests, nil
 }
 
-// OpenFreezeRequest opens a question.
-func (b Block) OpenFreezeRequest(ask string) (*ReceivedFreeze, error) {
-	e, err := b.Root.OpenPath(ondisk.FreezeRequests + "/" + ask)
+// OpenFreezeRequest opens a request by ID.
+func (b Block) OpenFreezeRequest(id string) (*ReceivedFreeze, error) {
+	e, err := b.Root.OpenPath(ondisk.FreezeRequests + "/" + id)
 	if err != nil {
 		return nil, err
 	}
 	return &ReceivedFreeze{e}, nil
 }
 
-// Read reads the question as it is now. An error is also that it was taken back.
-func (a *ReceivedFreeze) Read() (ondisk.FreezeRequest, error) {
-	text, err := a.entry.Attribute(ondisk.FreezeRequestAttribute)
+// Read reads the present state of the request. It fails if the request was withdrawn.
+func (r *ReceivedFreeze) Read() (ondisk.FreezeRequest, error) {
+	text, err := r.entry.Attribute(ondisk.FreezeRequestAttribute)
 	if err != nil {
 		return ondisk.FreezeRequest{}, err
 	}
 	return ondisk.DecodeFreezeRequest(text)
 }
 
-// Reply answers it.
-func (a *ReceivedFreeze) Reply(answer ondisk.FreezeStatus) error {
-	text, err := answer.Encode()
+// Reply writes the node's status.
+func (r *ReceivedFreeze) Reply(status ondisk.FreezeStatus) error {
+	text, err := status.Encode()
 	if err != nil {
 		return err
 	}
-	return a.entry.SetAttribute(ondisk.FreezeStatusAttribute, text)
+	return r.entry.SetAttribute(ondisk.FreezeStatusAttribute, text)
 }
 
-// Close closes it.
-func (a *ReceivedFreeze) Close() error { return a.entry.Close() }
+// Close closes the file.
+func (r *ReceivedFreeze) Close() error { return r.entry.Close() }

@@ -5,43 +5,42 @@ import (
 	"sync"
 )
 
-// Space is what a pool has, in bytes.
+// Space is the size of a pool and how much of it is used, in bytes.
 type Space struct {
 	Total int64
 	Used  int64 // by volumes and by everything else
 }
 
-// Ledger is what a pool has promised. It is a cache of the records: a restart
-// makes it anew.
+// Ledger counts the provisioned size of a pool. It is a cache of the records: a restart
+// builds it again.
 type Ledger struct {
-	mu       sync.Mutex
-	promised map[string]int64 // by volume
-	total    int64
+	mu          sync.Mutex
+	provisioned map[string]int64 // by volume
+	total       int64
 }
 
-// NewLedger counts the volumes that are there.
+// NewLedger counts existing volumes.
 func NewLedger(volumes []Volume) *Ledger {
-	l := &Ledger{promised: map[string]int64{}}
+	l := &Ledger{provisioned: map[string]int64{}}
 	for _, v := range volumes {
-		l.promised[v.Name] = v.Size
+		l.provisioned[v.Name] = v.Size
 		l.total += v.Size
 	}
 	return l
 }
 
-// Reserve promises a volume of this size, or more to one that is there. Looking
-// at the space and promising it are one step. ratio is how much may be promised
-// of what the pool has: 1 is no more than there is. The returned function takes
-// the promise back.
+// Reserve provisions a volume of this size, or grows one to it. Checking the space and
+// reserving it are one step. ratio is how much may be provisioned per size of the pool: with 1,
+// no more than its size. The returned function undoes the reservation.
 func (l *Ledger) Reserve(name string, size int64, s Space, ratio float64) (undo func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before, known := l.promised[name]
+	before, known := l.provisioned[name]
 	if more := size - before; more > 0 {
 		if free := l.free(s, ratio); more > free {
-			return nil, fmt.Errorf("%w: %d bytes are asked for, %d of %d are free after what is promised", ErrExhausted, more, max(0, free), s.Total)
+			return nil, fmt.Errorf("%w: %d bytes requested, %d of %d not provisioned", ErrExhausted, more, max(0, free), s.Total)
 		}
-		l.promised[name] = size
+		l.provisioned[name] = size
 		l.total += more
 	}
 	return func() {
@@ -53,37 +52,37 @@ func (l *Ledger) Reserve(name string, size int64, s Space, ratio float64) (undo 
 	}, nil
 }
 
-// free counts what others than volumes use as promised too.
+// free counts space that is used by anything besides volumes as provisioned too.
 func (l *Ledger) free(s Space, ratio float64) int64 {
 	return int64(float64(s.Total)*ratio) - max(l.total, s.Used)
 }
 
-// Free is what can still be promised.
+// Free is how much can still be provisioned.
 func (l *Ledger) Free(s Space, ratio float64) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(0, l.free(s, ratio))
 }
 
-// Set notes the size of a volume as its record has it.
+// Set sets the size of a volume to that in its record.
 func (l *Ledger) Set(name string, size int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.total += size - l.promised[name]
-	l.promised[name] = size
+	l.total += size - l.provisioned[name]
+	l.provisioned[name] = size
 }
 
-// Forget takes a volume out.
+// Forget removes a volume.
 func (l *Ledger) Forget(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.total -= l.promised[name]
-	delete(l.promised, name)
+	l.total -= l.provisioned[name]
+	delete(l.provisioned, name)
 }
 
-// Promised is the sum of all volumes, in bytes, and their number.
-func (l *Ledger) Promised() (bytes int64, volumes int) {
+// Provisioned returns the provisioned size in bytes, and the number of volumes.
+func (l *Ledger) Provisioned() (bytes int64, volumes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.total, len(l.promised)
+	return l.total, len(l.provisioned)
 }

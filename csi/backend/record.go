@@ -9,14 +9,17 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// record is what is on a volume's folder.
+// record is the record of a volume.
 type record struct{ ondisk.Record }
 
-// ErrRecord says that a record cannot be read: nothing is done with the volume.
+// ErrRecord reports that a record cannot be read: the volume is left alone.
 var ErrRecord = ondisk.ErrRecord
 
 func (c CreateRequest) record(now time.Time) record {
-	r := record{ondisk.Record{Version: ondisk.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim), Created: now.UTC().Truncate(time.Second)}}
+	r := record{ondisk.Record{
+		Version: ondisk.Version, Request: c.Request, Size: c.Size, Reclaim: string(c.Reclaim),
+		Created: now.UTC().Truncate(time.Second),
+	}}
 	r.FileSystem, r.FormatOptions, r.Source, r.Shared = c.FileSystem, c.FormatOptions, c.Source, c.Shared
 	if c.Overcommit > 1 {
 		r.Overcommit = c.Overcommit
@@ -28,26 +31,27 @@ func (r record) reclaim() schema.Reclaim { return schema.Reclaim(r.Reclaim) }
 
 func (r record) volume(name string) Volume {
 	return Volume{
-		Name: name, Request: r.Request, Size: r.Size, Reclaim: r.reclaim(), Created: r.Created, Overcommit: max(1, r.Overcommit),
+		Name: name, Request: r.Request, Size: r.Size, Reclaim: r.reclaim(), Created: r.Created,
+		Overcommit: max(1, r.Overcommit),
 		FileSystem: r.FileSystem, FormatOptions: r.FormatOptions, Source: r.Source, Shared: r.Shared,
 	}
 }
 
-// grow raises the size, and reports whether that changed it.
+// grow raises the size and reports whether that changed it.
 func (r *record) grow(size int64) bool {
 	grows := size > r.Size
 	r.Size = max(r.Size, size)
 	return grows
 }
 
-// keep sets what becomes of the data, and reports whether that changed it.
-func (r *record) keep(after schema.Reclaim) bool {
+// setReclaim sets the reclaim policy and reports whether that changed it.
+func (r *record) setReclaim(after schema.Reclaim) bool {
 	differs := r.reclaim() != after
 	r.Reclaim = string(after)
 	return differs
 }
 
-// attributes are those of an open file or folder.
+// attributes are the xattrs of an open file or directory.
 type attributes interface {
 	Attribute(name string) ([]byte, error)
 	NewAttribute(name string, value []byte) error
@@ -55,7 +59,7 @@ type attributes interface {
 	SetAttribute(name string, value []byte) error
 }
 
-// clock tells the time.
+// clock returns the time.
 type clock func() time.Time
 
 func (c clock) now() time.Time {
@@ -65,7 +69,7 @@ func (c clock) now() time.Time {
 	return c()
 }
 
-// read reads the record of a file or folder; ErrNotFound when it has none.
+// read reads the record of a file or directory; ErrNotFound when it has none.
 func read(e attributes) (record, error) {
 	text, err := e.Attribute(ondisk.Attribute)
 	if errors.Is(err, safepath.ErrNoAttribute) {
@@ -78,7 +82,7 @@ func read(e attributes) (record, error) {
 	return record{r}, err
 }
 
-// create sets the first record of a file or folder; fs.ErrExist when it has one.
+// create sets the first record of a file or directory; fs.ErrExist when it has one.
 func (r record) create(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {
@@ -87,7 +91,7 @@ func (r record) create(e attributes) error {
 	return e.NewAttribute(ondisk.Attribute, text)
 }
 
-// replace sets the record of a file or folder that has one.
+// replace sets the record of a file or directory that has one.
 func (r record) replace(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {
@@ -96,8 +100,8 @@ func (r record) replace(e attributes) error {
 	return e.ReplaceAttribute(ondisk.Attribute, text)
 }
 
-// rewrite sets the record of a file or folder on all sets of its pool. Create and replace, which
-// ask for more, leave it off those where the folder has come to be later.
+// rewrite sets the record of a file or directory on all sets of its pool. create and replace,
+// which check for an existing record, skip sets that the directory was created on later.
 func (r record) rewrite(e attributes) error {
 	text, err := r.Encode()
 	if err != nil {

@@ -14,22 +14,22 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// share is take for a volume that several nodes may have. Who has it reads what others have
-// written as soon as that was answered, as from a disk that is shared, so nothing may wait in
-// a client (write-behind): the file is opened for writing through (O_DSYNC), which no
+// lockShared is lock for a volume that several nodes may attach. A node must read what another
+// node has written as soon as that write was acknowledged, as from a shared disk. So nothing may
+// wait in a client (write-behind): the file is opened for writing through (O_DSYNC), which no
 // option of a pool turns off.
-func (b Block) share(f *os.File, r record, name string) (*LockedVolume, error) {
-	fd, err := unix.Open(safepath.Of(f).Path(), unix.O_RDWR|unix.O_DSYNC|unix.O_CLOEXEC, 0)
+func (b Block) lockShared(f *os.File, r record, name string) (*LockedVolume, error) {
+	fd, err := unix.Open(safepath.FromFile(f).Path(), unix.O_RDWR|unix.O_DSYNC|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("opening volume %s for writing through: %w", name, err)
+		return nil, fmt.Errorf("open volume %s for writing through: %w", name, err)
 	}
 	through := os.NewFile(uintptr(fd), f.Name())
-	t := &LockedVolume{File: through, Volume: r.volume(name)}
-	if err = t.Lock(); errors.Is(err, ofd.ErrHeld) {
-		err = fmt.Errorf("%w: %s", ErrInUse, b.who(f, name))
+	v := &LockedVolume{File: through, Volume: r.volume(name)}
+	if err = v.Reacquire(); errors.Is(err, ofd.ErrLocked) {
+		err = fmt.Errorf("%w: %s", ErrInUse, b.lockedBy(f, name))
 	}
 	if err == nil {
-		err = b.stillThere(through, name)
+		err = b.checkExists(through, name)
 	}
 	if err == nil {
 		err = extend(through, r)
@@ -37,48 +37,39 @@ func (b Block) share(f *os.File, r record, name string) (*LockedVolume, error) {
 	if err != nil {
 		return nil, errors.Join(err, through.Close())
 	}
-	return t, f.Close()
+	return v, f.Close()
 }
 
-// Lock takes the lock again, of the kind that the volume has.
-func (t *LockedVolume) Lock() error {
-	if t.Volume.Shared {
-		return ofd.LockShared(t.File)
-	}
-	return ofd.Lock(t.File)
-}
-
-// attribute is where it stands who has the volume.
-func (t *LockedVolume) attribute() string {
-	if t.Volume.Shared {
-		return ondisk.HolderAttribute(t.now.Node)
+// attribute is the xattr that records the attachment to this node.
+func (v *LockedVolume) attribute() string {
+	if v.Volume.Shared {
+		return ondisk.HolderAttribute(v.attached.Node)
 	}
 	return ondisk.AttachmentAttribute
 }
 
-// Leave takes away the note that this node has a shared volume, which is its own to take
-// away also when its lock is lost. Of other volumes it changes nothing.
-func (t *LockedVolume) Leave() error {
-	if !t.Volume.Shared {
+// RemoveHolder removes the record that a shared volume is attached to this node, which only this
+// node writes: it may do so after it has lost its lock, too. On other volumes it has no effect.
+func (v *LockedVolume) RemoveHolder() error {
+	if !v.Volume.Shared {
 		return nil
 	}
-	return safepath.Of(t.File).RemoveAttribute(t.attribute())
+	return safepath.FromFile(v.File).RemoveAttribute(v.attribute())
 }
 
-// leave is Leave for a node that has its lock, just before it gives it up. Who is the last
-// takes away what nodes have left that did not come back: it asks for the lock of one alone,
-// which nobody gets while others have theirs. GlusterFS may let go of the shared lock when it
-// refuses that.
-func (t *LockedVolume) leave() error {
-	if err := t.Leave(); err != nil {
+// removeHolders is RemoveHolder for a node that is about to release its lock. The last node also
+// removes the records of nodes that did not return: it requests the exclusive lock, which is
+// refused while others have theirs. GlusterFS may drop the shared lock when it refuses.
+func (v *LockedVolume) removeHolders() error {
+	if err := v.RemoveHolder(); err != nil {
 		return err
 	}
-	if err := ofd.Lock(t.File); errors.Is(err, ofd.ErrHeld) {
+	if err := ofd.Lock(v.File); errors.Is(err, ofd.ErrLocked) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	e := safepath.Of(t.File)
+	e := safepath.FromFile(v.File)
 	left, err := e.Attributes(ondisk.HolderPrefix)
 	for _, name := range left {
 		err = errors.Join(err, e.RemoveAttribute(name))
@@ -86,10 +77,10 @@ func (t *LockedVolume) leave() error {
 	return err
 }
 
-// Holders are the nodes that have a shared volume, or had it and have not given it back.
+// Holders are the nodes that have a shared volume attached, or had it and did not detach it.
 type Holders []ondisk.Attachment
 
-// String names them.
+// String names the nodes.
 func (h Holders) String() string {
 	if len(h) == 1 {
 		return "node " + h[0].Node
@@ -97,7 +88,7 @@ func (h Holders) String() string {
 	return "nodes " + strings.Join(h.Nodes(), ", ")
 }
 
-// Nodes are their names, sorted.
+// Nodes returns the names of the nodes, sorted.
 func (h Holders) Nodes() []string {
 	var names []string
 	for _, a := range h {
@@ -107,9 +98,9 @@ func (h Holders) Nodes() []string {
 	return names
 }
 
-// Holders tells who has a shared volume; of others, nobody.
+// Holders returns the nodes of a shared volume; none for other volumes.
 func (b Block) Holders(name string) (Holders, error) {
-	e, _, err := b.look(name)
+	e, _, err := b.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +117,7 @@ func holders(e *safepath.Entry) (Holders, error) {
 	for _, name := range names {
 		text, err := e.Attribute(name)
 		if errors.Is(err, safepath.ErrNoAttribute) {
-			continue // it was given back
+			continue // it was removed just now
 		}
 		if err != nil {
 			return nil, err

@@ -12,14 +12,14 @@ import (
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
 
-// Single makes the whole pool one volume. The record is on the pool's root, and
-// setting it where there is none decides who has the pool.
+// Single is the layout of a pool with one volume. The record is on the pool's root, and
+// the first volume to set it owns the pool.
 type Single struct {
 	Root *safepath.Dir
 	Now  clock // nil is time.Now
 }
 
-// Create takes the pool, with the data that is in it; ErrExhausted names the holder.
+// Create makes the pool the volume, with its data; ErrExhausted names the volume that owns it.
 func (s Single) Create(_ context.Context, c CreateRequest) (Volume, error) {
 	r := c.record(s.Now.now())
 	err := r.create(s.Root)
@@ -27,66 +27,67 @@ func (s Single) Create(_ context.Context, c CreateRequest) (Volume, error) {
 		return r.volume(c.Name), nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return Volume{}, fmt.Errorf("taking the pool: %w", err)
+		return Volume{}, fmt.Errorf("record volume %s: %w", c.Name, err)
 	}
-	holder, err := read(s.Root)
+	owner, err := read(s.Root)
 	if err != nil {
 		return Volume{}, err
 	}
-	if holder.Request != c.Request {
-		return Volume{}, fmt.Errorf("%w: the whole pool is the volume %s; delete that claim, or use another pool", ErrExhausted, holder.Request)
+	if owner.Request != c.Request {
+		return Volume{}, fmt.Errorf("%w: the whole pool is the volume %s; delete that claim, or use another pool",
+			ErrExhausted, owner.Request)
 	}
-	if v := holder.volume(c.Name); v.fits(c) {
+	if v := owner.volume(c.Name); v.satisfies(c) {
 		return v, nil
 	}
-	return Volume{}, fmt.Errorf("%w: it has %d bytes", ErrExists, holder.Size)
+	return Volume{}, fmt.Errorf("%w: it has %d bytes", ErrExists, owner.Size)
 }
 
-// holder reads the record if it is of this volume.
-func (s Single) holder(name string) (record, error) {
+// owner reads the record if it belongs to this volume.
+func (s Single) owner(name string) (record, error) {
 	r, err := read(s.Root)
 	if err != nil {
 		return r, err
 	}
 	if nameOf(r) != name {
-		return r, fmt.Errorf("%w: the pool is held by %s", ErrNotFound, r.Request)
+		return r, fmt.Errorf("%w: the whole pool is the volume %s", ErrNotFound, r.Request)
 	}
 	return r, nil
 }
 
-// nameOf is the volume's name, which the root folder does not carry.
+// nameOf returns the volume's name, which is not part of its path.
 func nameOf(r record) string { return volumeid.Name(r.Request) }
 
 // Get reads the volume.
 func (s Single) Get(_ context.Context, name string) (Volume, error) {
-	r, err := s.holder(name)
+	r, err := s.owner(name)
 	return r.volume(name), err
 }
 
-// Folder is the pool's root.
-func (Single) Folder(string) string { return "" }
+// Place is the pool's root.
+func (Single) Place(string) string { return "" }
 
 // Open opens the pool's root.
 func (s Single) Open(name string) (*safepath.Dir, error) {
-	if _, err := s.holder(name); err != nil {
+	if _, err := s.owner(name); err != nil {
 		return nil, err
 	}
 	return s.Root.Dir(".")
 }
 
-// Expand raises the size in the record; the pool is as large as it is.
+// Expand raises the size in the record; the size of the pool does not change.
 func (s Single) Expand(_ context.Context, name string, size int64) (Volume, error) {
 	return s.change(name, func(r *record) bool { return r.grow(size) })
 }
 
-// SetReclaim changes the policy in the record.
+// SetReclaim changes the reclaim policy in the record.
 func (s Single) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
-	return s.change(name, func(r *record) bool { return r.keep(after) })
+	return s.change(name, func(r *record) bool { return r.setReclaim(after) })
 }
 
-// Rewrite writes the record again, on all sets.
+// Rewrite writes the record again on all sets.
 func (s Single) Rewrite(name string) error {
-	r, err := s.holder(name)
+	r, err := s.owner(name)
 	if err != nil {
 		return err
 	}
@@ -94,36 +95,36 @@ func (s Single) Rewrite(name string) error {
 }
 
 func (s Single) change(name string, edit func(*record) bool) (Volume, error) {
-	r, err := s.holder(name)
+	r, err := s.owner(name)
 	if err == nil && edit(&r) {
 		err = r.replace(s.Root)
 	}
 	return r.volume(name), err
 }
 
-// Delete moves everything aside, and then gives the pool free. Cut off, it goes on
-// where it was: the record is the last to go.
+// Delete renames everything into the trash or archive and then removes the record. A repeat
+// continues an interrupted call: the record is removed last.
 func (s Single) Delete(ctx context.Context, name string) error {
-	r, err := s.holder(name)
+	r, err := s.owner(name)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	_, to := r.aside(schema.Single, name, s.Now.now())
-	if err := s.Root.MkdirAll(to, ownMode); err != nil {
-		return fmt.Errorf("making %s: %w", to, err)
+	_, to := r.trashPath(schema.Single, name, s.Now.now())
+	if err := s.Root.MkdirAll(to, privateMode); err != nil {
+		return fmt.Errorf("create %s: %w", to, err)
 	}
 	names, err := s.Root.Names()
 	if err != nil {
-		return fmt.Errorf("listing the pool: %w", err)
+		return fmt.Errorf("list the pool: %w", err)
 	}
 	for _, n := range names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if n == own || n == trashOfGluster {
+		if n == atollDir || n == trashOfGluster {
 			continue
 		}
 		if err := s.Root.Rename(n, to+"/"+n); err != nil {
@@ -133,10 +134,10 @@ func (s Single) Delete(ctx context.Context, name string) error {
 	return s.Root.RemoveAttribute(ondisk.Attribute)
 }
 
-// trashOfGluster is a folder that GlusterFS itself keeps at a volume's root.
+// trashOfGluster is a directory of GlusterFS in the root of a volume.
 const trashOfGluster = ".trashcan"
 
-// List gives the volume, if there is one.
+// List returns the volume, if there is one.
 func (s Single) List(context.Context) ([]Volume, error) {
 	r, err := read(s.Root)
 	if errors.Is(err, ErrNotFound) {

@@ -14,41 +14,41 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Snapshot is a volume of blocks as it was at one moment. It is a file of its own: the
-// volume may go, and its snapshots stay.
+// Snapshot is the state of a block volume at one moment. It is a separate file: deleting the
+// volume does not affect its snapshots.
 type Snapshot struct {
 	Name    string
 	Request string
 	Volume  string // name of the volume
 	Size    int64  // bytes, of the volume
-	Used    int64  // what its content took when it was made, in bytes
+	Used    int64  // space that its content used when it was created, in bytes
 	Created time.Time
-	// FileSystem and Formatted are those of the volume: what was to be on it, and was.
+	// FileSystem and Formatted are those of the volume.
 	FileSystem, Formatted string
 }
 
-// ErrNoSnapshot says that there is no snapshot of this name.
+// ErrNoSnapshot reports that a snapshot does not exist.
 var ErrNoSnapshot = errors.New("there is no such snapshot")
 
-func snapshotPlace(name string) string { return hashedIn(ondisk.Snapshots, name) + "/" + name }
+func snapshotPlace(name string) string { return hashedDir(ondisk.Snapshots, name) + "/" + name }
 
 // Snapshot reads a snapshot; ErrNoSnapshot.
 func (b Block) Snapshot(name string) (Snapshot, error) {
-	e, s, err := b.lookSnapshot(name)
+	e, s, err := b.openSnapshot(name)
 	if err != nil {
 		return s, err
 	}
 	return s, e.Close()
 }
 
-// lookSnapshot finds a snapshot and reads it; ErrNoSnapshot.
-func (b Block) lookSnapshot(name string) (*safepath.Entry, Snapshot, error) {
+// openSnapshot opens a snapshot and reads it; ErrNoSnapshot.
+func (b Block) openSnapshot(name string) (*safepath.Entry, Snapshot, error) {
 	e, err := b.Root.OpenPath(snapshotPlace(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Snapshot{}, fmt.Errorf("%w: %s", ErrNoSnapshot, name)
 	}
 	if err != nil {
-		return nil, Snapshot{}, fmt.Errorf("opening snapshot %s: %w", name, err)
+		return nil, Snapshot{}, fmt.Errorf("open snapshot %s: %w", name, err)
 	}
 	s, err := readSnapshot(e, name)
 	if errors.Is(err, ErrNotFound) {
@@ -78,22 +78,25 @@ func readSnapshot(e attributes, name string) (Snapshot, error) {
 }
 
 func (s Snapshot) record() ondisk.Snapshot {
-	return ondisk.Snapshot{Request: s.Request, Volume: s.Volume, Size: s.Size, Used: s.Used, Created: s.Created.UTC(), FileSystem: s.FileSystem, Formatted: s.Formatted}
+	return ondisk.Snapshot{
+		Request: s.Request, Volume: s.Volume, Size: s.Size, Used: s.Used, Created: s.Created.UTC(),
+		FileSystem: s.FileSystem, Formatted: s.Formatted,
+	}
 }
 
-// DeleteSnapshot gives a snapshot to the trash, in one step. One that is not there is no
-// error. Who is reading it reads on.
+// DeleteSnapshot renames a snapshot into the trash in one step. A snapshot that does not exist
+// is no error. Readers that have it open can continue to read.
 func (b Block) DeleteSnapshot(name string) error {
-	if err := b.Root.MkdirAll(blockTrash, ownMode); err != nil {
-		return fmt.Errorf("making %s: %w", blockTrash, err)
+	if err := b.Root.MkdirAll(blockTrash, privateMode); err != nil {
+		return fmt.Errorf("create %s: %w", blockTrash, err)
 	}
-	_, to := record{}.aside(schema.Block, name, b.Now.now())
+	_, to := record{}.trashPath(schema.Block, name, b.Now.now())
 	err := b.Root.Rename(snapshotPlace(name), to)
-	if errors.Is(err, unix.ENOSPC) { // there is no room for the name
+	if errors.Is(err, unix.ENOSPC) { // no space for another name
 		err = b.Root.Unlink(snapshotPlace(name))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("deleting snapshot %s: %w", name, err)
+		return fmt.Errorf("delete snapshot %s: %w", name, err)
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// SpreadOver tells how many sets have the records of all volumes; 0 when that was never
-// asked for. A folder that GlusterFS makes on a set that was added has no trusted
-// attributes: a brick there would not know of volumes, and hold them to no size.
-func SpreadOver(root *safepath.Dir) (int, error) {
+// RecordedSets returns how many sets have the records of all volumes; 0 when SetRecordedSets was never
+// called. Directories that GlusterFS creates on an added set have no trusted xattrs: a brick
+// there does not know the volumes, and enforces no quota.
+func RecordedSets(root *safepath.Dir) (int, error) {
 	text, err := root.Attribute(ondisk.SpreadAttribute)
 	if errors.Is(err, safepath.ErrNoAttribute) {
 		return 0, nil
@@ -21,12 +21,12 @@ func SpreadOver(root *safepath.Dir) (int, error) {
 	}
 	n, err := strconv.Atoi(string(text))
 	if err != nil {
-		return 0, nil // it is written again
+		return 0, nil // SetRecordedSets replaces it
 	}
 	return n, nil
 }
 
-// SetSpread notes that Rewrite has written the records of all volumes on so many sets.
-func SetSpread(root *safepath.Dir, sets int) error {
+// SetRecordedSets records that Rewrite has written the records of all volumes on this many sets.
+func SetRecordedSets(root *safepath.Dir, sets int) error {
 	return root.SetAttribute(ondisk.SpreadAttribute, []byte(strconv.Itoa(sets)))
 }

@@ -12,35 +12,34 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Subdirectory keeps many volumes in a pool, each a folder. Their places are those
-// of the Kadalu operator, subvol/xx/yy/name, so that its volumes can be adopted
-// where they are.
+// Subdirectory keeps many volumes in a pool, each a directory. Their paths are those of the
+// Kadalu operator, subvol/xx/yy/name, so that its volumes can be adopted in place.
 type Subdirectory struct {
 	Root *safepath.Dir // of the mounted pool
 	Now  clock         // nil is time.Now
 }
 
 const (
-	// hashedMode is of the two folders above volumes.
-	hashedMode = 0o755
-	// volumeMode lets a pod of any user write; a pod's fsGroup may narrow it.
-	// It is set when the volume is made and never again.
+	// parentMode is the mode of the two levels of directories above volumes.
+	parentMode = 0o755
+	// volumeMode lets pods of any user write; a pod's fsGroup may restrict it. It is set once,
+	// when the volume is created.
 	volumeMode = 0o777
 )
 
-// hashed is the folder that a volume is in.
-func hashed(name string) string { return hashedIn(ondisk.Folder, name) }
+// parentDir is the directory that contains a volume.
+func parentDir(name string) string { return hashedDir(ondisk.Subdirectories, name) }
 
-// Create makes the folder and then its record. A folder without a record is the
-// rest of a call that was cut off, and is finished.
+// Create creates the directory and then its record. An empty directory without a record is left
+// over from an interrupted call, and is completed.
 func (s Subdirectory) Create(_ context.Context, c CreateRequest) (Volume, error) {
-	d, found, err := s.folder(c.Name)
+	d, found, err := s.mkdir(c.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		// It was made, or was there, and is not: another controller is at it.
-		return Volume{}, fmt.Errorf("%w: making volume %s: %w", ErrChanged, c.Name, err)
+		// It existed a moment ago: another controller is deleting it.
+		return Volume{}, fmt.Errorf("%w: create volume %s: %w", ErrChanged, c.Name, err)
 	}
 	if err != nil {
-		return Volume{}, fmt.Errorf("making volume %s: %w", c.Name, err)
+		return Volume{}, fmt.Errorf("create volume %s: %w", c.Name, err)
 	}
 	defer d.Close()
 	if found {
@@ -49,29 +48,29 @@ func (s Subdirectory) Create(_ context.Context, c CreateRequest) (Volume, error)
 			return v, err
 		}
 	}
-	if mode, err := d.Permissions(); err != nil || mode != volumeMode { // the umask may have taken from it
+	if mode, err := d.Permissions(); err != nil || mode != volumeMode { // the umask may have cleared bits
 		if err := errors.Join(err, d.Chmod(volumeMode)); err != nil {
-			return Volume{}, fmt.Errorf("opening volume %s for its users: %w", c.Name, err)
+			return Volume{}, fmt.Errorf("set the mode of volume %s: %w", c.Name, err)
 		}
 	}
 	r := c.record(s.Now.now())
 	if err := r.create(d); errors.Is(err, fs.ErrExist) {
 		return s.existing(d, c) // another controller was faster
 	} else if err != nil {
-		return Volume{}, fmt.Errorf("recording volume %s: %w", c.Name, err)
+		return Volume{}, fmt.Errorf("record volume %s: %w", c.Name, err)
 	}
 	return r.volume(c.Name), nil
 }
 
-// folder makes a volume's folder, or finds it. The first of the two above it is
-// mostly there, the second mostly not.
-func (s Subdirectory) folder(name string) (d *safepath.Dir, found bool, err error) {
-	parent := hashed(name)
+// mkdir creates a volume's directory, or finds it. Of the two levels above it, the first
+// usually exists and the second usually does not.
+func (s Subdirectory) mkdir(name string) (d *safepath.Dir, found bool, err error) {
+	parent := parentDir(name)
 	first, second := path.Split(parent)
 	above, err := s.Root.Dir(first)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The trash too: on a pool that is full, there is no room for it any more.
-		if err := errors.Join(s.Root.MkdirAll(trash, ownMode), s.Root.MkdirAll(first, hashedMode)); err != nil {
+		// The trash too: a full pool would have no space for it later.
+		if err := errors.Join(s.Root.MkdirAll(trash, privateMode), s.Root.MkdirAll(first, parentMode)); err != nil {
 			return nil, false, err
 		}
 		above, err = s.Root.Dir(first)
@@ -80,7 +79,7 @@ func (s Subdirectory) folder(name string) (d *safepath.Dir, found bool, err erro
 		return nil, false, err
 	}
 	defer above.Close()
-	if err := above.Mkdir(second, hashedMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := above.Mkdir(second, parentMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, err
 	}
 	in, err := above.Dir(second)
@@ -96,31 +95,33 @@ func (s Subdirectory) folder(name string) (d *safepath.Dir, found bool, err erro
 	return d, found, err
 }
 
-// existing holds what is there to the claim; ErrNotFound when it is an empty
-// folder that only lacks its record.
+// existing checks an existing directory against the request; ErrNotFound when it is empty and
+// only lacks its record.
 func (s Subdirectory) existing(d *safepath.Dir, c CreateRequest) (Volume, error) {
 	r, err := read(d)
 	if errors.Is(err, ErrNotFound) {
 		names, err := d.Names()
 		if err != nil {
-			return Volume{}, fmt.Errorf("listing volume %s: %w", c.Name, err)
+			return Volume{}, fmt.Errorf("list volume %s: %w", c.Name, err)
 		}
 		if len(names) > 0 {
-			return Volume{}, fmt.Errorf("%w: %s has files and no record; make it a volume with 'atoll volumes adopt', or move it away", ErrForeign, c.Name)
+			return Volume{}, fmt.Errorf(
+				"%w: %s has files and no record; make it a volume with 'atoll volumes adopt', or move it away",
+				ErrForeign, c.Name)
 		}
 		return Volume{}, ErrNotFound
 	}
 	if err != nil {
 		return Volume{}, err
 	}
-	if v := r.volume(c.Name); v.fits(c) {
+	if v := r.volume(c.Name); v.satisfies(c) {
 		return v, nil
 	}
-	return Volume{}, fmt.Errorf("%w: %s has %d bytes and was asked for as %q", ErrExists, c.Name, r.Size, r.Request)
+	return Volume{}, fmt.Errorf("%w: %s has %d bytes and was requested as %q", ErrExists, c.Name, r.Size, r.Request)
 }
 
-// Folder is a volume's place.
-func (Subdirectory) Folder(name string) string { return hashed(name) + "/" + name }
+// Place is the path of a volume.
+func (Subdirectory) Place(name string) string { return parentDir(name) + "/" + name }
 
 // Open opens a volume that has a record.
 func (s Subdirectory) Open(name string) (*safepath.Dir, error) {
@@ -129,12 +130,12 @@ func (s Subdirectory) Open(name string) (*safepath.Dir, error) {
 }
 
 func (s Subdirectory) open(name string) (*safepath.Dir, record, error) {
-	d, err := s.Root.Dir(s.Folder(name))
+	d, err := s.Root.Dir(s.Place(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, record{}, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
 	if err != nil {
-		return nil, record{}, fmt.Errorf("opening volume %s: %w", name, err)
+		return nil, record{}, fmt.Errorf("open volume %s: %w", name, err)
 	}
 	r, err := read(d)
 	if err != nil {
@@ -159,12 +160,12 @@ func (s Subdirectory) Expand(_ context.Context, name string, size int64) (Volume
 	return s.change(name, func(r *record) bool { return r.grow(size) })
 }
 
-// SetReclaim changes the policy in the record.
+// SetReclaim changes the reclaim policy in the record.
 func (s Subdirectory) SetReclaim(_ context.Context, name string, after schema.Reclaim) (Volume, error) {
-	return s.change(name, func(r *record) bool { return r.keep(after) })
+	return s.change(name, func(r *record) bool { return r.setReclaim(after) })
 }
 
-// change rewrites a record if edit says that it has changed it.
+// change writes the record if edit reports a change.
 func (s Subdirectory) change(name string, edit func(*record) bool) (Volume, error) {
 	d, r, err := s.open(name)
 	if err != nil {
@@ -173,13 +174,13 @@ func (s Subdirectory) change(name string, edit func(*record) bool) (Volume, erro
 	defer d.Close()
 	if edit(&r) {
 		if err := r.replace(d); err != nil {
-			return Volume{}, fmt.Errorf("recording volume %s: %w", name, err)
+			return Volume{}, fmt.Errorf("record volume %s: %w", name, err)
 		}
 	}
 	return r.volume(name), nil
 }
 
-// Rewrite writes the record again, on all sets.
+// Rewrite writes the record again on all sets.
 func (s Subdirectory) Rewrite(name string) error {
 	d, r, err := s.open(name)
 	if err != nil {
@@ -189,13 +190,13 @@ func (s Subdirectory) Rewrite(name string) error {
 	return r.rewrite(d)
 }
 
-// Delete moves the volume aside in one step. The folders above it stay: what
-// cleans upwards has deleted other people's data before.
+// Delete renames the volume into the trash or archive in one step. The directories above it
+// stay: other operators that removed empty parents have deleted data that way.
 func (s Subdirectory) Delete(_ context.Context, name string) error {
-	place := s.Folder(name)
+	place := s.Place(name)
 	d, r, err := s.open(name)
 	if errors.Is(err, ErrNotFound) {
-		// Nothing, or a folder that was never finished; one with files is not ours.
+		// Nothing, or a directory that was never completed; Atoll did not create one with files.
 		if err := s.Root.Rmdir(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %s has no record and cannot be removed: %w", ErrForeign, name, err)
 		}
@@ -205,11 +206,11 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 		return err
 	}
 	defer d.Close()
-	folder, to := r.aside(schema.Subdirectory, name, s.Now.now())
+	dir, to := r.trashPath(schema.Subdirectory, name, s.Now.now())
 	err = s.Root.Rename(place, to)
-	if errors.Is(err, fs.ErrNotExist) { // the first of its kind in this pool
-		if err := s.Root.MkdirAll(folder, ownMode); err != nil {
-			return fmt.Errorf("making %s: %w", folder, err)
+	if errors.Is(err, fs.ErrNotExist) { // dir does not exist yet
+		if err := s.Root.MkdirAll(dir, privateMode); err != nil {
+			return fmt.Errorf("create %s: %w", dir, err)
 		}
 		err = s.Root.Rename(place, to)
 	}
@@ -222,13 +223,12 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 	return s.undoIfOther(d, place, to)
 }
 
-// undoIfOther puts back what was moved aside if it is not the volume that was
-// meant: a call that was held up may come after others have deleted the volume and
-// made a new one of its name.
+// undoIfOther renames the directory back if it is not the volume that was meant: a delayed call
+// may come after the volume was deleted and another was created with its name.
 func (s Subdirectory) undoIfOther(meant *safepath.Dir, place, to string) error {
 	moved, err := s.Root.Dir(to)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it is swept already
+		return nil // it was swept already
 	}
 	if err != nil {
 		return err
@@ -241,7 +241,7 @@ func (s Subdirectory) undoIfOther(meant *safepath.Dir, place, to string) error {
 	return errors.Join(ErrChanged, err, s.Root.Rename(to, place))
 }
 
-// List walks the two levels above the volumes.
+// List reads all volumes, in no order.
 func (s Subdirectory) List(ctx context.Context) ([]Volume, error) {
-	return list(ctx, s.Root, ondisk.Folder)
+	return list(ctx, s.Root, ondisk.Subdirectories)
 }

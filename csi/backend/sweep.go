@@ -15,23 +15,23 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// reportEvery is how often a long removal says how far it is.
+// reportEvery is how often a long removal logs its progress.
 const reportEvery = 10 * time.Second
 
-// Sweep removes what is in the trash of a layout. It can be cut off, and goes on when it
-// is called again.
+// Sweep removes what is in the trash of a layout. It may be interrupted and continued by
+// another call.
 func Sweep(ctx context.Context, root *safepath.Dir, layout schema.Layout, log logr.Logger) error {
 	trash, _ := trashDirs(layout)
-	names, err := listed(root, trash)
+	names, err := listNames(root, trash)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		removed, said := 0, time.Now()
-		err := remove(ctx, root, trash+"/"+name, func() {
+		removed, reported := 0, time.Now()
+		err := removeAll(ctx, root, trash+"/"+name, func() {
 			removed++
-			if time.Since(said) > reportEvery {
-				said = time.Now()
+			if time.Since(reported) > reportEvery {
+				reported = time.Now()
 				log.Info("removing a deleted volume", "volume", name, "entries", removed)
 			}
 		})
@@ -43,39 +43,39 @@ func Sweep(ctx context.Context, root *safepath.Dir, layout schema.Layout, log lo
 	return nil
 }
 
-// What nobody has worked on for so long was cut off and is not gone on with: copies, and
-// questions to nodes, which are repeated several times a second.
+// An interrupted copy, or a freeze request, that was not changed for this long is abandoned.
+// Controllers change their freeze requests several times a second.
 const (
-	copyLeft = 24 * time.Hour
-	askLeft  = 10 * time.Minute
+	copyMaxAge    = 24 * time.Hour
+	requestMaxAge = 10 * time.Minute
 )
 
-// SweepLeft removes copies and questions that were left over: old ones, and copies whose
-// source has gone.
-func (b Block) SweepLeft(log logr.Logger) error {
-	asks, err := b.FreezeRequests()
+// SweepLeftovers removes abandoned copies and freeze requests: old ones, and copies whose source
+// no longer exists.
+func (b Block) SweepLeftovers(log logr.Logger) error {
+	requests, err := b.FreezeRequests()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for ask := range asks {
-		errs = append(errs, b.sweepOld(ondisk.FreezeRequests+"/"+ask, askLeft))
+	for id := range requests {
+		errs = append(errs, b.sweepOld(ondisk.FreezeRequests+"/"+id, requestMaxAge))
 	}
-	names, err := listed(b.Root, ondisk.Copies)
+	names, err := listNames(b.Root, ondisk.Copies)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, name := range names {
 		if err := b.sweepCopy(ondisk.Copies + "/" + name); err != nil && !errors.Is(err, ErrCopying) {
-			log.Info("a copy that was cut off stays", "copy", name, "error", err.Error())
+			log.Info("could not remove an interrupted copy", "copy", name, "error", err.Error())
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// sweepOld removes a file that was not changed for so long.
-func (b Block) sweepOld(place string, left time.Duration) error {
+// sweepOld removes a file that was not changed for maxAge.
+func (b Block) sweepOld(place string, maxAge time.Duration) error {
 	e, err := b.Root.OpenPath(place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -85,13 +85,13 @@ func (b Block) sweepOld(place string, left time.Duration) error {
 	}
 	defer e.Close()
 	st, err := stat(e.File())
-	if err != nil || b.Now.now().Sub(time.Unix(st.Ctim.Unix())) < left {
+	if err != nil || b.Now.now().Sub(time.Unix(st.Ctim.Unix())) < maxAge {
 		return err
 	}
 	return b.Root.Unlink(place)
 }
 
-// sweepCopy removes a copy that nobody works on, if it is old or of nothing any more.
+// sweepCopy removes a copy that no call works on, if it is old or its source no longer exists.
 func (b Block) sweepCopy(place string) error {
 	f, err := b.Root.OpenRDWR(place)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,34 +101,34 @@ func (b Block) sweepCopy(place string) error {
 		return err
 	}
 	defer f.Close()
-	if err := ofd.Lock(f); errors.Is(err, ofd.ErrHeld) {
+	if err := ofd.Lock(f); errors.Is(err, ofd.ErrLocked) {
 		return ErrCopying
 	} else if err != nil {
 		return err
 	}
-	if is, err := b.isAt(f, place); err != nil || !is {
+	if same, err := b.isAt(f, place); err != nil || !same {
 		return err // it has become a volume or a snapshot
 	}
-	if text, err := safepath.Of(f).Attribute(ondisk.CopyAttribute); err == nil {
+	if text, err := safepath.FromFile(f).Attribute(ondisk.CopyAttribute); err == nil {
 		if note, err := ondisk.DecodeCopy(text); err == nil {
 			if _, err := b.Root.Mode(note.From); errors.Is(err, fs.ErrNotExist) {
 				return b.Root.Unlink(place)
 			}
 		}
 	}
-	return b.sweepOld(place, copyLeft)
+	return b.sweepOld(place, copyMaxAge)
 }
 
-// looks is how often what was removed may be found again: once for each folder in another
-// that has something on one brick alone.
-const looks = 100
+// removeTries is how often a removed directory may reappear: once for each nested directory
+// that has an entry on one brick only.
+const removeTries = 100
 
-// remove removes a folder, and looks whether it has gone from all bricks. One may have an
-// entry of which the others have never heard: its writer lost power between them. Listings do
-// not show that, and the folder goes from the others alone, without a mark that it is to be
-// healed. Who then asks for it by its name has it brought back to all of them.
-func remove(ctx context.Context, root *safepath.Dir, name string, removed func()) error {
-	for range looks {
+// removeAll removes a file or directory and checks that all bricks have removed it. A brick may
+// have an entry that the others lack, because its writer lost power between them. Listings do
+// not show such an entry, and the directory is removed from the others only, without a pending
+// heal. A lookup by name then restores it on all bricks.
+func removeAll(ctx context.Context, root *safepath.Dir, name string, removed func()) error {
+	for range removeTries {
 		if err := root.RemoveAll(ctx, name, removed); err != nil {
 			return err
 		}
@@ -138,12 +138,12 @@ func remove(ctx context.Context, root *safepath.Dir, name string, removed func()
 			return err
 		}
 	}
-	return fmt.Errorf("%s is there again whenever it is removed", name)
+	return fmt.Errorf("remove %s: it reappeared %d times", name, removeTries)
 }
 
-// listed gives the names in a folder, none where it is not there.
-func listed(root *safepath.Dir, folder string) ([]string, error) {
-	d, err := root.Dir(folder)
+// listNames returns the names in a directory; none if it does not exist.
+func listNames(root *safepath.Dir, dir string) ([]string, error) {
+	d, err := root.Dir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -14,33 +14,33 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
 )
 
-// hashedIn is the folder, two levels below another, that a volume is in.
-func hashedIn(folder, name string) string {
+// hashedDir is the directory, two levels below dir, that contains a volume.
+func hashedDir(dir, name string) string {
 	h := fmt.Sprintf("%016x", xxhash.Sum64String(name))
-	return folder + "/" + h[0:2] + "/" + h[2:4]
+	return dir + "/" + h[0:2] + "/" + h[2:4]
 }
 
-// readers is how many folders list reads at once: a pool answers in parallel.
+// readers is how many directories listAs reads at once: a pool serves requests in parallel.
 const readers = 16
 
-// list reads the volumes below a folder, two levels down.
-func list(ctx context.Context, root *safepath.Dir, folder string) ([]Volume, error) {
-	return listAs(ctx, root, folder, func(e attributes, name string) (Volume, error) {
+// list reads the volumes below a directory, in its hashed directories.
+func list(ctx context.Context, root *safepath.Dir, dir string) ([]Volume, error) {
+	return listAs(ctx, root, dir, func(e attributes, name string) (Volume, error) {
 		r, err := read(e)
 		return r.volume(name), err
 	})
 }
 
-// reader reads what is written on a file or folder: ErrNotFound when that is nothing.
+// reader reads the record of a file or directory: ErrNotFound when it has none.
 type reader[T any] func(e attributes, name string) (T, error)
 
-// listAs reads what is below a folder, two levels down.
-func listAs[T any](ctx context.Context, root *safepath.Dir, folder string, read reader[T]) ([]T, error) {
+// listAs reads the records below a directory, in its hashed directories.
+func listAs[T any](ctx context.Context, root *safepath.Dir, dir string, read reader[T]) ([]T, error) {
 	var mu sync.Mutex
 	var all []T
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	top, err := root.Dir(folder)
+	top, err := root.Dir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -58,20 +58,20 @@ func listAs[T any](ctx context.Context, root *safepath.Dir, folder string, read 
 		})
 		return nil
 	})
-	// The first error ends the others with one of its own.
+	// The first error cancels the others, which then return context errors.
 	return all, cmp.Or(group.Wait(), err)
 }
 
-// listBelow lists what is below one of the first folders.
+// listBelow reads the records below one directory of the first level.
 func listBelow[T any](ctx context.Context, top *safepath.Dir, first string, read reader[T]) (all []T, err error) {
 	err = eachBelow(ctx, top, first, func(second *safepath.Dir, name string) error {
 		return eachBelow(ctx, second, name, func(parent *safepath.Dir, name string) error {
-			v, err := listedIn(parent, name, read)
+			v, err := readEntry(parent, name, read)
 			if err == nil {
 				all = append(all, v)
 			}
 			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRecord) {
-				return nil // not a volume, or not one that this program understands
+				return nil // not a volume, or a record of a newer version
 			}
 			return err
 		})
@@ -79,7 +79,7 @@ func listBelow[T any](ctx context.Context, top *safepath.Dir, first string, read
 	return all, err
 }
 
-func listedIn[T any](parent *safepath.Dir, name string, read reader[T]) (v T, err error) {
+func readEntry[T any](parent *safepath.Dir, name string, read reader[T]) (v T, err error) {
 	d, err := parent.OpenPath(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return v, ErrNotFound
@@ -91,7 +91,7 @@ func listedIn[T any](parent *safepath.Dir, name string, read reader[T]) (v T, er
 	return read(d, name)
 }
 
-// eachBelow calls f for every entry of a folder; one that is not there has none.
+// eachBelow calls f for every entry of a directory; none if it does not exist.
 func eachBelow(ctx context.Context, at *safepath.Dir, name string, f func(*safepath.Dir, string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -106,7 +106,7 @@ func eachBelow(ctx context.Context, at *safepath.Dir, name string, f func(*safep
 	defer d.Close()
 	names, err := d.Names()
 	if err != nil {
-		return fmt.Errorf("listing %s: %w", name, err)
+		return fmt.Errorf("list %s: %w", name, err)
 	}
 	for _, n := range names {
 		if err := f(d, n); err != nil {

@@ -12,51 +12,52 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
-// Who makes a copy of a volume that this node has asks it, through the pool, to stop writing
-// for so long (package volume). The node stops when it sees that somebody really waits, says
-// so, and says in the end whether nothing was written all the time: only then the copy is
-// good. It goes on by itself when nobody waits any more.
+// To copy an attached volume, the controller asks its node, through the pool, to pause writes
+// (package ondisk). The node pauses them once it has seen that the controller is waiting, and
+// reports that. At the end it reports whether the volume was unchanged all the time: only then
+// is the copy good. The node resumes writes by itself when the controller stops waiting.
 
 const (
-	// askEvery is how often pools are looked at for questions.
-	askEvery = time.Second
-	// readEvery is how often a question is read again that is being answered.
+	// pollEvery is how often pools are polled for freeze requests.
+	pollEvery = time.Second
+	// readEvery is how often a request that is being served is read again.
 	readEvery = 50 * time.Millisecond
-	// BeatLimit is how long a node waits for the next beat of who asks, before it goes on.
-	BeatLimit = 5 * time.Second
+	// HeartbeatLimit is how long a node waits for the controller's next heartbeat before it
+	// resumes writes.
+	HeartbeatLimit = 5 * time.Second
 )
 
-// Answer answers questions until the context ends.
-func (h *Manager) Answer(ctx context.Context) error {
-	return h.eachPool(ctx, askEvery, func(pool string, volumes []*attachment) {
-		here := attachedOf(volumes)
-		if len(here) == 0 {
+// ServeFreezes serves freeze requests until the context ends.
+func (m *Manager) ServeFreezes(ctx context.Context) error {
+	return m.eachPool(ctx, pollEvery, func(pool string, volumes []*attachment) {
+		attached := attachedByName(volumes)
+		if len(attached) == 0 {
 			return
 		}
-		if err := h.look(ctx, pool, here); err != nil {
-			h.Log.V(1).Info("cannot look for questions", "pool", pool, "error", err.Error())
+		if err := m.checkRequests(ctx, pool, attached); err != nil {
+			m.Log.V(1).Info("could not read freeze requests", "pool", pool, "error", err.Error())
 		}
 	})
 }
 
-// attachedOf gives the volumes that this node has, by name.
-func attachedOf(volumes []*attachment) map[string]*attachment {
-	here := map[string]*attachment{}
-	for _, one := range volumes {
-		if one.attached.Load() {
-			here[one.name] = one
+// attachedByName returns the attached volumes by name.
+func attachedByName(volumes []*attachment) map[string]*attachment {
+	attached := map[string]*attachment{}
+	for _, a := range volumes {
+		if a.attached.Load() {
+			attached[a.name] = a
 		}
 	}
-	return here
+	return attached
 }
 
-// look begins to answer the questions of a pool that are new.
-func (h *Manager) look(ctx context.Context, pool string, here map[string]*attachment) error {
-	p, err := h.Catalog.Pool(pool)
+// checkRequests starts serving the new requests of a pool.
+func (m *Manager) checkRequests(ctx context.Context, pool string, attached map[string]*attachment) error {
+	p, err := m.Catalog.Pool(pool)
 	if err != nil {
 		return err
 	}
-	path, err := h.Pools.Running(p, schema.Block)
+	path, err := m.Pools.Running(p, schema.Block)
 	if err != nil {
 		return err
 	}
@@ -66,20 +67,20 @@ func (h *Manager) look(ctx context.Context, pool string, here map[string]*attach
 	}
 	defer root.Close()
 	b := backend.Block{Root: root}
-	asks, err := b.FreezeRequests()
+	requests, err := b.FreezeRequests()
 	if err != nil {
 		return err
 	}
-	h.forget(pool, asks)
-	for ask, name := range asks {
-		one := here[name]
-		if one == nil {
+	m.forgetRequests(pool, requests)
+	for id, name := range requests {
+		a := attached[name]
+		if a == nil {
 			continue
 		}
-		if _, known := h.asks.LoadOrStore(askKey{pool, ask}, true); known {
+		if _, known := m.requests.LoadOrStore(requestKey{pool, id}, true); known {
 			continue
 		}
-		asked, err := b.OpenFreezeRequest(ask)
+		request, err := b.OpenFreezeRequest(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -87,84 +88,85 @@ func (h *Manager) look(ctx context.Context, pool string, here map[string]*attach
 			return err
 		}
 		go func() {
-			if err := h.answer(ctx, one, asked); err != nil {
-				h.Log.Info("a volume was not stopped for a copy", "pool", pool, "volume", name, "error", err.Error())
+			if err := m.serveRequest(ctx, a, request); err != nil {
+				m.Log.Info("could not pause a volume for a copy", "pool", pool, "volume", name, "error", err.Error())
 			}
 		}()
 	}
 	return nil
 }
 
-// askKey is a question of a pool.
-type askKey struct{ pool, ask string }
+// requestKey identifies a freeze request.
+type requestKey struct{ pool, id string }
 
-// forget drops the questions of a pool that have gone.
-func (h *Manager) forget(pool string, asks map[string]string) {
-	h.asks.Range(func(k, _ any) bool {
-		key := k.(askKey)
-		if _, there := asks[key.ask]; key.pool == pool && !there {
-			h.asks.Delete(key)
+// forgetRequests drops the requests of a pool that were withdrawn.
+func (m *Manager) forgetRequests(pool string, requests map[string]string) {
+	m.requests.Range(func(k, _ any) bool {
+		key := k.(requestKey)
+		if _, exists := requests[key.id]; key.pool == pool && !exists {
+			m.requests.Delete(key)
 		}
 		return true
 	})
 }
 
-// answer answers one question, to its end.
-func (h *Manager) answer(ctx context.Context, one *attachment, asked *backend.ReceivedFreeze) error {
+// serveRequest serves one request to its end.
+func (m *Manager) serveRequest(ctx context.Context, a *attachment, request *backend.ReceivedFreeze) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	beats := follow(ctx, asked)
-	for range 2 { // what is left of a question of long ago has no second beat
-		if _, waits := next(ctx, beats); !waits {
+	beats := heartbeats(ctx, request)
+	for range 2 { // an abandoned request has no second heartbeat
+		if _, waits := nextHeartbeat(ctx, beats); !waits {
 			return nil
 		}
 	}
-	h.say(asked, ondisk.Stopping, nil)
-	s, err := h.stop(ctx, one)
+	m.reply(request, ondisk.Stopping, nil)
+	p, err := m.pause(ctx, a)
 	if err != nil {
-		h.say(asked, ondisk.Refused, err)
+		m.reply(request, ondisk.Refused, err)
 		return err
 	}
-	defer s.goOn()
+	defer p.resume()
 	begin := time.Now()
-	h.Log.Info("stopped a volume for a copy", "pool", one.pool, "volume", one.name)
-	h.say(asked, ondisk.Stopped, nil)
+	log := m.Log.WithValues("pool", a.pool, "volume", a.name)
+	log.Info("paused a volume for a copy")
+	m.reply(request, ondisk.Stopped, nil)
 	for {
-		a, waits := next(ctx, beats)
+		beat, waits := nextHeartbeat(ctx, beats)
 		if !waits {
-			h.Log.Info("a volume goes on, nobody waits any more", "pool", one.pool, "volume", one.name, "stopped", time.Since(begin).String())
+			log.Info("resumed a volume: the controller no longer waits", "paused", time.Since(begin).String())
 			return nil
 		}
-		state, err := s.kept()
-		if !a.Copied && state == ondisk.Kept {
+		state, err := p.outcome()
+		if !beat.Copied && state == ondisk.Kept {
 			continue
 		}
-		s.goOn()
-		h.say(asked, state, err)
-		h.Log.Info("a volume goes on", "pool", one.pool, "volume", one.name, "stopped", time.Since(begin).String(), "state", state)
+		p.resume()
+		m.reply(request, state, err)
+		log.Info("resumed a volume", "paused", time.Since(begin).String(), "state", state)
 		return nil
 	}
 }
 
-// follow reads a question again and again, and gives the latest one that differs from the one
-// before. It ends, and closes the question, when that was taken back.
-func follow(ctx context.Context, asked *backend.ReceivedFreeze) <-chan ondisk.FreezeRequest {
+// heartbeats polls a request, and sends its latest state whenever the heartbeat has changed. It
+// closes the channel and the request when the request was withdrawn.
+func heartbeats(ctx context.Context, request *backend.ReceivedFreeze) <-chan ondisk.FreezeRequest {
 	beats := make(chan ondisk.FreezeRequest, 1)
 	go func() {
 		defer close(beats)
-		defer asked.Close()
+		defer request.Close()
 		for last := int64(-1); ; {
-			a, err := asked.Read()
+			r, err := request.Read()
 			if err != nil {
 				return
 			}
-			if a.Heartbeat != last {
-				last = a.Heartbeat
+			if r.Heartbeat != last {
+				last = r.Heartbeat
 				select {
-				case <-beats: // nobody has read the one before
+				case <-beats: // replace one that was not received
 				default:
 				}
-				beats <- a
+				beats <- r
 			}
 			select {
 			case <-ctx.Done():
@@ -176,30 +178,30 @@ func follow(ctx context.Context, asked *backend.ReceivedFreeze) <-chan ondisk.Fr
 	return beats
 }
 
-// next waits for the next beat; false when there is none for too long.
-func next(ctx context.Context, beats <-chan ondisk.FreezeRequest) (a ondisk.FreezeRequest, waits bool) {
+// nextHeartbeat waits for the next heartbeat; false when there is none within HeartbeatLimit.
+func nextHeartbeat(ctx context.Context, beats <-chan ondisk.FreezeRequest) (r ondisk.FreezeRequest, waits bool) {
 	select {
-	case a, waits = <-beats:
+	case r, waits = <-beats:
 	case <-ctx.Done():
-	case <-time.After(BeatLimit):
+	case <-time.After(HeartbeatLimit):
 	}
-	return a, waits
+	return r, waits
 }
 
-// say answers. A pool that does not take the answer in time holds nobody up: who asks finds
-// that there is none.
-func (h *Manager) say(asked *backend.ReceivedFreeze, state ondisk.State, why error) {
-	answer := ondisk.FreezeStatus{Node: h.Node, State: state}
-	if why != nil {
-		answer.Why = why.Error()
+// reply writes a status. A pool that is too slow to store it does not delay the node: the
+// controller then finds no status.
+func (m *Manager) reply(request *backend.ReceivedFreeze, state ondisk.State, reason error) {
+	status := ondisk.FreezeStatus{Node: m.Node, State: state}
+	if reason != nil {
+		status.Why = reason.Error()
 	}
-	said := make(chan error, 1)
-	go func() { said <- asked.Reply(answer) }()
+	done := make(chan error, 1)
+	go func() { done <- request.Reply(status) }()
 	select {
-	case err := <-said:
+	case err := <-done:
 		if err != nil {
-			h.Log.V(1).Info("an answer was not taken", "state", state, "error", err.Error())
+			m.Log.V(1).Info("could not write the status of a freeze request", "state", state, "error", err.Error())
 		}
-	case <-time.After(BeatLimit):
+	case <-time.After(HeartbeatLimit):
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are those of the volumes that a node has.
+// metrics count what happens to the volumes of a node.
 type metrics struct {
 	once     sync.Once
 	registry *prometheus.Registry
@@ -15,33 +15,36 @@ type metrics struct {
 	takeover *prometheus.CounterVec
 }
 
-func (h *Manager) measures() *metrics {
-	m := &h.metrics
-	m.once.Do(func() {
+func (m *Manager) collectors() *metrics {
+	c := &m.metrics
+	c.once.Do(func() {
 		counter := func(name, help string) *prometheus.CounterVec {
 			return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"pool"})
 		}
-		m.registry = prometheus.NewRegistry()
-		m.lost = counter("atoll_block_volumes_lost_total", "Block volumes that this node has lost: their pods must be started anew.")
-		m.relocked = counter("atoll_block_relocks_total", "Times that the block volumes of a pool were locked again on a brick that was back.")
-		m.takeover = counter("atoll_block_takeovers_total", "Block volumes that were taken over from a node that did not give them back.")
-		m.registry.MustRegister(m.lost, m.relocked, m.takeover, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "atoll_block_volumes", Help: "Block volumes that this node has.",
-		}, func() float64 { return float64(h.count()) }))
+		c.registry = prometheus.NewRegistry()
+		c.lost = counter("atoll_block_volumes_lost_total",
+			"Block volumes that this node has lost: their pods must be restarted.")
+		c.relocked = counter("atoll_block_relocks_total",
+			"Times that the block volumes of a pool were locked again on a brick that had returned.")
+		c.takeover = counter("atoll_block_takeovers_total",
+			"Block volumes that were taken over from a node that had not detached them.")
+		c.registry.MustRegister(c.lost, c.relocked, c.takeover, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "atoll_block_volumes", Help: "Block volumes that are attached to this node.",
+		}, func() float64 { return float64(m.count()) }))
 	})
-	return m
+	return c
 }
 
-// Metrics are those of the volumes that the node has.
-func (h *Manager) Metrics() prometheus.Gatherer { return h.measures().registry }
+// Metrics returns the metrics of the node's block volumes.
+func (m *Manager) Metrics() prometheus.Gatherer { return m.collectors().registry }
 
-// count counts the volumes that are attached. One that is worked on is as it was.
-func (h *Manager) count() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// count counts the attached volumes. A volume that a call is working on counts as before.
+func (m *Manager) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := 0
-	for _, one := range h.held {
-		if one.attached.Load() {
+	for _, a := range m.attachments {
+		if a.attached.Load() {
 			n++
 		}
 	}

@@ -37,7 +37,7 @@ func TestDeleteFollowsNoLinks(t *testing.T) {
 	if err := os.WriteFile(precious, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(b.Mounts.Dir, "p", backend.Subdirectory{}.Folder("v"), "link")
+	link := filepath.Join(b.Mounts.Dir, "p", backend.Subdirectory{}.Place("v"), "link")
 	if err := os.Symlink(filepath.Dir(precious), link); err != nil {
 		t.Fatal(err)
 	}

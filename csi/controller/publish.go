@@ -35,7 +35,7 @@ func (s *Server) ControllerPublishVolume(
 		return nil, err
 	}
 	if blocks, ok := h.Backend.(backend.Block); ok {
-		if err := blocks.Free(id.Name, r.GetNodeId()); err != nil {
+		if err := blocks.CheckFree(id.Name, r.GetNodeId()); err != nil {
 			return nil, err
 		}
 	}

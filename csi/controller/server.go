@@ -133,11 +133,11 @@ func (s *Server) openVolume(
 // limit enforces the size in a volume's record. The mode is "" where no volume can exceed its
 // size.
 func (s *Server) limit(ctx context.Context, h *pool.Handle, v backend.Volume) (quota.Mode, error) {
-	folders, ok := h.Backend.(backend.Folders)
-	if !ok || folders.Folder(v.Name) == "" { // a device, or a whole pool
+	dirs, ok := h.Backend.(backend.Directories)
+	if !ok || dirs.Place(v.Name) == "" { // a device, or a whole pool
 		return "", nil
 	}
-	mode, err := s.config.Quota.Limit(ctx, h.Pool, folders.Folder(v.Name), v.Size)
+	mode, err := s.config.Quota.Limit(ctx, h.Pool, dirs.Place(v.Name), v.Size)
 	if err != nil {
 		return "", fmt.Errorf("%w: pool %s: %w", rpc.ErrNoQuota, h.Name(), err)
 	}

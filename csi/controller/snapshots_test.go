@@ -124,7 +124,7 @@ func TestCopyRequests(t *testing.T) {
 		"without size, repeated": {"c", "", 0, snapshot, codes.OK, ""},
 		"of a volume":            {"d", "", smallest, fromVolume(s.ext4), codes.OK, ""},
 		"raw":                    {"e", "raw", 1 << 20, fromVolume(s.raw), codes.OK, ""},
-		"empty volume exists":    {"v", "ext4", smallest, snapshot, codes.AlreadyExists, "made of nothing"},
+		"empty volume exists":    {"v", "ext4", smallest, snapshot, codes.AlreadyExists, "copied from nothing"},
 		"smaller":                {"x", "ext4", smallest - 1<<20, snapshot, codes.OutOfRange, "at least as many"},
 		"other file system":      {"x", "xfs", smallest, snapshot, codes.InvalidArgument, "has ext4"},
 		"raw of a file system":   {"x", "raw", smallest, snapshot, codes.InvalidArgument, "has ext4"},
@@ -189,7 +189,7 @@ func TestSnapshotsAreProvisioned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bytes, _ := l.Promised()
+		bytes, _ := l.Provisioned()
 		return bytes
 	}
 	before := provisioned(b.server)

@@ -82,7 +82,7 @@ func (b *bed) checkConsistent(pool string, seen map[string]string) {
 		seen[v.Name] = pool
 	}
 	dirs, err := filepath.Glob(filepath.Join(b.Mounts.Dir, pool, "subvol/*/*/*"))
-	provisioned, n := l.Promised()
+	provisioned, n := l.Provisioned()
 	if err != nil || len(dirs) != len(volumes) || provisioned != sum || n != len(volumes) {
 		b.Errorf("pool %s: %d directories, %d records with %d bytes, the ledger has %d bytes in %d volumes", pool,
 			len(dirs), len(volumes), sum, provisioned, n)

@@ -1,6 +1,6 @@
-// Package copies makes snapshots and clones of volumes of blocks, within their pool. Bricks
-// share the content where their file systems can, which takes no time; else it is read and
-// written. A node that has the volume is asked to stop writing for so long.
+// Package copies makes snapshots and clones of block volumes within their pool. Bricks share
+// the content where their file systems support it, which takes no time; otherwise it is read
+// and written. To copy an attached volume, its node is asked to pause writes.
 package copies
 
 import (
@@ -18,58 +18,58 @@ import (
 
 // Errors.
 var (
-	// ErrMoving says that the source was written while it was copied, or changed hands: the
-	// copy is to be made again.
-	ErrMoving = errors.New("the volume was written while it was copied")
-	// ErrPause says that a volume in use would have to stand still for too long.
-	ErrPause = errors.New("the volume is in use, and its content cannot be copied in the time that it may stand still")
-	// ErrShared says that several nodes may have the volume, and some have.
-	ErrShared = errors.New("the volume is shared, and in use: a copy can be made when no node has it")
-	// ErrSilent says that the node that has the volume does not answer.
-	ErrSilent = errors.New("the node that has the volume does not answer")
+	// ErrSourceWritten reports that the source was written while it was copied, or attached to another
+	// node: the copy must be made again.
+	ErrSourceWritten = errors.New("the volume was written while it was copied")
+	// ErrPauseLimit reports that writes to an attached volume would be paused for too long.
+	ErrPauseLimit = errors.New("the volume is in use, and its content cannot be copied within the pause limit")
+	// ErrShared reports that a shared volume is attached to a node.
+	ErrShared = errors.New("the volume is shared and in use: it can be copied when no node has it attached")
+	// ErrNoAnswer reports that the node of a volume does not respond.
+	ErrNoAnswer = errors.New("the node that has the volume attached does not respond")
 )
 
-// PauseLimit is how long a volume in use may stand still at most, unless a request says
-// otherwise. It matters where bricks cannot share content.
+// PauseLimit is how long writes to an attached volume may be paused, unless the Request has
+// another limit. It matters where bricks cannot share content.
 const PauseLimit = time.Minute
 
-// attempts is how often a copy is begun anew when the source was written meanwhile: raw
-// devices cannot be stopped, but often have nothing to write for a moment.
+// attempts is how often a copy is made again when the source was written in between: writes to
+// raw devices cannot be paused, but often there are none for a moment.
 const attempts = 5
 
-// sayEvery is how often a copy that takes long says how far it is.
-const sayEvery = 10 * time.Second
+// progressEvery is how often a long copy logs its progress.
+const progressEvery = 10 * time.Second
 
 // Copier makes copies.
 type Copier struct {
-	Agents *agents.Agents // nil: bricks are not asked to share content
+	Agents *agents.Agents // nil: bricks do not share content
 	Log    logr.Logger
 }
 
-// Request is a copy to be made.
+// Request describes a copy to be made.
 type Request struct {
 	Pool   catalog.Pool
 	Blocks backend.Block
-	// Open opens what is to be copied, as it is at this moment.
+	// Open opens the source. Each attempt opens it again.
 	Open func() (*backend.Source, error)
-	// Key is of the snapshot or volume that the copy becomes: backend.SnapshotKey and VolumeKey.
+	// Key is the key of the future snapshot or volume: backend.SnapshotKey or VolumeKey.
 	Key string
-	// Pause is how long a volume in use may stand still; 0 is PauseLimit.
+	// Pause is how long writes to an attached volume may be paused; 0 is PauseLimit.
 	Pause time.Duration
-	// OnProgress is told how much is there, in bytes of how many.
+	// OnProgress, unless it is nil, is called with the number of bytes that are copied.
 	OnProgress func(done, size int64)
 }
 
-// Finish gives a copy, which has the content that its source had at this moment, its record and
-// its name.
-type Finish func(made *backend.Copy, of *backend.Source, at time.Time) error
+// Finish gives a copy its record and its final path. The copy has the content that its source
+// had at this time.
+type Finish func(c *backend.Copy, source *backend.Source, at time.Time) error
 
-// Copy makes a copy and has it finished. It can be cut off anywhere, and repeated: what nobody
-// wrote to meanwhile is gone on with.
-func (c Copier) Copy(ctx context.Context, o Request, finish Finish) error {
+// Copy makes a copy and calls finish. It may be interrupted anywhere and repeated: a copy whose
+// source was not written since is continued.
+func (c Copier) Copy(ctx context.Context, r Request, finish Finish) error {
 	for n := 1; ; n++ {
-		err := c.once(ctx, o, finish)
-		if !errors.Is(err, ErrMoving) || n == attempts {
+		err := c.copyOnce(ctx, r, finish)
+		if !errors.Is(err, ErrSourceWritten) || n == attempts {
 			return err
 		}
 		select {
@@ -80,93 +80,97 @@ func (c Copier) Copy(ctx context.Context, o Request, finish Finish) error {
 	}
 }
 
-func (c Copier) once(ctx context.Context, o Request, finish Finish) error {
-	source, err := o.Open()
+func (c Copier) copyOnce(ctx context.Context, r Request, finish Finish) error {
+	source, err := r.Open()
 	if err != nil {
 		return err
 	}
 	defer source.Close()
 	switch {
-	case !source.Held:
-		return c.copyStill(ctx, o, source, finish, func() error { return untaken(source) })
+	case !source.Attached:
+		return c.copyPaused(ctx, r, source, finish, func() error { return checkUnchanged(source) })
 	case source.Shared:
 		return fmt.Errorf("%w: %s", ErrShared, source.Key)
 	}
-	p, err := begin(ctx, o, source)
+	p, err := beginPause(ctx, r, source)
 	if err != nil {
 		return err
 	}
 	defer p.end()
-	return c.copyStill(p.still, o, source, finish, func() error { return p.confirm(ctx) })
+	return c.copyPaused(p.unwritten, r, source, finish, func() error { return p.confirm(ctx) })
 }
 
-// untaken is an error when somebody has taken a volume while it was copied.
-func untaken(s *backend.Source) error {
+// checkUnchanged returns an error if the volume was attached while it was copied.
+func checkUnchanged(s *backend.Source) error {
 	is, err := s.Unchanged()
 	if err == nil && !is {
-		err = fmt.Errorf("%w: a node has taken %s", ErrMoving, s.Key)
+		err = fmt.Errorf("%w: %s was attached to a node", ErrSourceWritten, s.Key)
 	}
 	return err
 }
 
-// copyStill copies what nobody writes to now, as still says in the end.
-func (c Copier) copyStill(ctx context.Context, o Request, s *backend.Source, finish Finish, still func() error) (err error) {
+// copyPaused copies a source that is not written now. confirm checks that afterwards.
+func (c Copier) copyPaused(
+	ctx context.Context, r Request, s *backend.Source, finish Finish, confirm func() error,
+) (err error) {
 	at := time.Now()
-	made, err := c.fill(ctx, o, s)
+	filled, err := c.fill(ctx, r, s)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, made.Close()) }()
-	if err := still(); err != nil {
-		return errors.Join(err, made.Discard())
+	defer func() { err = errors.Join(err, filled.Close()) }()
+	if err := confirm(); err != nil {
+		return errors.Join(err, filled.Discard())
 	}
-	err = finish(made, s, at)
+	err = finish(filled, s, at)
 	if errors.Is(err, backend.ErrExists) {
-		err = errors.Join(err, made.Discard()) // nobody needs it
+		err = errors.Join(err, filled.Discard())
 	}
 	return err
 }
 
-// fill gives a copy that has the whole content.
-func (c Copier) fill(ctx context.Context, o Request, s *backend.Source) (*backend.Copy, error) {
-	if made, err := c.share(ctx, o, s); made != nil || err != nil {
-		return made, err
+// fill returns a copy with the whole content.
+func (c Copier) fill(ctx context.Context, r Request, s *backend.Source) (*backend.Copy, error) {
+	if shared, err := c.share(ctx, r, s); shared != nil || err != nil {
+		return shared, err
 	}
-	made, err := o.Blocks.BeginCopy(o.Key, 0, s)
+	filled, err := r.Blocks.BeginCopy(r.Key, 0, s)
 	if err != nil {
 		return nil, err
 	}
 	limit, cancel := ctx, func() {}
-	if s.Held {
-		limit, cancel = context.WithTimeoutCause(ctx, o.pause(), fmt.Errorf("%w (%s); delete its pods, use bricks with XFS, or set pauseLimit", ErrPause, o.pause()))
+	if s.Attached {
+		limit, cancel = context.WithTimeoutCause(ctx, r.pause(),
+			fmt.Errorf("%w (%s); delete its pods, use bricks with XFS, or set pauseLimit", ErrPauseLimit, r.pause()))
 	}
 	defer cancel()
-	begun, said, before := time.Now(), time.Now(), made.Done
-	err = made.Fill(limit, func(done int64) {
-		if o.OnProgress != nil {
-			o.OnProgress(done, s.Size)
+	begin, reported, before := time.Now(), time.Now(), filled.Done
+	err = filled.Fill(limit, func(done int64) {
+		if r.OnProgress != nil {
+			r.OnProgress(done, s.Size)
 		}
-		if time.Since(said) > sayEvery {
-			said = time.Now()
-			c.Log.Info("copying", "pool", o.Pool.Pool, "from", s.Key, "to", o.Key, "bytes", done, "of", s.Size)
+		if time.Since(reported) > progressEvery {
+			reported = time.Now()
+			c.Log.Info("copying", "pool", r.Pool.Pool, "from", s.Key, "to", r.Key, "bytes", done, "of", s.Size)
 		}
 	})
 	if err == nil {
-		c.Log.Info("copied", "pool", o.Pool.Pool, "from", s.Key, "to", o.Key, "bytes", s.Size-before, "took", time.Since(begun).String())
-		return made, nil
+		c.Log.Info("copied", "pool", r.Pool.Pool, "from", s.Key, "to", r.Key, "bytes", s.Size-before,
+			"took", time.Since(begin).String())
+		return filled, nil
 	}
 	if limit.Err() != nil {
 		err = fmt.Errorf("%w (%w)", context.Cause(limit), err)
 	}
-	if s.Held { // nothing of it can be used
-		err = errors.Join(err, made.Discard())
+	if s.Attached { // it cannot be continued
+		err = errors.Join(err, filled.Discard())
 	}
-	return nil, errors.Join(err, made.Close())
+	return nil, errors.Join(err, filled.Close())
 }
 
-func (o Request) pause() time.Duration {
-	if o.Pause > 0 {
-		return o.Pause
+func (r Request) pause() time.Duration {
+	if r.Pause > 0 {
+		return r.Pause
 	}
 	return PauseLimit
 }

@@ -13,46 +13,45 @@ import (
 )
 
 const (
-	// beatEvery is how often a node is told that it is still waited for: well below
-	// devices.BeatLimit.
-	beatEvery = 200 * time.Millisecond
-	// seenLimit is how long a node may take to see a question.
+	// heartbeatEvery is how often the node gets a heartbeat: well below
+	// blockdev.HeartbeatLimit.
+	heartbeatEvery = 200 * time.Millisecond
+	// seenLimit is how long a node may take to see a request.
 	seenLimit = 10 * time.Second
-	// stopLimit is how long it may take from then on to write out what it has.
-	stopLimit = time.Minute
-	// confirmLimit is how long it may take to say whether something was written.
+	// flushLimit is how long it may take after that to flush its writes.
+	flushLimit = time.Minute
+	// confirmLimit is how long it may take to report whether something was written.
 	confirmLimit = 10 * time.Second
-	// answerEvery is how often the answer is read.
-	answerEvery = 30 * time.Millisecond
+	// statusEvery is how often its status is read.
+	statusEvery = 30 * time.Millisecond
 )
 
-// pause is a volume that stands still on the node that has it.
+// pause is a pause of writes to an attached volume, on its node.
 type pause struct {
 	source *backend.Source
-	// still ends when the node says that something was written: what is being copied is of
-	// no use then.
-	still context.Context
-	moved context.CancelCauseFunc
-	stop  context.CancelFunc
-	done  sync.WaitGroup
+	// unwritten ends when the node reports that something was written: the copy is useless then.
+	unwritten context.Context
+	abort     context.CancelCauseFunc
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 
-	mu  sync.Mutex
-	ask *backend.FreezeRequest
+	mu      sync.Mutex
+	request *backend.FreezeRequest
 }
 
-// begin has the node stop writing. ErrMoving when it has given the volume back meanwhile.
-func begin(ctx context.Context, o Request, s *backend.Source) (*pause, error) {
-	ask, err := o.Blocks.RequestFreeze(s.Name)
+// beginPause pauses writes on the node. ErrSourceWritten when the node has detached the volume.
+func beginPause(ctx context.Context, r Request, s *backend.Source) (*pause, error) {
+	request, err := r.Blocks.RequestFreeze(s.Name)
 	if err != nil {
 		return nil, err
 	}
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
-	p := &pause{source: s, stop: stop, ask: ask}
-	p.still, p.moved = context.WithCancelCause(ctx)
-	p.done.Go(func() { p.beat(beating) })
+	p := &pause{source: s, stop: stop, request: request}
+	p.unwritten, p.abort = context.WithCancelCause(ctx)
+	p.done.Go(func() { p.sendHeartbeats(beating) })
 	err = p.wait(ctx, seenLimit, ondisk.Stopping, ondisk.Stopped)
 	if err == nil {
-		err = p.wait(ctx, stopLimit, ondisk.Stopped)
+		err = p.wait(ctx, flushLimit, ondisk.Stopped)
 	}
 	if err != nil {
 		p.end()
@@ -61,8 +60,8 @@ func begin(ctx context.Context, o Request, s *backend.Source) (*pause, error) {
 	return p, nil
 }
 
-func (p *pause) beat(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
+func (p *pause) sendHeartbeats(ctx context.Context) {
+	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -71,24 +70,24 @@ func (p *pause) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 		p.mu.Lock()
-		_ = p.ask.Heartbeat() // the node goes on if it is not heard of for too long, and says so in the end
-		a, err := p.ask.Status()
+		_ = p.request.Heartbeat() // without heartbeats the node resumes writes, and does not confirm
+		status, err := p.request.Status()
 		p.mu.Unlock()
-		if err == nil && a.State == ondisk.Written {
-			p.moved(p.unkept(a))
+		if err == nil && status.State == ondisk.Written {
+			p.abort(p.writtenError(status))
 		}
 	}
 }
 
-// unkept is the error of a volume that did not stand still.
-func (p *pause) unkept(a ondisk.FreezeStatus) error {
-	return fmt.Errorf("%w: node %s says of volume %s: %s", ErrMoving, a.Node, p.source.Name, a.Why)
+// writtenError is the error of a volume that was written during the pause.
+func (p *pause) writtenError(status ondisk.FreezeStatus) error {
+	return fmt.Errorf("%w: node %s reports for volume %s: %s", ErrSourceWritten, status.Node, p.source.Name, status.Why)
 }
 
-// confirm has the node say that nothing was written; ErrMoving when something was.
+// confirm asks the node whether nothing was written; ErrSourceWritten when something was.
 func (p *pause) confirm(ctx context.Context) error {
 	p.mu.Lock()
-	err := p.ask.MarkCopied()
+	err := p.request.MarkCopied()
 	p.mu.Unlock()
 	if err != nil {
 		return err
@@ -96,45 +95,47 @@ func (p *pause) confirm(ctx context.Context) error {
 	return p.wait(ctx, confirmLimit, ondisk.Kept)
 }
 
-// wait waits for one of these answers.
+// wait waits until the node reports one of these states.
 func (p *pause) wait(ctx context.Context, limit time.Duration, states ...ondisk.State) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		a, err := p.ask.Status()
+		status, err := p.request.Status()
 		if err != nil {
-			return fmt.Errorf("reading the answer of the node that has volume %s: %w", p.source.Name, err)
+			return fmt.Errorf("read the status of the node that has volume %s attached: %w", p.source.Name, err)
 		}
-		if slices.Contains(states, a.State) {
+		if slices.Contains(states, status.State) {
 			return nil
 		}
-		if a.State == ondisk.Refused || a.State == ondisk.Written {
-			return p.unkept(a)
+		if status.State == ondisk.Refused || status.State == ondisk.Written {
+			return p.writtenError(status)
 		}
 		select {
 		case <-ctx.Done():
-			return p.silent(a, limit)
-		case <-time.After(answerEvery):
+			return p.noAnswerError(status, limit)
+		case <-time.After(statusEvery):
 		}
 	}
 }
 
-// silent tells why there was no answer.
-func (p *pause) silent(last ondisk.FreezeStatus, limit time.Duration) error {
-	if freed, err := p.source.Freed(); freed || err != nil {
-		return errors.Join(fmt.Errorf("%w: the node has given volume %s back", ErrMoving, p.source.Name), err)
+// noAnswerError is the error of a node that did not report a state within the limit.
+func (p *pause) noAnswerError(last ondisk.FreezeStatus, limit time.Duration) error {
+	if detached, err := p.source.Detached(); detached || err != nil {
+		return errors.Join(fmt.Errorf("%w: the node has detached volume %s", ErrSourceWritten, p.source.Name), err)
 	}
-	said := "nothing"
+	state := "nothing"
 	if last.State != "" {
-		said = string(last.State)
+		state = string(last.State)
 	}
-	return fmt.Errorf("%w: node %s has volume %s and said %s within %s; is its atoll-csi-mounter pod well, and of this version?", ErrSilent, p.source.Node, p.source.Name, said, limit)
+	return fmt.Errorf("%w: node %s has volume %s attached and reported %s within %s; "+
+		"is its atoll-csi-mounter pod running, with the controller's version?",
+		ErrNoAnswer, p.source.Node, p.source.Name, state, limit)
 }
 
-// end takes the question back: the node goes on.
+// end withdraws the request: the node resumes writes.
 func (p *pause) end() {
 	p.stop()
 	p.done.Wait()
-	p.moved(nil)
-	_ = p.ask.Withdraw() // what stays has no beat, and is swept
+	p.abort(nil)
+	_ = p.request.Withdraw() // a leftover has no heartbeat, and is swept
 }

@@ -13,51 +13,53 @@ import (
 )
 
 const (
-	// setTries is how many names are tried for each set of a pool, so that the copy is on
-	// that of its source.
+	// setTries is how many names are tried for each set of a pool to place the copy on the set
+	// of its source.
 	setTries = 8
-	// alikeLimit is how long it may take until bricks have noted that they are alike, and
-	// alikeEvery how often they are asked: replicate and disperse note that up to a second
-	// after the last write.
-	alikeLimit = 3 * time.Second
-	alikeEvery = 100 * time.Millisecond
+	// healLimit is how long to wait until bricks have no pending heals for each other, and
+	// healEvery how often they are asked: replicate and disperse clear the counters up to a
+	// second after the last write.
+	healLimit = 3 * time.Second
+	healEvery = 100 * time.Millisecond
 )
 
-// share has the bricks share the content; nil when they cannot, or when a copy that was cut
-// off is to be gone on with.
-func (c Copier) share(ctx context.Context, o Request, s *backend.Source) (*backend.Copy, error) {
-	if c.Agents == nil || o.Pool.SetSize < 1 {
+// share makes the bricks share the content; nil when they cannot, or when an interrupted copy
+// is to be continued.
+func (c Copier) share(ctx context.Context, r Request, s *backend.Source) (*backend.Copy, error) {
+	if c.Agents == nil || r.Pool.SetSize < 1 {
 		return nil, nil
 	}
 	tries := 1
-	if sets := len(o.Pool.Bricks) / o.Pool.SetSize; sets > 1 {
+	if sets := len(r.Pool.Bricks) / r.Pool.SetSize; sets > 1 {
 		tries = setTries * sets
 	}
 	for try := range tries {
-		made, err := o.Blocks.BeginCopy(o.Key, try, s)
+		target, err := r.Blocks.BeginCopy(r.Key, try, s)
 		if err != nil {
 			return nil, err
 		}
-		if made.Done > 0 {
-			return whole(made, s.Size)
+		if target.Done > 0 {
+			return complete(target, s.Size)
 		}
-		begun := time.Now()
-		outcome, err := c.ask(ctx, o.Pool, s.Place, made.Place)
+		begin := time.Now()
+		outcome, err := c.askBricks(ctx, r.Pool, s.Place, target.Place)
 		if err == nil && outcome == agent.ShareDone {
-			if err = made.Shared(); err == nil {
-				c.Log.Info("bricks share a copy's content", "pool", o.Pool.Pool, "from", s.Key, "to", o.Key, "took", time.Since(begun).String())
-				return made, nil
+			if err = target.MarkShared(); err == nil {
+				c.Log.Info("bricks share a copy's content", "pool", r.Pool.Pool, "from", s.Key, "to", r.Key,
+					"took", time.Since(begin).String())
+				return target, nil
 			}
 		}
-		// Some bricks may have the content, and others not.
-		if err := errors.Join(made.Discard(), made.Close()); err != nil {
+		// Only some bricks may have the content.
+		if err := errors.Join(target.Discard(), target.Close()); err != nil {
 			return nil, err
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		if err != nil || outcome != agent.ShareApart {
-			c.Log.Info("bricks do not share a copy's content", "pool", o.Pool.Pool, "from", s.Key, "outcome", outcome, "error", text(err))
+			c.Log.Info("bricks do not share a copy's content", "pool", r.Pool.Pool, "from", s.Key,
+				"outcome", outcome, "error", text(err))
 			return nil, nil
 		}
 	}
@@ -71,18 +73,19 @@ func text(err error) string {
 	return err.Error()
 }
 
-// whole gives a copy that was begun before if it is complete; else it is for who copies.
-func whole(made *backend.Copy, size int64) (*backend.Copy, error) {
-	if made.Done == size {
-		return made, nil
+// complete returns an interrupted copy if it is complete. Otherwise it closes the copy, so that
+// fill continues it.
+func complete(c *backend.Copy, size int64) (*backend.Copy, error) {
+	if c.Done == size {
+		return c, nil
 	}
-	return nil, made.Close()
+	return nil, c.Close()
 }
 
-// ask asks the agents of all bricks, and again while bricks have not noted yet that they are
-// alike.
-func (c Copier) ask(ctx context.Context, p catalog.Pool, from, to string) (agent.Shared, error) {
-	end := time.Now().Add(alikeLimit)
+// askBricks asks the agents of all bricks to share the content. It repeats that while bricks
+// have pending heals for each other.
+func (c Copier) askBricks(ctx context.Context, p catalog.Pool, from, to string) (agent.Shared, error) {
+	end := time.Now().Add(healLimit)
 	for {
 		answers := make([]agent.Shared, len(p.Bricks))
 		errs, err := c.Agents.Each(ctx, p, func(ctx context.Context, b agents.Brick) error {
@@ -96,29 +99,28 @@ func (c Copier) ask(ctx context.Context, p catalog.Pool, from, to string) (agent
 		if err != nil {
 			return "", err
 		}
-		outcome, err := together(answers, errs, p.SetSize)
+		outcome, err := combine(answers, errs, p.SetSize)
 		if err != nil || outcome != agent.ShareUnlike || time.Now().After(end) {
 			return outcome, err
 		}
 		select {
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
-		case <-time.After(alikeEvery):
+		case <-time.After(healEvery):
 		}
 	}
 }
 
-// worst are the outcomes on bricks, from the one that outweighs all others.
+// worst lists the outcomes on bricks, the one that outweighs all others first.
 var worst = []agent.Shared{agent.ShareUnable, agent.ShareApart, agent.ShareAbsent, agent.ShareUnlike, agent.ShareDone}
 
-// together is what the answers of bricks come to: the content is shared when all bricks of
-// the set that has the source say so. Bricks of other sets, which have nothing of it, need
-// not answer.
-func together(answers []agent.Shared, errs []error, setSize int) (agent.Shared, error) {
-	for first := 0; first+setSize <= len(answers); first += setSize {
-		set, failed := answers[first:first+setSize], errors.Join(errs[first:first+setSize]...)
+// combine combines the outcomes on bricks: the content is shared when all bricks of the set that
+// has the source report so. Bricks of other sets need not respond.
+func combine(outcomes []agent.Shared, errs []error, setSize int) (agent.Shared, error) {
+	for first := 0; first+setSize <= len(outcomes); first += setSize {
+		set, failed := outcomes[first:first+setSize], errors.Join(errs[first:first+setSize]...)
 		if !slices.ContainsFunc(set, func(a agent.Shared) bool { return a != "" && a != agent.ShareAbsent }) {
-			continue // the source is elsewhere
+			continue // the source is on another set
 		}
 		if failed != nil {
 			return "", failed

@@ -2,7 +2,7 @@ package mounts
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are those of the clients.
+// metrics count what happens to the clients.
 type metrics struct {
 	registry *prometheus.Registry
 	starts   *prometheus.CounterVec
@@ -13,10 +13,12 @@ func newMetrics(running func() int) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		starts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "atoll_client_starts_total", Help: "Clients that were started and answered; more than one of a pool means that one has died.",
+			Name: "atoll_client_starts_total",
+			Help: "GlusterFS clients that were started and responded; more than one for a pool means that one has died.",
 		}, []string{"pool"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "atoll_client_start_failures_total", Help: "Clients that could not be started, or did not answer in time.",
+			Name: "atoll_client_start_failures_total",
+			Help: "GlusterFS clients that could not be started or did not respond in time.",
 		}, []string{"pool"}),
 	}
 	m.registry.MustRegister(m.starts, m.failures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -25,16 +27,16 @@ func newMetrics(running func() int) *metrics {
 	return m
 }
 
-// Metrics are those of the clients.
+// Metrics returns the metrics of the clients.
 func (c *Clients) Metrics() prometheus.Gatherer { return c.metrics.registry }
 
-// running counts the clients whose process has not ended.
-func (c *Clients) running() int {
+// countRunning counts the clients whose process has not ended.
+func (c *Clients) countRunning() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
-	for _, o := range c.clients {
-		if o.runs.Load() {
+	for _, cl := range c.clients {
+		if cl.running.Load() {
 			n++
 		}
 	}

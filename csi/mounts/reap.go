@@ -7,86 +7,87 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
+
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 )
 
-// reapEvery is how often clients are looked at that nobody may need, and how long
-// nobody must have asked for one.
+// reapEvery is how often clients are checked for whether they are still needed, and how long
+// a client must be unused before it is ended.
 const reapEvery = time.Minute
 
-// Reap ends the clients of pools that the catalog no longer has, when nothing else
-// is mounted from them and nobody has asked for them for a while. A pool that cannot
-// be read keeps its clients.
+// Reap ends clients of pools that are no longer in the catalog, once nothing is mounted from
+// them and Root was not called for them for idle. A pool that cannot be read keeps its
+// clients.
 func (c *Clients) Reap(pools catalog.Folder, idle time.Duration) {
-	wanted, unknown, err := wantedKeys(pools)
+	wanted, unreadable, err := wantedKeys(pools)
 	if err != nil {
-		return // every request says so
+		return // every request reports it
 	}
 	c.mu.Lock()
 	all := maps.Clone(c.clients)
 	c.mu.Unlock()
-	for key, one := range all {
-		if wanted[key] || unknown[one.pool] || !one.mu.TryLock() {
+	for key, cl := range all {
+		if wanted[key] || unreadable[cl.pool] || !cl.mu.TryLock() {
 			continue
 		}
-		if time.Since(one.used) >= idle && !one.inUse() {
-			c.end(key, one)
+		if time.Since(cl.used) >= idle && !cl.inUse() {
+			c.end(key, cl)
 		}
-		one.mu.Unlock()
+		cl.mu.Unlock()
 	}
 }
 
-// wantedKeys are those of the catalog's pools; unknown are the pools that cannot be read.
-func wantedKeys(pools catalog.Folder) (wanted, unknown map[string]bool, err error) {
+// wantedKeys returns the keys of the catalog's pools, and the pools that cannot be read.
+func wantedKeys(pools catalog.Folder) (wanted, unreadable map[string]bool, err error) {
 	names, err := pools.Names()
 	if err != nil {
 		return nil, nil, err
 	}
-	wanted, unknown = map[string]bool{}, map[string]bool{}
+	wanted, unreadable = map[string]bool{}, map[string]bool{}
 	for _, name := range names {
 		p, err := pools.Pool(name)
 		if err != nil && !errors.Is(err, catalog.ErrNoPool) {
-			unknown[name] = true
+			unreadable[name] = true
 		}
 		for _, layout := range p.Layouts {
 			wanted[keyOf(p, layout)] = true
 		}
 	}
-	return wanted, unknown, nil
+	return wanted, unreadable, nil
 }
 
-// inUse tells whether anything is mounted from the client but its own root. What
-// cannot be told is in use.
-func (o *client) inUse() bool {
-	all, err := mountinfo.All()
+// inUse reports whether anything besides the client's root is mounted from it. If the mounts
+// cannot be read, the client counts as used.
+func (cl *client) inUse() bool {
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return true
 	}
-	device := ""
+	var root *mountinfo.Info
 	for _, m := range all {
-		if m.Target == o.target {
-			device = m.Device
+		if m.Mountpoint == cl.target {
+			root = m
 		}
 	}
 	for _, m := range all {
-		if device != "" && m.Device == device && m.Target != o.target {
+		if root != nil && m.Major == root.Major && m.Minor == root.Minor && m.Mountpoint != cl.target {
 			return true
 		}
 	}
 	return false
 }
 
-// end stops a client and removes its files, but for the log.
-func (c *Clients) end(key string, one *client) {
-	one.stop()
-	one.gone = true
+// end stops a client and removes its files except for the log.
+func (c *Clients) end(key string, cl *client) {
+	cl.stop()
+	cl.reaped = true
 	c.mu.Lock()
 	delete(c.clients, key)
 	c.mu.Unlock()
-	c.specs.Remove(key)
+	c.volfiles.Remove(key)
 	for _, name := range []string{filepath.Join(key, "root"), filepath.Join(key, "root.hosts"), key} {
-		_ = os.Remove(filepath.Join(c.dir, name)) // what is left is overwritten or empty
+		_ = os.Remove(filepath.Join(c.dir, name)) // leftovers are overwritten or empty
 	}
-	c.log.Info("ended the client of a pool that has gone", "pool", one.pool, "key", key)
+	c.log.Info("ended the client of a removed pool", "pool", cl.pool, "key", key)
 }

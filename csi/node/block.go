@@ -94,7 +94,7 @@ func (s *Server) format(ctx context.Context, id volumeid.ID, d blockdev.Device, 
 	if err := filesystem.Make(ctx, f, d.FileSystem, d.FormatOptions); err != nil {
 		return err
 	}
-	return s.config.Devices.Formatted(ctx, id.Pool, id.Name, d.FileSystem)
+	return s.config.Devices.MarkFormatted(ctx, id.Pool, id.Name, d.FileSystem)
 }
 
 // restageBlock checks that a staged volume is still attached to this node. A lost volume is

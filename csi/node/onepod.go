@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
 	"github.com/atoll-storage/atoll/csi/rpc"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
 )
 
@@ -30,7 +31,7 @@ func checkOnePod(r *csi.NodePublishVolumeRequest, dir *safepath.Dir) error {
 	if !isOnePod(r) {
 		return nil
 	}
-	all, err := mountinfo.All()
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return err
 	}
@@ -38,18 +39,18 @@ func checkOnePod(r *csi.NodePublishVolumeRequest, dir *safepath.Dir) error {
 	if err != nil {
 		return fmt.Errorf("find the staging path of volume %s: %w", r.GetVolumeId(), err)
 	}
-	from, err := mountinfo.Holding(at)
+	from, err := mounted.Containing(at)
 	if err != nil {
 		return err
 	}
-	from.Root = filepath.Join(from.Root, strings.TrimPrefix(at, from.Target))
+	root := filepath.Join(from.Root, strings.TrimPrefix(at, from.Mountpoint))
 	isClient := true // the first mount of a file system is that of its client
 	for _, m := range all {
-		if m.Device != from.Device {
+		if m.Major != from.Major || m.Minor != from.Minor {
 			continue
 		}
-		if !isClient && m.Root == from.Root && m.Target != from.Target && m.Target != r.GetTargetPath() {
-			return errOtherPod(m.Target)
+		if !isClient && m.Root == root && m.Mountpoint != from.Mountpoint && m.Mountpoint != r.GetTargetPath() {
+			return errOtherPod(m.Mountpoint)
 		}
 		isClient = false
 	}

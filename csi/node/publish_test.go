@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/atoll-storage/atoll/csi/internal/testbed"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 )
@@ -94,7 +94,7 @@ func (b *bed) unpublish(id, path string) (code codes.Code, message string) {
 // stacked counts the mounts at a path.
 func (b *bed) stacked(path string) int {
 	b.Helper()
-	n, err := mountinfo.Stacked(path)
+	n, err := mounted.Count(path)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -133,8 +133,8 @@ func TestStageAndPublish(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(two, "g"), nil, 0o600); err == nil {
 		t.Error("wrote to a read-only volume")
 	}
-	if m, _, _ := mountinfo.At(two); !strings.Contains(m.Flags, "noexec") {
-		t.Errorf("flags %s", m.Flags)
+	if m, err := mounted.At(two); err != nil || m == nil || !strings.Contains(m.Options, "noexec") {
+		t.Errorf("flags %s", m.Options)
 	}
 	stats := testbed.MustCall(b.Bed, b.server.NodeGetVolumeStats,
 		&csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: one})
@@ -268,7 +268,7 @@ func TestForeignMountIsReplaced(t *testing.T) {
 		}
 	}
 	b.mustStage(id)
-	if m, _, _ := mountinfo.At(staging); m.Type == "tmpfs" || b.stacked(staging) != 1 {
+	if m, err := mounted.At(staging); err != nil || m == nil || m.FSType == "tmpfs" || b.stacked(staging) != 1 {
 		t.Errorf("mounted is %+v", m)
 	}
 }

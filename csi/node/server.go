@@ -15,7 +15,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/pool"
 	"github.com/atoll-storage/atoll/csi/rpc"
 	"github.com/atoll-storage/atoll/csi/topology"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -30,8 +30,8 @@ type Attacher interface {
 type Devices interface {
 	Attacher
 	repair.LossReporter
-	// Formatted notes that a file system was made on a volume.
-	Formatted(ctx context.Context, pool, name, fileSystem string) error
+	// MarkFormatted records that a file system was created on a volume.
+	MarkFormatted(ctx context.Context, pool, name, fileSystem string) error
 	// Grow grows a device to the size of its volume.
 	Grow(ctx context.Context, pool, name string) (blockdev.Device, error)
 }
@@ -115,14 +115,14 @@ func (s *Server) openDir(ctx context.Context, id volumeid.ID) (*safepath.Dir, er
 		return nil, err
 	}
 	defer h.Close()
-	folders, err := h.Folders()
+	dirs, err := h.Directories()
 	if err != nil {
 		return nil, err
 	}
-	return folders.Open(id.Name)
+	return dirs.Open(id.Name)
 }
 
 func isMounted(path string) (bool, error) {
-	_, mounted, err := mountinfo.At(path)
-	return mounted, err
+	m, err := mounted.At(path)
+	return m != nil, err
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
 	"github.com/atoll-storage/atoll/csi/rpc"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/volumeid"
 )
@@ -92,7 +92,7 @@ func (s *Server) NodeGetVolumeHealth(
 		}
 	}
 	health := &csi.VolumeHealth{VolumeId: r.GetVolumeId()}
-	n, err := mountinfo.Stacked(r.GetVolumePublishPath())
+	n, err := mounted.Count(r.GetVolumePublishPath())
 	if err == nil && n > 1 {
 		health = rpc.Unhealthy(r.GetVolumeId(), csi.VolumeHealthErrorType_DEGRADED, "ClientReplaced", clientReplaced)
 	}
@@ -106,7 +106,7 @@ func (s *Server) statfs(ctx context.Context, path string) (unix.Statfs_t, error)
 	if err != nil { // also if no volume can be at the path
 		return unix.Statfs_t{}, fmt.Errorf("%w: %w", backend.ErrNotFound, err)
 	}
-	if mounted, err := isMounted(path); at == nil || err != nil || !mounted {
+	if found, err := isMounted(path); at == nil || err != nil || !found {
 		if at != nil {
 			at.Close()
 		}

@@ -97,9 +97,9 @@ func (h *Handle) Name() string { return h.Pool.Pool }
 // Blocks returns the pool's block volumes, whatever layout the handle has.
 func (h *Handle) Blocks() backend.Block { return backend.Block{Root: h.Root} }
 
-// Folders returns the handle's backend as one whose volumes are directories.
-func (h *Handle) Folders() (backend.Folders, error) {
-	f, ok := h.Backend.(backend.Folders)
+// Directories returns the handle's backend as one whose volumes are directories.
+func (h *Handle) Directories() (backend.Directories, error) {
+	f, ok := h.Backend.(backend.Directories)
 	if !ok {
 		return nil, fmt.Errorf("%w: volumes with layout %s are not directories", ErrLayout, h.Layout)
 	}

@@ -2,41 +2,41 @@ package ondisk
 
 import "fmt"
 
-// Who copies a volume that a node has asks that node to stop writing for so long. They meet
-// at the pool: a file of Asks carries the question in one attribute, which who asks writes
-// again and again, and the answer in another one, which the node writes.
+// To copy an attached volume, the controller asks its node to pause writes. They communicate
+// through a file on the pool: one xattr has the request, which the controller repeats as a
+// heartbeat, another has the status, which the node writes.
 
-// FreezeRequests is the folder of a pool for these files. They are called <volume>.<random>.
+// FreezeRequests is the directory of a pool for these files, named <volume>.<random>.
 const FreezeRequests = Blocks + "/asks"
 
-// Attributes of such a file.
+// Xattrs of such a file.
 const (
 	FreezeRequestAttribute = "trusted.atoll.ask"
 	FreezeStatusAttribute  = "trusted.atoll.answer"
 )
 
-// FreezeRequest is the question, in JSON.
+// FreezeRequest is the request, in JSON.
 type FreezeRequest struct {
 	Version int `json:"v"`
-	// Heartbeat counts up for as long as somebody waits: a node goes on when it does not.
+	// Heartbeat increases while the controller waits: when it does not, the node resumes writes.
 	Heartbeat int64 `json:"beat"`
-	// Copied says that the copy is complete: was nothing written all the time?
+	// Copied reports that the copy is complete and asks whether anything was written.
 	Copied bool `json:"copied,omitempty"`
 }
 
-// State is what a node answers.
+// State is the state of a freeze on the node.
 type State string
 
-// The states, in the order in which they come; Refused comes instead of any of them.
+// The states in their order; Refused may replace any of them.
 const (
-	Stopping State = "stopping" // the node has seen the question
-	Stopped  State = "stopped"  // nothing is written any more, and all before is on the bricks
+	Stopping State = "stopping" // the node has seen the request
+	Stopped  State = "stopped"  // writes are paused, and all earlier writes are on the bricks
 	Kept     State = "kept"     // nothing was written since
-	Written  State = "written"  // something was: the copy is of no moment
-	Refused  State = "refused"  // it could not be stopped
+	Written  State = "written"  // something was written: discard the copy
+	Refused  State = "refused"  // writes could not be paused
 )
 
-// FreezeStatus is the answer, in JSON.
+// FreezeStatus is the status, in JSON.
 type FreezeStatus struct {
 	Version int    `json:"v"`
 	Node    string `json:"node"`
@@ -46,31 +46,31 @@ type FreezeStatus struct {
 
 // DecodeFreezeRequest is strict, as Decode is.
 func DecodeFreezeRequest(text []byte) (FreezeRequest, error) {
-	var a FreezeRequest
-	err := decode(text, &a, "the question to a node")
-	return a, versioned(err, a.Version)
+	var r FreezeRequest
+	err := decode(text, &r, "a freeze request")
+	return r, checkVersion(err, r.Version)
 }
 
-// Encode writes the question.
-func (a FreezeRequest) Encode() ([]byte, error) {
-	a.Version = Version
-	return encode(a, "a question to a node")
+// Encode encodes a request.
+func (r FreezeRequest) Encode() ([]byte, error) {
+	r.Version = Version
+	return encode(r, "a freeze request")
 }
 
 // DecodeFreezeStatus is strict, as Decode is.
 func DecodeFreezeStatus(text []byte) (FreezeStatus, error) {
-	var a FreezeStatus
-	err := decode(text, &a, "the answer of a node")
-	return a, versioned(err, a.Version)
+	var s FreezeStatus
+	err := decode(text, &s, "a freeze status")
+	return s, checkVersion(err, s.Version)
 }
 
-// Encode writes the answer.
-func (a FreezeStatus) Encode() ([]byte, error) {
-	a.Version = Version
-	return encode(a, "an answer to who asked")
+// Encode encodes a status.
+func (s FreezeStatus) Encode() ([]byte, error) {
+	s.Version = Version
+	return encode(s, "a freeze status")
 }
 
-func versioned(err error, version int) error {
+func checkVersion(err error, version int) error {
 	if err == nil && version != Version {
 		err = fmt.Errorf("%w: version %d; was it written by a newer program?", ErrRecord, version)
 	}

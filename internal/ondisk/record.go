@@ -1,5 +1,5 @@
-// Package ondisk is what is written on a volume of a pool: by the driver, through a
-// mount, and read on the bricks too, where every brick with the volume has it.
+// Package ondisk defines the names, xattrs and records on a pool. The driver writes them through
+// a mount; bricks read them too.
 package ondisk
 
 import (
@@ -8,42 +8,42 @@ import (
 	"time"
 )
 
-// Attribute holds a volume's record. It is a trusted attribute: a tenant who is root
-// in a container can change user attributes of the volume's folder, but not these.
+// Attribute has a volume's Record. It is a trusted xattr: a tenant who is root in a container
+// can change user xattrs of the volume's directory, but not trusted ones.
 const Attribute = "trusted.atoll.volume"
 
-// GlusterDir is the folder of a brick that GlusterFS keeps to itself: what is on and in it is
-// this brick's alone, and is not healed.
+// GlusterDir is the directory of a brick that GlusterFS uses internally. Its content and xattrs
+// are local to the brick and are not healed.
 const GlusterDir = ".glusterfs"
 
-// FreshAttribute is on Own of a brick that was made empty, until what its set has is on
-// the brick.
+// FreshAttribute is on GlusterDir of a brick that was created empty, until the data of its set
+// is healed to the brick.
 const FreshAttribute = "trusted.atoll.fresh"
 
-// JoiningAttribute is on Own of a brick that was made empty, until it is known whether
-// others of its set have what it lacks. Its value is of this one making of the brick.
+// JoiningAttribute is on GlusterDir of a brick that was created empty, until it is known whether
+// others of its set have data that it lacks. Each creation of a brick has another value.
 const JoiningAttribute = "trusted.atoll.joining"
 
-// FoundersAttribute is on Own of a brick that was among the first of its set: the values
-// of JoiningAttribute of the others, with spaces between.
+// FoundersAttribute is on GlusterDir of a brick that was among the first of its set: the
+// JoiningAttribute values of the others, separated by spaces.
 const FoundersAttribute = "trusted.atoll.founders"
 
-// LayoutAttribute is on Own of a brick: how the files of the pool were spread over its
-// sets when that was last completed.
+// LayoutAttribute is on GlusterDir of a brick: the layout of the pool's last completed
+// rebalance.
 const LayoutAttribute = "trusted.atoll.layout"
 
-// SpreadAttribute is on a pool's root: how many sets it had when last the records of all
-// volumes were on all of them. GlusterFS does not bring it to a set that is added later.
+// SpreadAttribute is on a pool's root: the number of sets when the records of all volumes were
+// last written on all of them. GlusterFS does not copy it to a set that is added later.
 const SpreadAttribute = "trusted.atoll.sets"
 
-// Folder is the folder of a pool below which volumes are, two levels down: xx/yy/name.
-const Folder = "subvol"
+// Subdirectories is the directory of a pool for Subdirectory volumes, two levels down: xx/yy/name.
+const Subdirectories = "subvol"
 
-// Depth is how many folders above a volume are its pool's: subvol, xx and yy.
+// Depth is the number of directories above a volume: subvol, xx and yy.
 const Depth = 3
 
-// Blocks is the folder of a pool for volumes of blocks. They are files, below
-// BlockVolumes; their snapshots are below Snapshots, and what becomes one of either in Copies.
+// Directories of a pool for block volumes. Volumes and snapshots are files; files in Copies
+// become one of them when they are complete.
 const (
 	Blocks       = "blocks"
 	BlockVolumes = Blocks + "/volumes"
@@ -51,10 +51,10 @@ const (
 	Copies       = Blocks + "/copies"
 )
 
-// Version is that of the records that this program writes and reads.
+// Version is the version of the records that this program writes and reads.
 const Version = 1
 
-// Record is what is written, in JSON.
+// Record is the record of a volume, in JSON.
 type Record struct {
 	Version int       `json:"v"`
 	Request string    `json:"request"`
@@ -63,23 +63,23 @@ type Record struct {
 	Created time.Time `json:"created"`
 	// Overcommit is absent where it is 1.
 	Overcommit float64 `json:"overcommit,omitempty"`
-	// FileSystem is what is to be on a block volume; absent where that is nobody's
-	// business but the tenant's, and from other volumes. FormatOptions are its mkfs's.
+	// FileSystem is the file system of a block volume; absent for raw use and for other volumes.
+	// FormatOptions are arguments of its mkfs.
 	FileSystem    string `json:"fs,omitempty"`
 	FormatOptions string `json:"mkfs,omitempty"`
-	// Source is what its first content is a copy of: snapshot/NAME or volume/NAME.
+	// Source is the source that it was copied from: snapshot/NAME or volume/NAME.
 	Source string `json:"source,omitempty"`
-	// Shared lets several nodes have a block volume at once. It never changes.
+	// Shared allows several nodes to attach a block volume at once. It never changes.
 	Shared bool `json:"shared,omitempty"`
 }
 
-// ErrRecord says that a record cannot be read: nothing is done with the volume.
+// ErrRecord reports that a record cannot be read: the volume is left alone.
 var ErrRecord = errors.New("the volume's record cannot be read")
 
-// Decode is strict: a record of a newer program is not guessed at.
+// Decode decodes a record strictly: one of a newer program may not be understood in part.
 func Decode(text []byte) (Record, error) {
 	var r Record
-	if err := decode(text, &r, "it"); err != nil {
+	if err := decode(text, &r, "the record"); err != nil {
 		return r, err
 	}
 	if r.Version != Version || r.Size < 0 {
@@ -88,7 +88,7 @@ func Decode(text []byte) (Record, error) {
 	return r, nil
 }
 
-// Encode writes a record.
+// Encode encodes a record.
 func (r Record) Encode() ([]byte, error) {
 	return encode(r, "a volume's record")
 }

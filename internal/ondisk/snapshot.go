@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// SnapshotAttribute is on the file of a snapshot: what it is of.
+// SnapshotAttribute is on the file of a snapshot and has its record.
 const SnapshotAttribute = "trusted.atoll.snapshot"
 
-// Snapshot is what is written there, in JSON.
+// Snapshot is the record of a snapshot, in JSON.
 type Snapshot struct {
 	Version int    `json:"v"`
 	Request string `json:"request"`
-	// Volume is the name of the one that it is of.
+	// Volume is the name of the volume.
 	Volume string `json:"volume"`
 	Size   int64  `json:"size"` // bytes, of the volume
-	// Used is what its content took when it was made, in bytes, counted once.
+	// Used is the space that its content used on one brick when it was created, in bytes.
 	Used    int64     `json:"used"`
-	Created time.Time `json:"created"` // when nothing that was written later is in it
+	Created time.Time `json:"created"` // it contains no later writes
 	// FileSystem and Formatted are those of the volume.
 	FileSystem string `json:"fs,omitempty"`
 	Formatted  string `json:"formatted,omitempty"`
@@ -30,36 +30,37 @@ func DecodeSnapshot(text []byte) (Snapshot, error) {
 		return s, err
 	}
 	if s.Version != Version || s.Size < 0 || s.Used < 0 {
-		return s, fmt.Errorf("%w: a snapshot's has version %d, size %d; was it written by a newer program?", ErrRecord, s.Version, s.Size)
+		return s, fmt.Errorf("%w: a snapshot's record has version %d, size %d; was it written by a newer program?",
+			ErrRecord, s.Version, s.Size)
 	}
 	return s, nil
 }
 
-// Encode writes a snapshot's record.
+// Encode encodes a snapshot's record.
 func (s Snapshot) Encode() ([]byte, error) {
 	s.Version = Version
 	return encode(s, "a snapshot's record")
 }
 
-// CopyAttribute is on a file to which content is being copied: how far that is.
+// CopyAttribute is on the file of a copy in progress.
 const CopyAttribute = "trusted.atoll.copy"
 
-// Copy is what is written there, in JSON.
+// Copy is the note of a copy in progress, in JSON.
 type Copy struct {
 	Version int `json:"v"`
-	// From is the place of the source below the pool's root, Inode its number there, and
-	// Epoch how often it had been attached when the copy was begun: another one has, or may
-	// have, other content.
+	// From is the path of the source below the pool's root, Inode its inode number, and Epoch
+	// how often it had been attached when the copy began: if one of them differs, the content
+	// may differ.
 	From  string `json:"from"`
 	Inode uint64 `json:"inode"`
 	Epoch int64  `json:"epoch"`
-	Done  int64  `json:"done"` // bytes from the beginning that are there, and synced
+	Done  int64  `json:"done"` // bytes from the beginning that are copied and synced
 }
 
 // DecodeCopy is strict, as Decode is.
 func DecodeCopy(text []byte) (Copy, error) {
 	var c Copy
-	if err := decode(text, &c, "the note of a copy"); err != nil {
+	if err := decode(text, &c, "a copy's note"); err != nil {
 		return c, err
 	}
 	if c.Version != Version || c.Done < 0 {
@@ -68,8 +69,8 @@ func DecodeCopy(text []byte) (Copy, error) {
 	return c, nil
 }
 
-// Encode writes the note.
+// Encode encodes the note.
 func (c Copy) Encode() ([]byte, error) {
 	c.Version = Version
-	return encode(c, "how far a copy is")
+	return encode(c, "the note of a copy")
 }

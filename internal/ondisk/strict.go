@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// decode reads one JSON value, and nothing that is not known, as a newer program may have
-// written it.
+// decode decodes exactly one JSON value. It refuses unknown fields, which a newer program may
+// have written.
 func decode(text []byte, into any, what string) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -17,7 +17,7 @@ func decode(text []byte, into any, what string) error {
 		return fmt.Errorf("%w: %s: %w", ErrRecord, what, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: there is something after %s", ErrRecord, what)
+		return fmt.Errorf("%w: unexpected data after %s", ErrRecord, what)
 	}
 	return nil
 }
@@ -25,7 +25,7 @@ func decode(text []byte, into any, what string) error {
 func encode(v any, what string) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("writing %s: %w", what, err)
+		return nil, fmt.Errorf("encode %s: %w", what, err)
 	}
 	return text, nil
 }

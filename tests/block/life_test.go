@@ -31,7 +31,7 @@ func TestBlockLife(t *testing.T) {
 			id := c.create("pvc-1", kind, size)
 			must(t, a.publish(id, kind))
 			must(t, a.publish(id, kind)) // a repeated call
-			if err := b.publish(id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "node a has") {
+			if err := b.publish(id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "attached to node a") {
 				t.Fatalf("publish on a second node: %v", err)
 			}
 			if kind == "xfs" {

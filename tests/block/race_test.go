@@ -33,10 +33,8 @@ func TestRace(t *testing.T) {
 	c.create("pvc-1", "", size)
 	mounters := make([]*mounts.Remote, 2)
 	for i, n := range c.nodes {
-		r, err := mounts.Dial(n.h.Path("mounter.sock"))
-		must(t, err)
-		defer r.Close()
-		mounters[i] = r
+		mounters[i] = mounts.NewRemote(n.h.Path("mounter.sock"))
+		defer mounters[i].Close()
 	}
 	var won [2]int
 	nobody := 0 // in a row

@@ -64,7 +64,7 @@ func shared(t *testing.T) (c *cluster, a, b *node, id string) {
 // inUse checks that a volume is not deleted while nodes have it, and that these are listed.
 func (c *cluster) inUse(id string, by ...string) {
 	c.t.Helper()
-	if err := c.deleted(c.t.Context(), id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 was taken by node") {
+	if err := c.deleted(c.t.Context(), id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 is attached to node") {
 		c.t.Errorf("delete %s, which %v have: %v", id, by, err)
 	}
 	h := c.nodes[1].h
@@ -268,7 +268,7 @@ func TestSharedNeedsRecord(t *testing.T) {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
 	must(t, b.publish(id, "")) // node a has no lock on a volume that it was refused
-	if err := a.share(id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: node b has") {
+	if err := a.share(id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 is attached to node b") {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
 	if err := b.share(id); status.Code(err) != codes.InvalidArgument {

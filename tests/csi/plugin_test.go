@@ -113,7 +113,7 @@ func TestAdopted(t *testing.T) {
 	h := host.New(t, c)
 	program := h.Build("atoll")
 	mounted := c.Mount("before", volfile.Client)
-	folder := filepath.Join(mounted, backend.Subdirectory{}.Folder("pvc-old"))
+	folder := filepath.Join(mounted, backend.Subdirectory{}.Place("pvc-old"))
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func TestRecordsReachNewSets(t *testing.T) {
 // sizeOn is the size in the record of the only volume on a brick, 0 without a record.
 func sizeOn(t *testing.T, brick string) int64 {
 	t.Helper()
-	found, _ := filepath.Glob(filepath.Join(brick, ondisk.Folder, "*/*/*"))
+	found, _ := filepath.Glob(filepath.Join(brick, ondisk.Subdirectories, "*/*/*"))
 	text := make([]byte, 4096)
 	for _, folder := range found {
 		if n, err := unix.Getxattr(folder, ondisk.Attribute, text); err == nil {

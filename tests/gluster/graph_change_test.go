@@ -62,7 +62,7 @@ func TestGraphChangesLive(t *testing.T) {
 			c.Extend(3)
 			c.Catalog(pools, schema.Subdirectory)
 			for range 3 { // nothing changes before the set's bricks run
-				clients.Follow(pools)
+				clients.UpdateGraphs(pools)
 				work.progress(t, 100)
 			}
 			if graph() != first || bricks.Connected(root) != 3 {
@@ -76,7 +76,7 @@ func TestGraphChangesLive(t *testing.T) {
 	} {
 		step.change()
 		c.Catalog(pools, schema.Subdirectory)
-		clients.Follow(pools)
+		clients.UpdateGraphs(pools)
 		c.Eventually("the mount has the graph after "+step.what, func() bool { return graph() != first && bricks.Connected(root) == step.bricks })
 		first = graph()
 		work.progress(t, 100)

@@ -31,7 +31,7 @@ func TestLeftOnOneBrick(t *testing.T) {
 	if _, err := s.Create(t.Context(), backend.CreateRequest{Request: "pvc-1", Name: "pvc-1", Size: 1 << 20, Reclaim: schema.ReclaimDelete}); err != nil {
 		t.Fatal(err)
 	}
-	folder := s.Folder("pvc-1")
+	folder := s.Place("pvc-1")
 	if err := os.MkdirAll(filepath.Join(mounted, folder, "b/c"), 0o777); err != nil {
 		t.Fatal(err)
 	}

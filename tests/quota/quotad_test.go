@@ -47,7 +47,7 @@ func TestExternalQuota(t *testing.T) {
 	if _, err := pool.Create(ctx, backend.CreateRequest{Request: "v", Name: "v", Size: 16 * mib, Reclaim: "Delete"}); err != nil {
 		t.Fatal(err)
 	}
-	at := filepath.Join(g.Mounted("vol1"), pool.Folder("v"))
+	at := filepath.Join(g.Mounted("vol1"), pool.Place("v"))
 	size := func() int64 {
 		var st unix.Statfs_t
 		if err := unix.Statfs(at, &st); err != nil {

@@ -70,7 +70,7 @@ func (s *Spreader) spread(ctx context.Context, name string) error {
 	}
 	defer h.Close()
 	sets := len(p.Bricks) / p.SetSize
-	if have, err := backend.SpreadOver(h.Root); err != nil || have == sets && !lacksRecords(ctx, p, sets) {
+	if have, err := backend.RecordedSets(h.Root); err != nil || have == sets && !lacksRecords(ctx, p, sets) {
 		return err
 	}
 	if clients, err := filepath.Glob(h.Root.Path() + "/.meta/graphs/active/*-client-*"); err != nil ||
@@ -86,7 +86,7 @@ func (s *Spreader) spread(ctx context.Context, name string) error {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
 	}
-	if err := backend.SetSpread(h.Root, sets); err != nil {
+	if err := backend.SetRecordedSets(h.Root, sets); err != nil {
 		return err
 	}
 	s.Log.Info("records of volumes are on all sets", "pool", name, "sets", sets, "volumes", len(all))

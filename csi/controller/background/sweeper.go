@@ -82,7 +82,7 @@ func (s *Sweeper) Sweep(ctx context.Context, pool string, layout schema.Layout) 
 		log.Info("trash not empty yet", "error", err.Error())
 	}
 	if layout == schema.Block {
-		if err := h.Blocks().SweepLeft(log); err != nil {
+		if err := h.Blocks().SweepLeftovers(log); err != nil {
 			log.Info("remains of interrupted copies not removed yet", "error", err.Error())
 		}
 	}

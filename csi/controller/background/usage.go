@@ -91,7 +91,7 @@ func (u *Usage) measure(ctx context.Context, p catalog.Pool) {
 	if err != nil {
 		return
 	}
-	promised, volumes := l.Promised()
+	promised, volumes := l.Provisioned()
 	u.size.WithLabelValues(p.Pool).Set(float64(space.Total))
 	u.used.WithLabelValues(p.Pool).Set(float64(space.Used))
 	u.promised.WithLabelValues(p.Pool).Set(float64(promised))

@@ -151,7 +151,7 @@ func (s *Ledgers) Free(ctx context.Context, h *pool.Handle, overcommit float64) 
 		return 0, err
 	}
 	if h.Layout == schema.Single {
-		if _, volumes := l.Promised(); volumes > 0 {
+		if _, volumes := l.Provisioned(); volumes > 0 {
 			return 0, nil
 		}
 		return space.Total, nil

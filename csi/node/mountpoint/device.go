@@ -6,38 +6,32 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/rpc"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 )
 
 // ShowsDevice reports whether the file system of a device is mounted at the point. That of
 // another device is unmounted: the volume had that device before, and lost it.
 func (p *Point) ShowsDevice(device *os.File) (bool, error) {
-	mounted, found, err := mountinfo.At(p.Path)
-	if err != nil || !found {
+	m, err := mounted.At(p.Path)
+	if err != nil || m == nil {
 		return false, err
 	}
-	number, err := deviceNumber(device)
-	if err != nil || mounted.Device == number {
-		return err == nil, err
-	}
-	return false, p.UnmountDevice()
-}
-
-// deviceNumber returns the number of a device in the form of mountinfo.
-func deviceNumber(device *os.File) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(device.Fd()), &st); err != nil {
-		return "", fmt.Errorf("stat %s: %w", device.Name(), err)
+		return false, fmt.Errorf("stat %s: %w", device.Name(), err)
 	}
-	return mountinfo.Number(st.Rdev), nil
+	if mounted.OnDevice(m, st.Rdev) {
+		return true, nil
+	}
+	return false, p.UnmountDevice()
 }
 
 // MountDevice mounts the file system of a device, and grows it to the size of the device.
@@ -157,16 +151,16 @@ func DeviceSize(kubeletRoot, path string) (size int64, ok bool, err error) {
 // PublishedDevice lists the paths below the kubelet's root where pods have a device: its node,
 // or its file system.
 func PublishedDevice(kubeletRoot, device string) ([]string, error) {
-	all, err := mountinfo.All()
+	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(kubeletRoot))
 	if err != nil {
 		return nil, err
 	}
 	var paths []string
 	for _, m := range all {
-		isFileSystem := m.Source == device && (m.Type == filesystem.XFS || m.Type == filesystem.Ext4)
+		isFileSystem := m.Source == device && (m.FSType == filesystem.XFS || m.FSType == filesystem.Ext4)
 		isNode := m.Root == "/"+filepath.Base(device)
-		if (isFileSystem || isNode) && strings.HasPrefix(m.Target, kubeletRoot+"/") {
-			paths = append(paths, m.Target)
+		if isFileSystem || isNode {
+			paths = append(paths, m.Mountpoint)
 		}
 	}
 	return paths, nil

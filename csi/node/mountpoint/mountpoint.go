@@ -13,7 +13,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/rpc"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
 )
 
@@ -85,20 +85,20 @@ func (p *Point) safePath() string { return p.Parent.Path() + "/" + p.Name }
 
 // IsMounted reports whether something is mounted at the point.
 func (p *Point) IsMounted() (bool, error) {
-	_, found, err := mountinfo.At(p.Path)
-	return found, err
+	m, err := mounted.At(p.Path)
+	return m != nil, err
 }
 
 // Bind mounts a directory with these flags, unless it is mounted so already. Another mount is
 // unmounted first, except a mount whose client has died: pods that got a mount from it see
 // only what covers it.
 func (p *Point) Bind(dir *safepath.Dir, flags bind.Flags) error {
-	mounted, found, err := mountinfo.At(p.Path)
+	m, err := mounted.At(p.Path)
 	if err != nil {
 		return err
 	}
-	if found {
-		has := bind.Of(mounted.Flags)
+	if m != nil {
+		has := bind.FromMountInfo(m.Options)
 		sameFlags := has&flags == flags && has&bind.ReadOnly == flags&bind.ReadOnly
 		switch same, err := p.Shows(dir); {
 		case same && sameFlags:
@@ -114,12 +114,12 @@ func (p *Point) Bind(dir *safepath.Dir, flags bind.Flags) error {
 
 // Shows reports whether a directory is mounted at the point. The error is that of the mount.
 func (p *Point) Shows(dir *safepath.Dir) (bool, error) {
-	mounted, err := p.Parent.Dir(p.Name)
+	shown, err := p.Parent.Dir(p.Name)
 	if err != nil {
 		return false, err
 	}
-	defer mounted.Close()
-	return mounted.Same(dir)
+	defer shown.Close()
+	return shown.Same(dir)
 }
 
 // Cover mounts a directory over whatever is mounted at the point.

@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
 	"github.com/atoll-storage/atoll/csi/rpc"
 	"github.com/atoll-storage/atoll/internal/linux/bind"
-	"github.com/atoll-storage/atoll/internal/linux/mountinfo"
 )
 
 // glusterfs is the type of the clients' file systems in mountinfo.
@@ -31,7 +30,7 @@ type remounter struct {
 
 // deadMount is the mount of a volume whose client has died.
 type deadMount struct {
-	mountinfo.Mount
+	*mountinfo.Info
 	volume
 }
 
@@ -44,9 +43,9 @@ func (r *remounter) repairAll(ctx context.Context) {
 	}
 	dead := map[string][]deadMount{} // by pool
 	for _, m := range found {
-		v, err := readVolume(r.KubeletRoot, m.Target)
+		v, err := readVolume(r.KubeletRoot, m.Mountpoint)
 		if err != nil {
-			r.Log.V(1).Info("dead mount is not a volume of this driver", "target", m.Target, "reason", err.Error())
+			r.Log.V(1).Info("dead mount is not a volume of this driver", "target", m.Mountpoint, "reason", err.Error())
 			continue
 		}
 		dead[v.id.Pool] = append(dead[v.id.Pool], deadMount{m, v})
@@ -59,26 +58,24 @@ func (r *remounter) repairAll(ctx context.Context) {
 }
 
 // findDead probes all mounts of clients below the kubelet's root at once.
-func (r *remounter) findDead(ctx context.Context) ([]mountinfo.Mount, error) {
-	all, err := mountinfo.All()
+func (r *remounter) findDead(ctx context.Context) ([]*mountinfo.Info, error) {
+	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(r.KubeletRoot))
 	if err != nil {
 		return nil, err
 	}
-	top := map[string]mountinfo.Mount{}
+	top := map[string]*mountinfo.Info{}
 	for _, m := range all {
-		if strings.HasPrefix(m.Target, r.KubeletRoot+"/") {
-			top[m.Target] = m
-		}
+		top[m.Mountpoint] = m
 	}
 	var probes sync.WaitGroup
 	var mu sync.Mutex
-	var dead []mountinfo.Mount
+	var dead []*mountinfo.Info
 	for _, m := range top {
-		if m.Type != glusterfs {
+		if m.FSType != glusterfs {
 			continue
 		}
 		probes.Go(func() {
-			if r.isDead(ctx, m.Target) {
+			if r.isDead(ctx, m.Mountpoint) {
 				mu.Lock()
 				defer mu.Unlock()
 				dead = append(dead, m)
@@ -145,14 +142,14 @@ func (r *remounter) remount(ctx context.Context, m deadMount) error {
 		return err
 	}
 	defer h.Close()
-	folders, err := h.Folders()
+	dirs, err := h.Directories()
 	if err != nil {
 		return err
 	}
-	if want := "/" + folders.Folder(m.id.Name); m.Root != want {
+	if want := "/" + dirs.Place(m.id.Name); m.Root != want {
 		return fmt.Errorf("%w: %s is mounted there, but the volume is %s", rpc.ErrConflict, m.Root, want)
 	}
-	dir, err := folders.Open(m.id.Name)
+	dir, err := dirs.Open(m.id.Name)
 	if err != nil {
 		return err
 	}
@@ -162,7 +159,7 @@ func (r *remounter) remount(ctx context.Context, m deadMount) error {
 		return err
 	}
 	defer unlock()
-	at, err := mountpoint.Find(r.KubeletRoot, m.Target)
+	at, err := mountpoint.Find(r.KubeletRoot, m.Mountpoint)
 	if err != nil || at == nil {
 		return err
 	}
@@ -170,15 +167,15 @@ func (r *remounter) remount(ctx context.Context, m deadMount) error {
 	if _, err := at.Shows(dir); !mountpoint.IsDead(err) {
 		return nil // it was repaired or unmounted
 	}
-	return at.Cover(dir, bind.Of(m.Flags))
+	return at.Cover(dir, bind.FromMountInfo(m.Options))
 }
 
 // report logs what happened to a volume whose client has died, and writes an event of its pod.
 func (r *remounter) report(ctx context.Context, m deadMount, err error) {
-	if errors.Is(err, rpc.ErrBusy) || !r.reports.isNew(m.Target, err) {
+	if errors.Is(err, rpc.ErrBusy) || !r.reports.isNew(m.Mountpoint, err) {
 		return
 	}
-	log := r.Log.WithValues("volume", m.id.String(), "target", m.Target)
+	log := r.Log.WithValues("volume", m.id.String(), "target", m.Mountpoint)
 	if err == nil {
 		log.Info("client died; volume mounted again")
 	} else {

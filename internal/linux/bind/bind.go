@@ -1,8 +1,7 @@
-// Package bind mounts folders at other places with the calls that take file
-// descriptors (Linux 5.12). A mount has all its flags before it can be seen, and it
-// belongs to no peer group but that of its place: what is later mounted over it
-// reaches those who took their mount from this one, such as a container, and nobody
-// else.
+// Package bind makes bind mounts with the system calls that use file descriptors (Linux 5.12).
+// A mount has all its flags before it becomes visible, and belongs to no peer group except that
+// of its mount point: mounts that are later made over it propagate to its slaves, such as those
+// of a container, and nowhere else.
 package bind
 
 import (
@@ -20,15 +19,15 @@ type Flags uint64
 // ReadOnly refuses writes.
 const ReadOnly = Flags(unix.MOUNT_ATTR_RDONLY)
 
-// names are the mount options that a bind mount can honour, as mount(8) and
-// mountinfo write them.
+// names are the mount options that a bind mount can honour, as in mount(8) and in
+// /proc/self/mountinfo.
 var names = map[string]Flags{
 	"ro": ReadOnly, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV, "noexec": unix.MOUNT_ATTR_NOEXEC,
 	"noatime": unix.MOUNT_ATTR_NOATIME, "nodiratime": unix.MOUNT_ATTR_NODIRATIME,
 	"relatime": unix.MOUNT_ATTR_RELATIME, "rw": 0, "suid": 0, "dev": 0, "exec": 0,
 }
 
-// Parse reads mount options; it tells the first one that a bind mount cannot honour.
+// Parse parses mount options; it returns the first one that a bind mount cannot honour.
 func Parse(options []string) (f Flags, unknown string) {
 	for _, o := range options {
 		flag, known := names[o]
@@ -40,32 +39,32 @@ func Parse(options []string) (f Flags, unknown string) {
 	return f, ""
 }
 
-// Of reads the flags of a mount as mountinfo writes them. What is not a flag of a
-// bind mount is passed over.
-func Of(flags string) Flags {
+// FromMountInfo parses the options of a mount in /proc/self/mountinfo. Options that are not flags
+// of a bind mount are ignored.
+func FromMountInfo(options string) Flags {
 	var f Flags
-	for flag := range strings.SplitSeq(flags, ",") {
-		f |= names[flag]
+	for option := range strings.SplitSeq(options, ",") {
+		f |= names[option]
 	}
 	return f
 }
 
-// At mounts a folder, opened by O_PATH or otherwise, at a place, opened so too, over
-// what is mounted there. Who has the place mounted elsewhere as a slave, sees it too.
-func At(folder, place *os.File, f Flags) error {
-	fd, err := unix.OpenTree(int(folder.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+// At mounts a directory or file at a mount point, over what is mounted there. Both may be opened
+// with O_PATH. Slaves of the mount point see the mount too.
+func At(source, mountPoint *os.File, f Flags) error {
+	fd, err := unix.OpenTree(int(source.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return wrap("open_tree", err)
 	}
-	defer unix.Close(fd) // before it is attached, this takes the mount away
+	defer unix.Close(fd) // removes the mount unless it was moved
 	attributes := unix.MountAttr{Attr_set: uint64(f), Propagation: unix.MS_PRIVATE}
 	if f&unix.MOUNT_ATTR_NOATIME != 0 {
-		attributes.Attr_clr = unix.MOUNT_ATTR__ATIME // times of access are a choice, not flags
+		attributes.Attr_clr = unix.MOUNT_ATTR__ATIME // the values for access times are exclusive
 	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
 		return wrap("mount_setattr", err)
 	}
-	err = unix.MoveMount(fd, "", int(place.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	err = unix.MoveMount(fd, "", int(mountPoint.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	return wrap("move_mount", err)
 }
 

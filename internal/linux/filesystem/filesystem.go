@@ -1,5 +1,5 @@
-// Package filesystem makes, checks, mounts and grows the file systems of block devices: XFS
-// and ext4.
+// Package filesystem creates, checks, mounts and grows file systems on block devices: XFS and
+// ext4.
 package filesystem
 
 import (
@@ -20,69 +20,70 @@ const (
 	Ext4 = "ext4"
 )
 
-// MinSize is the smallest device, in bytes, that each kind can be made on: mkfs.xfs 6.1
-// refuses less than 300 MiB, and ext4 with a journal needs some.
+// MinSize is the smallest size of a device for each kind, in bytes: mkfs.xfs 6.1 refuses less
+// than 300 MiB, and ext4 with a journal needs some space.
 var MinSize = map[string]int64{XFS: 300 << 20, Ext4: 16 << 20}
 
 // Errors.
 var (
-	ErrKind    = errors.New("the file system is not known")
-	ErrOption  = errors.New("the option cannot be given")
+	ErrKind    = errors.New("the file system is not supported")
+	ErrOption  = errors.New("the option is not allowed")
 	ErrDamaged = errors.New("the file system is damaged")
 )
 
-// makers are the programs, with what they are always told. The device has nothing that would
-// have to be discarded, and sectors of 4 KiB are what is written to bricks best.
+// makers are the programs with their fixed arguments. A new device has nothing to discard, and
+// sectors of 4 KiB suit the writes to bricks best.
 var makers = map[string][]string{
 	XFS:  {"mkfs.xfs", "-q", "-f", "-K", "-s", "size=4096"},
 	Ext4: {"mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-b", "4096"},
 }
 
-// allowed are the options of the programs that a class may have. None of them names another
+// allowed are the options of the programs that a class may set. None of them names another
 // device or file.
 var allowed = map[string]string{XFS: "-b -i -m -n -d -l", Ext4: "-b -i -I -N -m -E -O -T -J"}
 
-// Options splits and checks options for the program that makes a file system.
+// Options splits and checks the arguments for the program that creates a file system.
 func Options(kind, options string) ([]string, error) {
-	words := strings.Fields(options)
-	for i, w := range words {
+	args := strings.Fields(options)
+	for i, arg := range args {
 		switch {
-		case strings.ContainsAny(w, "/\\'\"") || strings.Contains(w, "dev=") || strings.Contains(w, "device=") || strings.Contains(w, "file"):
-			return nil, fmt.Errorf("%w: %q names a file or device", ErrOption, w)
-		case i%2 == 0 && !slices.Contains(strings.Fields(allowed[kind]), w):
-			return nil, fmt.Errorf("%w: %q; for %s these can be: %s, each with a value", ErrOption, w, kind, allowed[kind])
-		case i%2 == 1 && strings.HasPrefix(w, "-"):
-			return nil, fmt.Errorf("%w: %q has no value", ErrOption, words[i-1])
+		case strings.ContainsAny(arg, "/\\'\"") || strings.Contains(arg, "dev=") || strings.Contains(arg, "device=") ||
+			strings.Contains(arg, "file"):
+			return nil, fmt.Errorf("%w: %q names a file or device", ErrOption, arg)
+		case i%2 == 0 && !slices.Contains(strings.Fields(allowed[kind]), arg):
+			return nil, fmt.Errorf("%w: %q; allowed for %s: %s, each with a value", ErrOption, arg, kind, allowed[kind])
+		case i%2 == 1 && strings.HasPrefix(arg, "-"):
+			return nil, fmt.Errorf("%w: %q has no value", ErrOption, args[i-1])
 		}
 	}
-	if len(words)%2 != 0 {
-		return nil, fmt.Errorf("%w: %q has no value", ErrOption, words[len(words)-1])
+	if len(args)%2 != 0 {
+		return nil, fmt.Errorf("%w: %q has no value", ErrOption, args[len(args)-1])
 	}
-	return words, nil
+	return args, nil
 }
 
-// Make makes a file system on a device, whatever is on it.
+// Make creates a file system on a device and overwrites what is on it.
 func Make(ctx context.Context, device *os.File, kind, options string) error {
 	maker := makers[kind]
 	if maker == nil {
 		return fmt.Errorf("%w: %q", ErrKind, kind)
 	}
-	words, err := Options(kind, options)
+	args, err := Options(kind, options)
 	if err != nil {
 		return err
 	}
-	out, err := run(ctx, device, slices.Concat(maker, words))
+	out, err := run(ctx, device, slices.Concat(maker, args))
 	if err != nil {
-		return fmt.Errorf("making %s on %s: %w: %s", kind, device.Name(), err, out)
+		return fmt.Errorf("create %s on %s: %w: %s", kind, device.Name(), err, out)
 	}
 	if err := device.Sync(); err != nil {
-		return fmt.Errorf("making %s on %s: %w", kind, device.Name(), err)
+		return fmt.Errorf("create %s on %s: %w", kind, device.Name(), err)
 	}
 	return nil
 }
 
-// run runs a program on an open device, which it finds as its fourth file: what is at the
-// device's path does not matter.
+// run runs a program on an open device, which it inherits as file descriptor 3: another device
+// may be at the device's path by then.
 func run(ctx context.Context, device *os.File, args []string) (string, error) {
 	cmd := exec.CommandContext(ctx, args[0], append(slices.Clone(args[1:]), "/proc/self/fd/3")...)
 	cmd.ExtraFiles = []*os.File{device}
@@ -91,12 +92,12 @@ func run(ctx context.Context, device *os.File, args []string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// Exit codes of e2fsck(8) up to which the file system is in order.
+// checkCorrected is the highest exit code of e2fsck(8) for a file system without errors left.
 const checkCorrected = 1
 
-// Check repairs what can be repaired without losing anything, before a mount, and makes ext4
-// as large as its device: mounted, it may not be allowed to grow. XFS does both when it is
-// mounted. ErrDamaged when somebody must look.
+// Check prepares a file system for mounting. It repairs ext4 as far as that loses nothing, and
+// grows it to its device: when it is mounted, growing may not be allowed. XFS does both when it
+// is mounted. ErrDamaged when it must be repaired manually.
 func Check(ctx context.Context, device *os.File, kind string, size int64) error {
 	if kind != Ext4 {
 		return nil
@@ -107,11 +108,11 @@ func Check(ctx context.Context, device *os.File, kind string, size int64) error 
 	if _, larger, err := blocksOf(device, size); err != nil || !larger {
 		return err
 	}
-	if err := check(ctx, device, "-f"); err != nil { // resize2fs asks for it
+	if err := check(ctx, device, "-f"); err != nil { // resize2fs requires it
 		return err
 	}
 	if out, err := run(ctx, device, []string{"resize2fs"}); err != nil {
-		return fmt.Errorf("growing ext4 on %s: %w: %s", device.Name(), err, out)
+		return fmt.Errorf("grow ext4 on %s: %w: %s", device.Name(), err, out)
 	}
 	return nil
 }
@@ -123,14 +124,13 @@ func check(ctx context.Context, device *os.File, options ...string) error {
 		return nil
 	}
 	if errors.As(err, &exit) {
-		return fmt.Errorf("%w: %s; attach the volume raw and run 'e2fsck' by hand: %s", ErrDamaged, device.Name(), out)
+		return fmt.Errorf("%w: %s; attach the volume raw and run 'e2fsck' manually: %s", ErrDamaged, device.Name(), out)
 	}
 	return err
 }
 
-// Grow makes a mounted file system as large as its device, by a file or folder in it. One
-// that is as large is left alone. The kernel lets only those grow ext4 who have
-// CAP_SYS_RESOURCE.
+// Grow grows a mounted file system, given by a file or directory in it, to the size of its
+// device. It does nothing if it has that size. Growing ext4 needs CAP_SYS_RESOURCE.
 func Grow(in *os.File, device, kind string, size int64) error {
 	var err error
 	switch kind {
@@ -142,18 +142,17 @@ func Grow(in *os.File, device, kind string, size int64) error {
 		return fmt.Errorf("%w: %q", ErrKind, kind)
 	}
 	if err != nil {
-		return fmt.Errorf("growing %s to %d bytes: %w", kind, size, err)
+		return fmt.Errorf("grow %s to %d bytes: %w", kind, size, err)
 	}
 	return nil
 }
 
-// Shutdown lets nothing in or out of a mounted file system any more: all calls but those
-// that close and unmount fail.
+// Shutdown shuts down a mounted file system: all later calls fail except closing and unmounting.
 func Shutdown(in *os.File) error {
 	flags := uint32(shutdownNoLog)
 	err := ioctl(in, ioctlShutdown, &flags)
 	if err != nil && !errors.Is(err, unix.EIO) { // it was shut down already
-		return fmt.Errorf("shutting down a file system: %w", err)
+		return fmt.Errorf("shut down a file system: %w", err)
 	}
 	return nil
 }

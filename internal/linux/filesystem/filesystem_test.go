@@ -21,32 +21,32 @@ func TestOptions(t *testing.T) {
 		"-l logdev=/dev/sda":        false, // another device
 		"-d file,name=x":            false,
 		"-p /etc/shadow":            false,
-		"-f":                        false, // not one of those that may be given
+		"-f":                        false, // not allowed
 		"-m":                        false, // without a value
 		"-m -i":                     false,
 		"-d name=/dev/sda,size=1g":  false,
 		"-r rtdev=x":                false,
 		"-l external-log,device=sd": false,
 	} {
-		words, err := Options(XFS, options)
+		args, err := Options(XFS, options)
 		if (err == nil) != good || err != nil && !errors.Is(err, ErrOption) {
-			t.Errorf("%q: %v, %v", options, words, err)
+			t.Errorf("%q: %v, %v", options, args, err)
 		}
 	}
 }
 
 func TestParse(t *testing.T) {
-	f, own, unknown := Parse([]string{"noatime", "discard", "ro"})
-	if f&bind.ReadOnly == 0 || !slices.Equal(own, []string{"discard"}) || unknown != "" {
-		t.Errorf("%v %v %q", f, own, unknown)
+	f, rest, unknown := Parse([]string{"noatime", "discard", "ro"})
+	if f&bind.ReadOnly == 0 || !slices.Equal(rest, []string{"discard"}) || unknown != "" {
+		t.Errorf("%v %v %q", f, rest, unknown)
 	}
 	if _, _, unknown := Parse([]string{"noatime", "logdev=/dev/sda"}); unknown != "logdev=/dev/sda" {
 		t.Errorf("%q", unknown)
 	}
 }
 
-// TestLife makes, mounts, grows, shuts down and mounts file systems again.
-func TestLife(t *testing.T) {
+// TestLifecycle creates, mounts, shuts down, grows and remounts file systems.
+func TestLifecycle(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting needs root")
 	}
@@ -73,12 +73,12 @@ func TestLife(t *testing.T) {
 			in := mount()
 			defer unix.Unmount(target, unix.MNT_DETACH)
 			must(t, os.WriteFile(filepath.Join(target, "a"), []byte("text"), 0o600))
-			must(t, Grow(in, device.Name(), kind, 400<<20)) // as large as it is
+			must(t, Grow(in, device.Name(), kind, 400<<20)) // has that size already
 			must(t, unix.Syncfs(int(in.Fd())))
 			must(t, Shutdown(in))
 			must(t, Shutdown(in))
 			if err := os.WriteFile(filepath.Join(target, "b"), nil, 0o600); err == nil {
-				t.Error("a file system that was shut down takes files")
+				t.Error("created a file after the shutdown")
 			}
 			in.Close()
 			must(t, unix.Unmount(target, 0))
@@ -91,7 +91,7 @@ func TestLife(t *testing.T) {
 			var st unix.Statfs_t
 			must(t, unix.Statfs(target, &st))
 			if size := int64(st.Blocks) * st.Bsize; size < 600<<20 {
-				t.Errorf("it has %d bytes", size)
+				t.Errorf("grown to %d bytes", size)
 			}
 			if text, err := os.ReadFile(filepath.Join(target, "a")); err != nil || string(text) != "text" {
 				t.Errorf("%q, %v", text, err)

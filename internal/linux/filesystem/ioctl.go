@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Calls of file systems. Sources: xfs_fs.h and ext4.h of Linux 6.
+// Ioctls of XFS and ext4 (xfs_fs.h and ext4.h of Linux 6).
 const (
 	ioctlGeometry = 0x8100587e // XFS_IOC_FSGEOMETRY, _IOR('X', 126, struct xfs_fsop_geom)
 	ioctlGrowXFS  = 0x4010586e // XFS_IOC_FSGROWFSDATA, _IOW('X', 110, struct xfs_growfs_data)
 	ioctlGrowExt4 = 0x40086610 // EXT4_IOC_RESIZE_FS, _IOW('f', 16, __u64)
 	ioctlShutdown = 0x8004587d // EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN, _IOR('X', 125, __u32)
-	shutdownNoLog = 2          // do not write the log: there is nowhere to write it to
+	shutdownNoLog = 2          // do not write the log: the device no longer works
 )
 
 // geometry is the head of struct xfs_fsop_geom.
@@ -42,7 +42,7 @@ func growXFS(in *os.File, size int64) error {
 	return ioctl(in, ioctlGrowXFS, &want)
 }
 
-// Where ext4's superblock has its size (struct ext4_super_block of fs/ext4/ext4.h).
+// Offsets of the size in ext4's superblock (struct ext4_super_block of fs/ext4/ext4.h).
 const (
 	ext4Superblock = 1024
 	ext4BlocksLow  = 0x4
@@ -63,11 +63,12 @@ func growExt4(in *os.File, device string, size int64) error {
 	return ioctl(in, ioctlGrowExt4, &blocks)
 }
 
-// blocksOf tells how many blocks an ext4 has room for, and whether that is more than it has.
+// blocksOf returns how many blocks an ext4 on a device of this size can have, and whether that is
+// more than it has.
 func blocksOf(device *os.File, size int64) (blocks uint64, larger bool, err error) {
 	super := make([]byte, 1024)
 	if _, err := device.ReadAt(super, ext4Superblock); err != nil {
-		return 0, false, fmt.Errorf("reading the superblock of %s: %w", device.Name(), err)
+		return 0, false, fmt.Errorf("read the superblock of %s: %w", device.Name(), err)
 	}
 	number := func(at int) uint64 { return uint64(binary.LittleEndian.Uint32(super[at:])) }
 	blocks = uint64(size) >> (10 + number(ext4BlockSize)&0x1f)

@@ -12,27 +12,28 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/bind"
 )
 
-// flags are mount options of the file systems themselves that may be asked for.
-var flags = []string{"discard", "nodiscard", "lazytime"}
+// supported are the supported mount options that the file systems themselves handle.
+var supported = []string{"discard", "nodiscard", "lazytime"}
 
-// Parse splits mount options into those of the mount and those of the file system; it tells
-// the first that cannot be honoured.
-func Parse(options []string) (f bind.Flags, own []string, unknown string) {
+// Parse splits mount options into flags of the mount and options of the file system; it returns
+// the first that is not supported.
+func Parse(options []string) (f bind.Flags, ofFileSystem []string, unknown string) {
 	for _, o := range options {
-		if one, bad := bind.Parse([]string{o}); bad == "" {
-			f |= one
+		if flag, bad := bind.Parse([]string{o}); bad == "" {
+			f |= flag
 			continue
 		}
-		if !slices.Contains(flags, o) {
+		if !slices.Contains(supported, o) {
 			return 0, nil, o
 		}
-		own = append(own, o)
+		ofFileSystem = append(ofFileSystem, o)
 	}
-	return f, own, ""
+	return f, ofFileSystem, ""
 }
 
-// Mount mounts a device at a place that is open. Nobody sees it before it has its flags.
-func Mount(device, kind string, own []string, place *os.File, f bind.Flags) error {
+// Mount mounts a device at an open mount point. The mount has its flags before it becomes
+// visible.
+func Mount(device, kind string, options []string, mountPoint *os.File, f bind.Flags) error {
 	if kind != XFS && kind != Ext4 {
 		return fmt.Errorf("%w: %q", ErrKind, kind)
 	}
@@ -41,30 +42,30 @@ func Mount(device, kind string, own []string, place *os.File, f bind.Flags) erro
 		return os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(fs)
-	if err := configure(fs, device, kind, own); err != nil {
-		return fmt.Errorf("mounting %s: %w%s", device, err, said(fs))
+	if err := configure(fs, device, kind, options); err != nil {
+		return fmt.Errorf("mount %s: %w%s", device, err, kernelMessages(fs))
 	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(f))
 	if err != nil {
-		return fmt.Errorf("mounting %s: %w%s", device, os.NewSyscallError("fsmount", err), said(fs))
+		return fmt.Errorf("mount %s: %w%s", device, os.NewSyscallError("fsmount", err), kernelMessages(fs))
 	}
 	defer unix.Close(fd)
 	attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
 		return os.NewSyscallError("mount_setattr", err)
 	}
-	err = unix.MoveMount(fd, "", int(place.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	err = unix.MoveMount(fd, "", int(mountPoint.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	return os.NewSyscallError("move_mount", err)
 }
 
-func configure(fs int, device, kind string, own []string) error {
+func configure(fs int, device, kind string, options []string) error {
 	if err := unix.FsconfigSetString(fs, "source", device); err != nil {
 		return os.NewSyscallError("fsconfig", err)
 	}
 	if kind == XFS {
-		own = append([]string{"nouuid"}, own...) // a copy of a volume may be beside it
+		options = append([]string{"nouuid"}, options...) // a copy of the volume has the same UUID
 	}
-	for _, o := range own {
+	for _, o := range options {
 		if err := unix.FsconfigSetFlag(fs, o); err != nil {
 			return fmt.Errorf("option %s: %w", o, os.NewSyscallError("fsconfig", err))
 		}
@@ -76,8 +77,8 @@ func configure(fs int, device, kind string, own []string) error {
 	return os.NewSyscallError("fsconfig", err)
 }
 
-// said is what the kernel has to say about a mount that failed.
-func said(fs int) string {
+// kernelMessages returns the kernel's messages about a mount that failed.
+func kernelMessages(fs int) string {
 	var b strings.Builder
 	for text := make([]byte, 1024); ; {
 		n, err := unix.Read(fs, text)

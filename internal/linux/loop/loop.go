@@ -1,4 +1,4 @@
-// Package loop makes block devices of files (loop(4)), by Linux 5.8's LOOP_CONFIGURE.
+// Package loop attaches files to loop devices (loop(4)) with LOOP_CONFIGURE (Linux 5.8).
 package loop
 
 import (
@@ -12,39 +12,40 @@ import (
 
 // Flags of a device, LO_FLAGS_* of <linux/loop.h>.
 const (
-	// AutoClear detaches the file when nobody has the device open any more, such as
-	// after an unmount.
+	// AutoClear detaches the file when the device is closed everywhere, such as after an
+	// unmount.
 	AutoClear = unix.LO_FLAGS_AUTOCLEAR
-	// DirectIO passes by the page cache of the file's own file system.
+	// DirectIO bypasses the page cache of the file system that the file is on.
 	DirectIO = unix.LO_FLAGS_DIRECT_IO
 )
 
 const (
 	control  = "/dev/loop-control"
-	attempts = 100 // others may take the device that was free
+	attempts = 100 // other programs may use a free device first
 )
 
-// Attach makes a device of an open file and gives it open: with AutoClear the file is
-// detached when it and all mounts of it are closed. The device uses the very description
-// of the file that it was given, with the locks that are on it.
+// Attach attaches an open file to a device and returns the open device: with AutoClear the file
+// is detached when the device is closed and unmounted everywhere. The device uses the same open
+// file description, with its locks.
 func Attach(file *os.File, flags uint32) (*os.File, error) {
 	return AttachAs(file, "", flags, func(string) (bool, error) { return true, nil })
 }
 
-// AttachAs is Attach with a label, of at most MaxLabel bytes, by which the device is known.
-// Devices, by path, that are not usable are passed over.
+// AttachAs is Attach with a label of at most MaxLabel bytes that identifies the device. It skips
+// devices, by path, that are not usable.
 func AttachAs(file *os.File, label string, flags uint32, usable func(device string) (bool, error)) (*os.File, error) {
 	info := unix.LoopInfo64{Flags: flags}
 	if copy(info.File_name[:MaxLabel], label) < len(label) {
-		return nil, fmt.Errorf("making a device of %s: the label %q is longer than %d bytes", file.Name(), label, MaxLabel)
+		return nil, fmt.Errorf("attach %s to a loop device: the label %q is longer than %d bytes",
+			file.Name(), label, MaxLabel)
 	}
 
 	c, err := os.OpenFile(control, os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("asking for a loop device: %w", err)
+		return nil, fmt.Errorf("get a free loop device: %w", err)
 	}
 	defer c.Close()
-	least := 0 // those below are not usable
+	least := 0 // lower numbers are not usable
 	for range attempts {
 		n, err := free(c, least)
 		if err != nil {
@@ -59,7 +60,7 @@ func AttachAs(file *os.File, label string, flags uint32, usable func(device stri
 		}
 		d, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
-			return nil, fmt.Errorf("opening a loop device: %w", err)
+			return nil, fmt.Errorf("open a loop device: %w", err)
 		}
 		err = unix.IoctlLoopConfigure(int(d.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Info: info})
 		if err == nil {
@@ -67,17 +68,18 @@ func AttachAs(file *os.File, label string, flags uint32, usable func(device stri
 		}
 		d.Close()
 		if !errors.Is(err, unix.EBUSY) {
-			return nil, fmt.Errorf("making a device of %s: %w", file.Name(), os.NewSyscallError("ioctl", err))
+			return nil, fmt.Errorf("attach %s to a loop device: %w", file.Name(), os.NewSyscallError("ioctl", err))
 		}
 		if least > 0 {
 			least = n + 1
 		}
 	}
-	return nil, fmt.Errorf("making a device of %s: %d loop devices were taken by others, or are not usable", file.Name(), attempts)
+	return nil, fmt.Errorf("attach %s to a loop device: %d loop devices are in use by other programs, or not usable",
+		file.Name(), attempts)
 }
 
-// free gives the number of a device that had no file just now, or of the least one that may be
-// used, which is made if it is not there.
+// free returns the number of a device without a file, or least, if that is higher: it creates
+// that device if it does not exist.
 func free(control *os.File, least int) (int, error) {
 	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err == nil && n < least {
@@ -87,13 +89,13 @@ func free(control *os.File, least int) (int, error) {
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("asking for a loop device: %w", os.NewSyscallError("ioctl", err))
+		return 0, fmt.Errorf("get a free loop device: %w", os.NewSyscallError("ioctl", err))
 	}
 	return n, nil
 }
 
-// Find gives the device that a file is attached to, by the file's inode and not by its
-// name; "" when there is none.
+// Find returns the device that a file is attached to, by the file's inode and not by its name; ""
+// when there is none.
 func Find(file *os.File) (string, error) {
 	var want unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &want); err != nil {
@@ -110,8 +112,8 @@ func Find(file *os.File) (string, error) {
 	return found, err
 }
 
-// each opens the devices that have a file, one after the other, until look wants no more.
-func each(look func(d *os.File) bool) error {
+// each calls f with each device that has a file, until f returns false.
+func each(f func(d *os.File) bool) error {
 	attached, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		return err
@@ -119,9 +121,9 @@ func each(look func(d *os.File) bool) error {
 	for _, path := range attached {
 		d, err := os.Open("/dev/" + filepath.Base(filepath.Dir(filepath.Dir(path))))
 		if err != nil {
-			continue // it has gone
+			continue // it was removed
 		}
-		more := look(d)
+		more := f(d)
 		d.Close()
 		if !more {
 			break
@@ -130,8 +132,8 @@ func each(look func(d *os.File) bool) error {
 	return nil
 }
 
-// kernelDevice is how the kernel writes a device number within a loop_info64: what
-// stat(2) calls st_dev, encoded by new_encode_dev in <linux/kdev_t.h>.
+// kernelDevice encodes the st_dev of stat(2) as in a loop_info64: see new_encode_dev in
+// <linux/kdev_t.h>.
 func kernelDevice(dev uint64) uint64 {
 	major, minor := uint64(unix.Major(dev)), uint64(unix.Minor(dev))
 	return minor&0xff | major<<8 | (minor&^0xff)<<12

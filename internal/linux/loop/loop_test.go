@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// file is an empty one, that can be a device's.
+// file returns an empty file to be attached to a device.
 func file(t *testing.T) *os.File {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -23,13 +23,13 @@ func file(t *testing.T) *os.File {
 	return f
 }
 
-// TestAttachPassesOver: a device that is not usable is passed over, though it is free.
-func TestAttachPassesOver(t *testing.T) {
+// TestAttachSkips: a free device that is not usable is skipped.
+func TestAttachSkips(t *testing.T) {
 	f := file(t)
-	var passed []string
+	var skipped []string
 	d, err := AttachAs(f, "label", AutoClear, func(device string) (bool, error) {
-		if len(passed) < 3 {
-			passed = append(passed, device)
+		if len(skipped) < 3 {
+			skipped = append(skipped, device)
 			return false, nil
 		}
 		return true, nil
@@ -38,15 +38,16 @@ func TestAttachPassesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if slices.Contains(passed, d.Name()) {
+	if slices.Contains(skipped, d.Name()) {
 		t.Errorf("%s was not usable", d.Name())
 	}
-	slices.Sort(passed)
-	if len(slices.Compact(passed)) != 3 {
-		t.Errorf("it asked for %v: one of them twice", passed)
+	slices.Sort(skipped)
+	if len(slices.Compact(skipped)) != 3 {
+		t.Errorf("devices %v: one of them was checked twice", skipped)
 	}
 	other := errors.New("other")
-	if _, err := AttachAs(f, "label", AutoClear, func(string) (bool, error) { return false, other }); !errors.Is(err, other) {
+	_, err = AttachAs(f, "label", AutoClear, func(string) (bool, error) { return false, other })
+	if !errors.Is(err, other) {
 		t.Error(err)
 	}
 }
@@ -57,7 +58,7 @@ func TestAttach(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found, err := Find(f); err != nil || found != "" {
-		t.Errorf("before: %q, %v", found, err)
+		t.Errorf("before Attach: %q, %v", found, err)
 	}
 	d, err := Attach(f, AutoClear)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package ofd locks files by their open file description (fcntl(2), F_OFD_SETLK): a
-// lock lasts as long as anybody has the description, be it a process or a loop device.
+// Package ofd locks files by their open file description (fcntl(2), F_OFD_SETLK): a lock lasts
+// as long as a process or a loop device has the description open.
 package ofd
 
 import (
@@ -10,35 +10,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld says that somebody else has the lock.
-var ErrHeld = errors.New("somebody else has the lock")
+// ErrLocked reports that another description has an incompatible lock.
+var ErrLocked = errors.New("the file is locked by another process")
 
-// Lock takes the lock for writing of a whole file, or takes it again, without waiting.
+// Lock acquires the exclusive lock of a whole file, or acquires it again, without waiting.
 func Lock(f *os.File) error { return set(f, unix.F_WRLCK) }
 
-// LockShared takes a lock of a whole file that others may have too, or takes it again, without
-// waiting. Nobody gets the one of Lock meanwhile.
+// LockShared acquires a shared lock of a whole file, or acquires it again, without waiting. It
+// excludes the exclusive lock of others.
 func LockShared(f *os.File) error { return set(f, unix.F_RDLCK) }
 
-// Held tells whether somebody else has the lock.
-func Held(f *os.File) (bool, error) {
+// Locked reports whether another description has a lock.
+func Locked(f *os.File) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
-		return false, fmt.Errorf("asking who has locked %s: %w", f.Name(), os.NewSyscallError("fcntl", err))
+		return false, fmt.Errorf("query the lock of %s: %w", f.Name(), os.NewSyscallError("fcntl", err))
 	}
 	return lock.Type != unix.F_UNLCK, nil
 }
 
-// Unlock gives it back.
+// Unlock releases the lock.
 func Unlock(f *os.File) error { return set(f, unix.F_UNLCK) }
 
 func set(f *os.File, kind int16) error {
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return ErrHeld
+		return ErrLocked
 	}
 	if err != nil {
-		return fmt.Errorf("locking %s: %w", f.Name(), os.NewSyscallError("fcntl", err))
+		return fmt.Errorf("lock %s: %w", f.Name(), os.NewSyscallError("fcntl", err))
 	}
 	return nil
 }

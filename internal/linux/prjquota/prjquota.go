@@ -1,7 +1,7 @@
-// Package prjquota bounds what folders of a file system can hold, by the kernel's
-// project quotas: every file below a folder carries the folder's project, and the
-// file system counts and limits what a project has. XFS has them when it is mounted
-// with prjquota, ext4 when made with the feature "project" and mounted with it.
+// Package prjquota limits the size of directories with the kernel's project quotas: every file
+// below a directory belongs to the directory's project, and the file system counts and limits
+// the usage of each project. XFS supports them when it is mounted with prjquota, ext4 when it
+// also was created with the feature "project".
 package prjquota
 
 import (
@@ -14,25 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported says that the file system of a folder enforces no project quotas:
-// limits on it would be promises without force.
-var ErrUnsupported = errors.New("the file system enforces no project quotas")
+// ErrUnsupported reports that the file system of a directory does not enforce project quotas.
+var ErrUnsupported = errors.New("the file system does not enforce project quotas")
 
-// ErrNone says that a folder is in no project.
-var ErrNone = errors.New("the folder has no limit")
+// ErrNone reports that a directory belongs to no project.
+var ErrNone = errors.New("the directory has no limit")
 
-// Usage is what a project has, in bytes and in files; a limit of 0 is none.
+// Usage is the usage of a project in bytes and files, and its limit in bytes; 0 is no limit.
 type Usage struct {
 	Bytes, Limit uint64
 	Files        uint64
 }
 
-// FileSystem is one that enforces project quotas. Its methods are for one process
-// at a time: projects are chosen by looking which are free.
+// FileSystem is a file system that enforces project quotas. Only one process at a time may use
+// it: Limit chooses a free project without a lock.
 type FileSystem struct{ root *os.File }
 
-// Open looks at the file system that a folder is in, which must be open for
-// reading; ErrUnsupported if it enforces no project quotas.
+// Open opens the file system of a directory, which must be open for reading; ErrUnsupported if
+// it does not enforce project quotas.
 func Open(root *os.File) (*FileSystem, error) {
 	state, err := enforced(root)
 	if err != nil {
@@ -44,28 +43,28 @@ func Open(root *os.File) (*FileSystem, error) {
 	return &FileSystem{root}, nil
 }
 
-// Limit bounds a folder, which must be open for reading, to this many bytes. A
-// folder that is in no project yet should be empty: what is in it already is not
-// counted. The project is chosen from seed, and any free one does; it stays with
-// the folder, so that a repeat, cut off anywhere, finds it.
-func (s *FileSystem) Limit(folder *os.File, seed string, bytes uint64) error {
+// Limit limits a directory, which must be open for reading, to this many bytes. A directory
+// without a project should be empty: existing files are not counted. seed chooses the project,
+// or the next free one. The directory keeps it, so that a repeat of an interrupted call finds
+// it.
+func (s *FileSystem) Limit(dir *os.File, seed string, bytes uint64) error {
 	if bytes == 0 {
-		return fmt.Errorf("limiting %s: 0 bytes would be no limit", folder.Name())
+		return fmt.Errorf("limit %s: 0 bytes would be no limit", dir.Name())
 	}
-	id, err := s.join(folder, seed)
+	id, err := s.ensureProject(dir, seed)
 	if err != nil {
-		return fmt.Errorf("giving %s a project: %w", folder.Name(), err)
+		return fmt.Errorf("assign a project to %s: %w", dir.Name(), err)
 	}
 	if err := setLimit(s.root, id, bytes); err != nil {
-		return fmt.Errorf("limiting %s to %d bytes: %w", folder.Name(), bytes, err)
+		return fmt.Errorf("limit %s to %d bytes: %w", dir.Name(), bytes, err)
 	}
 	return nil
 }
 
-// join gives the folder's project; one without gets the first free one from the
-// seed's on.
-func (s *FileSystem) join(folder *os.File, seed string) (uint32, error) {
-	a, err := attributes(folder)
+// ensureProject returns the directory's project. A directory without one gets the first free
+// project from the seed's on.
+func (s *FileSystem) ensureProject(dir *os.File, seed string) (uint32, error) {
+	a, err := attributes(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -74,28 +73,28 @@ func (s *FileSystem) join(folder *os.File, seed string) (uint32, error) {
 	}
 	h := fnv.New32a()
 	h.Write([]byte(seed))
-	id := a.project // half of what is to be done may be done
+	id := a.project // set by an interrupted call, or 0
 	for candidate := h.Sum32(); id == 0; candidate++ {
-		taken, err := s.taken(candidate)
+		used, err := s.used(candidate)
 		if err != nil {
 			return 0, err
 		}
-		if !taken {
+		if !used {
 			id = candidate
 		}
 	}
 	a.project, a.flags = id, a.flags|flagInherit
-	return id, setAttributes(folder, a)
+	return id, setAttributes(dir, a)
 }
 
-// Join puts a file or folder, open for reading, into the project of another, as if it
-// had been made in it.
-func (s *FileSystem) Join(f, folder *os.File) error {
-	a, err := attributes(folder)
+// Join moves a file or directory, open for reading, into the project of a directory, as if it had
+// been created in that directory.
+func (s *FileSystem) Join(f, dir *os.File) error {
+	a, err := attributes(dir)
 	if err != nil {
 		return err
 	}
-	own, err := attributes(f)
+	before, err := attributes(f)
 	if err != nil {
 		return err
 	}
@@ -103,20 +102,20 @@ func (s *FileSystem) Join(f, folder *os.File) error {
 	if err != nil {
 		return err
 	}
-	want := own
+	want := before
 	want.project = a.project
 	if info.IsDir() {
 		want.flags |= flagInherit
 	}
-	if want == own {
+	if want == before {
 		return nil
 	}
 	return setAttributes(f, want)
 }
 
-// taken tells whether anything is in a project. Zero is the project of what is in
-// none, and the highest is XFS's mark of an invalid one.
-func (s *FileSystem) taken(id uint32) (bool, error) {
+// used reports whether a project has files or a limit. 0 means no project, and the highest
+// number is invalid in XFS.
+func (s *FileSystem) used(id uint32) (bool, error) {
 	if id == 0 || id == ^uint32(0) {
 		return true, nil
 	}
@@ -127,9 +126,9 @@ func (s *FileSystem) taken(id uint32) (bool, error) {
 	return u != Usage{}, err
 }
 
-// Usage tells what a folder has of its limit; ErrNone when it is in no project.
-func (s *FileSystem) Usage(folder *os.File) (Usage, error) {
-	a, err := attributes(folder)
+// Usage returns the usage of a directory; ErrNone when it belongs to no project.
+func (s *FileSystem) Usage(dir *os.File) (Usage, error) {
+	a, err := attributes(dir)
 	if err != nil {
 		return Usage{}, err
 	}
@@ -139,15 +138,15 @@ func (s *FileSystem) Usage(folder *os.File) (Usage, error) {
 	return usage(s.root, a.project)
 }
 
-// Clear takes the limit of a folder away. Its project stays, and is free again
-// when the last file of it has gone.
-func (s *FileSystem) Clear(folder *os.File) error {
-	a, err := attributes(folder)
+// Clear removes the limit of a directory. The directory keeps its project, which is free again
+// after the last file of it was removed.
+func (s *FileSystem) Clear(dir *os.File) error {
+	a, err := attributes(dir)
 	if err != nil || a.project == 0 {
 		return err
 	}
 	if err := setLimit(s.root, a.project, 0); err != nil {
-		return fmt.Errorf("taking the limit of %s away: %w", folder.Name(), err)
+		return fmt.Errorf("remove the limit of %s: %w", dir.Name(), err)
 	}
 	return nil
 }
@@ -162,9 +161,8 @@ type fsxattr struct {
 	_          [8]byte
 }
 
-// From <linux/fs.h>: the inode flag that makes new files take the project of the
-// folder that they are made in, and the two requests, _IOR and _IOW ('X', 31 and
-// 32, struct fsxattr).
+// From <linux/fs.h>: the inode flag that makes new files inherit the project of their directory,
+// and two ioctls, _IOR and _IOW ('X', 31 and 32, struct fsxattr).
 const (
 	flagInherit   = 0x200      // FS_XFLAG_PROJINHERIT
 	getAttributes = 0x801c581f // FS_IOC_FSGETXATTR

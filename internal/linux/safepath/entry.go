@@ -11,39 +11,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Entry is an open file or folder. It is opened for its place only (O_PATH), which asks
-// nothing of the file system; what reads or changes the entry itself goes through its
-// name in /proc.
+// Entry is an open file or directory. It is opened as a path only (O_PATH), without a request to
+// the file system; methods that read or change the entry itself use its path in /proc.
 type Entry struct{ f *os.File }
 
-// Of is the entry of a file that is open; it is closed with that.
-func Of(f *os.File) *Entry { return &Entry{f} }
+// FromFile returns the entry of an open file. Closing the file closes it.
+func FromFile(f *os.File) *Entry { return &Entry{f} }
 
 // Close closes it.
 func (e *Entry) Close() error { return e.f.Close() }
 
-// File is the entry itself.
+// File returns the open file.
 func (e *Entry) File() *os.File { return e.f }
 
-// Path names it for calls that take only names, such as mount(2). It is
-// the entry itself, whatever its name means by now.
+// Path returns a path for system calls that need one, such as mount(2). It stays the same entry
+// when the entry is renamed or replaced.
 func (e *Entry) Path() string { return "/proc/self/fd/" + strconv.Itoa(int(e.f.Fd())) }
 
 // Chmod sets the permissions.
 func (e *Entry) Chmod(mode uint32) error {
 	if err := unix.Chmod(e.Path(), mode); err != nil {
-		return fmt.Errorf("setting the permissions: %w", err)
+		return fmt.Errorf("set permissions: %w", err)
 	}
 	return nil
 }
 
-// maxAttribute is the most that an attribute's value may have here, in bytes.
+// maxAttribute is the longest supported value of an xattr, in bytes.
 const maxAttribute = 4096
 
-// ErrNoAttribute says that the folder has no such attribute.
+// ErrNoAttribute reports that an xattr does not exist.
 var ErrNoAttribute = errors.New("there is no such attribute")
 
-// Attribute reads an extended attribute of the file or folder.
+// Attribute reads an xattr of the file or directory.
 func (e *Entry) Attribute(name string) ([]byte, error) {
 	value := make([]byte, maxAttribute)
 	n, err := unix.Getxattr(e.Path(), name, value)
@@ -51,37 +50,37 @@ func (e *Entry) Attribute(name string) ([]byte, error) {
 		return nil, ErrNoAttribute
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the attribute %s: %w", name, err)
+		return nil, fmt.Errorf("read attribute %s: %w", name, err)
 	}
 	return value[:n], nil
 }
 
-// maxList is the most that the names of all attributes can have, in bytes: XATTR_LIST_MAX of
+// maxList is the longest list of the names of all xattrs, in bytes: XATTR_LIST_MAX of
 // <linux/limits.h>.
 const maxList = 64 << 10
 
-// Attributes lists the names of the attributes that begin with a prefix, in no order.
+// Attributes returns the names of xattrs that begin with a prefix, in no order.
 func (e *Entry) Attributes(prefix string) ([]string, error) {
 	list := make([]byte, maxList)
 	n, err := unix.Listxattr(e.Path(), list)
 	if err != nil {
-		return nil, fmt.Errorf("listing the attributes: %w", err)
+		return nil, fmt.Errorf("list attributes: %w", err)
 	}
 	all := strings.Split(string(list[:n]), "\x00")
 	return slices.DeleteFunc(all, func(name string) bool { return name == "" || !strings.HasPrefix(name, prefix) }), nil
 }
 
-// NewAttribute sets an attribute that must not be there: fs.ErrExist.
+// NewAttribute sets an xattr that must not exist: fs.ErrExist.
 func (e *Entry) NewAttribute(name string, value []byte) error {
 	return e.setAttribute(name, value, unix.XATTR_CREATE)
 }
 
-// ReplaceAttribute sets an attribute that must be there: ErrNoAttribute.
+// ReplaceAttribute sets an xattr that must exist: ErrNoAttribute.
 func (e *Entry) ReplaceAttribute(name string, value []byte) error {
 	return e.setAttribute(name, value, unix.XATTR_REPLACE)
 }
 
-// SetAttribute sets an attribute, whether or not it is there.
+// SetAttribute sets an xattr, whether or not it exists.
 func (e *Entry) SetAttribute(name string, value []byte) error { return e.setAttribute(name, value, 0) }
 
 func (e *Entry) setAttribute(name string, value []byte, flags int) error {
@@ -90,34 +89,34 @@ func (e *Entry) setAttribute(name string, value []byte, flags int) error {
 		return ErrNoAttribute
 	}
 	if err != nil {
-		return fmt.Errorf("setting the attribute %s: %w", name, err)
+		return fmt.Errorf("set attribute %s: %w", name, err)
 	}
 	return nil
 }
 
-// RemoveAttribute removes an attribute; one that is not there is no error.
+// RemoveAttribute removes an xattr. An xattr that does not exist is no error.
 func (e *Entry) RemoveAttribute(name string) error {
 	if err := unix.Removexattr(e.Path(), name); err != nil && !errors.Is(err, unix.ENODATA) {
-		return fmt.Errorf("removing the attribute %s: %w", name, err)
+		return fmt.Errorf("remove attribute %s: %w", name, err)
 	}
 	return nil
 }
 
-// Same reports whether two are the same file or folder, by file system and inode; false
-// when one of them does not answer.
+// Same reports whether two entries are the same file or directory, by file system and inode;
+// false when one of them does not respond.
 func (e *Entry) Same(other interface{ File() *os.File }) (bool, error) {
 	var a, b unix.Stat_t
 	if err := errors.Join(unix.Fstat(int(e.f.Fd()), &a), unix.Fstat(int(other.File().Fd()), &b)); err != nil {
-		return false, fmt.Errorf("asking what a file is: %w", err)
+		return false, fmt.Errorf("compare files: %w", err)
 	}
 	return a.Dev == b.Dev && a.Ino == b.Ino, nil
 }
 
-// Permissions gives the mode bits.
+// Permissions returns the mode bits.
 func (e *Entry) Permissions() (uint32, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(e.f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("reading the permissions: %w", err)
+		return 0, fmt.Errorf("read permissions: %w", err)
 	}
 	return st.Mode & 0o7777, nil
 }

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveAll removes a folder and all below it, without following a link and
-// without leaving its file system. It can be cut off and repeated. removed is
-// called for every entry that is gone.
+// RemoveAll removes a directory with its content, without following links and without leaving
+// its file system. It may be interrupted and repeated. It calls removed for every entry that it
+// has removed.
 func (d *Dir) RemoveAll(ctx context.Context, name string, removed func()) error {
 	err := d.Unlink(name)
 	switch {
@@ -31,8 +31,8 @@ func (d *Dir) RemoveAll(ctx context.Context, name string, removed func()) error 
 	return err
 }
 
-// empty removes what is in a folder. Listings of a folder that is changed may
-// miss entries, so it is listed until it is empty.
+// empty removes the content of a directory. Listings of a directory that changes may miss
+// entries, so it is listed until it is empty.
 func (d *Dir) empty(ctx context.Context, name string, removed func()) error {
 	inner, err := d.Dir(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,6 +1,6 @@
-// Package safepath works on files below a folder by file descriptors, in a way that
-// no symbolic link, mount or rename that others plant can lead out of it: every
-// path is resolved by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS.
+// Package safepath accesses files below a directory by file descriptors. No symbolic link, mount
+// or rename that others plant there can lead out of it: every path is resolved by openat2(2)
+// with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS.
 package safepath
 
 import (
@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is an open folder, the root of what its methods reach.
+// Dir is an open directory, the root of the paths of its methods.
 type Dir struct{ Entry }
 
-// Open opens a folder as root.
+// Open opens a directory as root.
 func Open(name string) (*Dir, error) {
 	f, err := os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -26,10 +26,10 @@ func Open(name string) (*Dir, error) {
 	return &Dir{Entry{f}}, nil
 }
 
-// resolve is how paths are followed: never upwards, never through links.
+// resolve are the flags of openat2: never upwards, never through links.
 const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
-// Dir opens a folder below.
+// Dir opens a directory below.
 func (d *Dir) Dir(name string) (*Dir, error) {
 	f, err := d.open(name, unix.O_DIRECTORY|unix.O_PATH)
 	if err != nil {
@@ -38,7 +38,7 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 	return &Dir{Entry{f}}, nil
 }
 
-// OpenPath opens a file or folder below, whatever it is.
+// OpenPath opens a file, directory or anything else below as a path only (O_PATH).
 func (d *Dir) OpenPath(name string) (*Entry, error) {
 	f, err := d.open(name, unix.O_PATH)
 	if err != nil {
@@ -47,8 +47,8 @@ func (d *Dir) OpenPath(name string) (*Entry, error) {
 	return &Entry{f}, nil
 }
 
-// Create makes an empty file below, or opens the one that is there, for reading and
-// writing. Close it.
+// Create creates an empty file below, or opens an existing one, for reading and writing. Close
+// it.
 func (d *Dir) Create(name string, mode uint32) (*os.File, error) {
 	return d.openAs(name, unix.O_RDWR|unix.O_CREAT, mode)
 }
@@ -58,25 +58,25 @@ func (d *Dir) OpenRDWR(name string) (*os.File, error) {
 	return d.openAs(name, unix.O_RDWR, 0)
 }
 
-// OpenDir opens a folder below for reading, as ioctl(2) and the like want it. Close it.
+// OpenDir opens a directory below for reading, as ioctl(2) needs it. Close it.
 func (d *Dir) OpenDir(name string) (*os.File, error) {
 	return d.open(name, unix.O_DIRECTORY|unix.O_RDONLY)
 }
 
-// ReadAny opens a file or folder below for reading. What stands for a device or a
-// pipe must not be opened: look first.
+// ReadAny opens a file or directory below for reading. Callers must check first that it is not a
+// device or a pipe.
 func (d *Dir) ReadAny(name string) (*os.File, error) {
 	return d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 }
 
-// ReadDirect opens a file below for reading past the page cache (O_DIRECT): offsets, lengths
-// and buffers are in whole blocks. What was read before, and has been changed elsewhere since,
-// is read anew. Close it.
+// ReadDirect opens a file below for reading without the page cache (O_DIRECT): offsets, lengths
+// and buffers are in whole blocks. It returns no cached data that was changed elsewhere since.
+// Close it.
 func (d *Dir) ReadDirect(name string) (*os.File, error) {
 	return d.open(name, unix.O_RDONLY|unix.O_DIRECT)
 }
 
-// Mode gives the type and permissions of what is below, without following a link.
+// Mode returns the type and permissions of an entry below, without following a link.
 func (d *Dir) Mode(name string) (uint32, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(d.f.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -101,7 +101,7 @@ func (d *Dir) openAs(name string, flags uint64, mode uint32) (*os.File, error) {
 	}
 }
 
-// parent opens the folder that a path is in, and gives the path's last component.
+// parent opens the directory that a path is in, and returns the path's last component.
 func (d *Dir) parent(name string) (*Dir, string, error) {
 	dir, base := path.Split(path.Clean(name))
 	if base == "." || base == ".." || base == "" || base == "/" {
@@ -114,8 +114,7 @@ func (d *Dir) parent(name string) (*Dir, string, error) {
 	return p, base, err
 }
 
-// Mkdir makes a folder with this mode less the umask; fs.ErrExist when there is
-// something.
+// Mkdir creates a directory with this mode less the umask; fs.ErrExist.
 func (d *Dir) Mkdir(name string, mode uint32) error {
 	p, base, err := d.parent(name)
 	if err != nil {
@@ -128,7 +127,7 @@ func (d *Dir) Mkdir(name string, mode uint32) error {
 	return nil
 }
 
-// MkdirAll makes a folder and those above it that are missing.
+// MkdirAll creates a directory and its missing parents.
 func (d *Dir) MkdirAll(name string, mode uint32) error {
 	err := d.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,8 +144,7 @@ func (d *Dir) MkdirAll(name string, mode uint32) error {
 	return err
 }
 
-// Rename moves a file or folder; what is at the new name must not be a folder
-// with files.
+// Rename renames a file or directory. It replaces an existing file or empty directory.
 func (d *Dir) Rename(from, to string) error {
 	a, old, err := d.parent(from)
 	if err != nil {
@@ -159,15 +157,15 @@ func (d *Dir) Rename(from, to string) error {
 	}
 	defer b.Close()
 	if err := unix.Renameat(int(a.f.Fd()), old, int(b.f.Fd()), name); err != nil {
-		return fmt.Errorf("renaming %s to %s: %w", from, to, err)
+		return fmt.Errorf("rename %s to %s: %w", from, to, err)
 	}
 	return nil
 }
 
-// Rmdir removes an empty folder.
+// Rmdir removes an empty directory.
 func (d *Dir) Rmdir(name string) error { return d.unlink(name, unix.AT_REMOVEDIR) }
 
-// Unlink removes what is no folder.
+// Unlink removes a file.
 func (d *Dir) Unlink(name string) error { return d.unlink(name, 0) }
 
 func (d *Dir) unlink(name string, flags int) error {
@@ -184,7 +182,7 @@ func (d *Dir) unlink(name string, flags int) error {
 
 // ReadFile reads a file below that has at most limit bytes.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // no waiting for the other end of a pipe
+	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // do not wait for the other end of a pipe
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +194,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// Names lists the folder, in no order.
+// Names returns the names in the directory, in no order.
 func (d *Dir) Names() ([]string, error) {
 	listing, err := d.OpenDir(".")
 	if err != nil {

@@ -22,9 +22,8 @@ func root(t *testing.T) (*Dir, string) {
 	return d, dir
 }
 
-// TestLinksLeadNowhere plants links as a tenant could and holds that nothing goes
-// through them.
-func TestLinksLeadNowhere(t *testing.T) {
+// TestLinksAreNotFollowed plants links as a tenant could and checks that no method follows them.
+func TestLinksAreNotFollowed(t *testing.T) {
 	d, dir := root(t)
 	outside := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600))
@@ -45,7 +44,7 @@ func TestLinksLeadNowhere(t *testing.T) {
 		"dot":    d.Rmdir("."),
 	} {
 		if err == nil {
-			t.Errorf("%s went through a link", what)
+			t.Errorf("%s followed a link", what)
 		}
 	}
 	must(t, d.RemoveAll(context.Background(), "a", func() {}))
@@ -54,7 +53,7 @@ func TestLinksLeadNowhere(t *testing.T) {
 	}
 }
 
-func TestFolders(t *testing.T) {
+func TestDirectories(t *testing.T) {
 	d, dir := root(t)
 	must(t, d.MkdirAll("x/y/z", 0o777))
 	must(t, d.MkdirAll("x/y/z", 0o777))
@@ -73,18 +72,18 @@ func TestFolders(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "x/y/f"), nil, 0o600))
 	must(t, d.Rename("x/y", "moved"))
-	gone := 0
-	must(t, d.RemoveAll(context.Background(), "moved", func() { gone++ }))
+	removed := 0
+	must(t, d.RemoveAll(context.Background(), "moved", func() { removed++ }))
 	must(t, d.RemoveAll(context.Background(), "moved", func() {}))
-	if names, err := d.Names(); err != nil || len(names) != 1 || gone != 3 {
-		t.Errorf("left %v, %d removed, %v", names, gone, err)
+	if names, err := d.Names(); err != nil || len(names) != 1 || removed != 3 {
+		t.Errorf("left %v, %d removed, %v", names, removed, err)
 	}
 }
 
 func TestAttributes(t *testing.T) {
 	d, _ := root(t)
 	if _, err := d.Attribute("user.a"); !errors.Is(err, ErrNoAttribute) {
-		t.Skipf("no attributes here: %v", err)
+		t.Skipf("the file system has no user xattrs: %v", err)
 	}
 	if err := d.ReplaceAttribute("user.a", []byte("0")); !errors.Is(err, ErrNoAttribute) {
 		t.Errorf("error %v", err)
@@ -101,8 +100,8 @@ func TestAttributes(t *testing.T) {
 	must(t, d.RemoveAttribute("user.a"))
 }
 
-// TestAttributesOfNothing: what does not answer is an error.
-func TestAttributesOfNothing(t *testing.T) {
+// TestAttributesOfClosedEntry returns an error and not an empty list.
+func TestAttributesOfClosedEntry(t *testing.T) {
 	d, _ := root(t)
 	must(t, d.Mkdir("a", 0o700))
 	e, err := d.OpenPath("a")
@@ -113,7 +112,7 @@ func TestAttributesOfNothing(t *testing.T) {
 	}
 }
 
-func TestRemoveCanBeCutOff(t *testing.T) {
+func TestRemoveAllContinues(t *testing.T) {
 	d, _ := root(t)
 	must(t, d.MkdirAll("a/b/c", 0o700))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestStartAside holds that the program itself never finds itself in another mount
-// namespace: /proc/self shows that of its first thread.
+// TestStartAside checks that the command runs in another mount namespace and the program itself
+// does not: /proc/self shows the namespace of its first thread.
 func TestStartAside(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mount namespaces need root")
@@ -30,12 +30,12 @@ func TestStartAside(t *testing.T) {
 		text := make([]byte, 100)
 		n, err := out.Read(text)
 		if err != nil || string(text[:n]) == before+"\n" {
-			t.Errorf("the command is in %q, %v", text[:n], err)
+			t.Errorf("the command is in namespace %q, %v", text[:n], err)
 		}
 		_ = cmd.Wait()
 		close(done)
 		if now, err := os.Readlink("/proc/self/ns/mnt"); err != nil || now != before {
-			t.Fatalf("the program is in %s now, was in %s: %v", now, before, err)
+			t.Fatalf("the program moved from namespace %s to %s: %v", before, now, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package fstest makes file systems for tests.
+// Package fstest creates file systems for tests.
 package fstest
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/linux/loop"
 )
 
-// xfsSize is the size of the file system that MountXFS makes, in bytes. The file is sparse.
+// xfsSize is the size of the file system that MountXFS creates, in bytes. The file is sparse.
 const xfsSize = 20 << 30
 
 // MountXFS mounts a new XFS over the directory at until the test ends.
@@ -34,12 +34,12 @@ func MountXFS(t testing.TB, at string) {
 	if err := filesystem.Make(t.Context(), device, filesystem.XFS, ""); err != nil {
 		t.Fatal(err)
 	}
-	place, err := os.Open(at)
+	mountPoint, err := os.Open(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer place.Close()
-	if err := filesystem.Mount(device.Name(), filesystem.XFS, nil, place, 0); err != nil {
+	defer mountPoint.Close()
+	if err := filesystem.Mount(device.Name(), filesystem.XFS, nil, mountPoint, 0); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -1,0 +1,87 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/atoll-storage/atoll/internal/linux/loop"
+)
+
+// Detach detaches a volume. A volume that is not attached is no error. ErrOpen while its
+// device is in use.
+func (m *Manager) Detach(ctx context.Context, pool, name string) error {
+	a, err := m.acquire(ctx, pool, name)
+	if err != nil {
+		return err
+	}
+	defer a.mu.Unlock()
+	if a.device == nil {
+		return nil
+	}
+	if a.paused != nil {
+		return fmt.Errorf("%w: volume %s is being copied", ErrBusy, name)
+	}
+	return m.release(ctx, a)
+}
+
+// releaseLimit is how long the kernel may take to detach a device.
+const releaseLimit = 5 * time.Second
+
+// release detaches the device, and then the volume. The file's lock ends when the file
+// description is closed everywhere; the device is the last to close it.
+func (m *Manager) release(ctx context.Context, a *attachment) error {
+	path := a.device.Name()
+	if at, err := mountedAt(path); err != nil {
+		return err
+	} else if at != "" {
+		return fmt.Errorf("%w: %s of volume %s is mounted at %s", ErrOpen, path, a.name, at)
+	}
+	if a.lost == nil {
+		if err := errors.Join(a.device.Sync(), a.locked.File.Sync()); err != nil {
+			m.Log.Info("could not sync a volume before it was detached", "volume", a.name, "error", err.Error())
+		}
+	}
+	if err := m.clearDevice(ctx, a); err != nil {
+		return err
+	}
+	locked, lost := a.locked, a.lost
+	record := locked.Detach
+	if lost != nil {
+		record = locked.RemoveHolder
+	}
+	a.device, a.locked, a.lost = nil, nil, nil
+	a.attached.Store(false)
+	if err := record(); err != nil {
+		m.Log.Info("could not record that a volume was detached", "volume", a.name, "error", err.Error())
+	}
+	m.Log.Info("detached a volume", "pool", a.pool, "volume", a.name, "device", path)
+	if err := locked.Close(); err != nil && lost == nil {
+		return fmt.Errorf("close volume %s: %w", a.name, err)
+	}
+	return nil
+}
+
+// clearDevice detaches the device and waits until it has no file. The kernel clears it when
+// the last process closes it, which may be one that only inspects devices.
+func (m *Manager) clearDevice(ctx context.Context, a *attachment) error {
+	path := a.device.Name()
+	if err := errors.Join(loop.Detach(a.device), a.device.Close()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	for loop.Attached(path, a.label) {
+		select {
+		case <-ctx.Done():
+			device, err := loop.Open(path, a.label)
+			if err == nil {
+				a.device = device // for the next attempt
+			}
+			return fmt.Errorf("%w: %s of volume %s (%w)", ErrOpen, path, a.name, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}

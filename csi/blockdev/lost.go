@@ -1,0 +1,53 @@
+package blockdev
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/atoll-storage/atoll/internal/linux/loop"
+)
+
+// markLost gives up a volume. Its device is fenced, whatever happens to the file: those who
+// have it mounted see I/O errors.
+func (m *Manager) markLost(a *attachment, reason error) {
+	a.lost = fmt.Errorf("%w: %s in pool %s: %w", ErrLost, a.name, a.pool, reason)
+	m.collectors().lost.WithLabelValues(a.pool).Inc()
+	m.Log.Info("a volume is lost", "pool", a.pool, "volume", a.name, "device", a.device.Name(), "reason", reason.Error())
+	m.fence(a)
+	if a.paused != nil {
+		a.paused.end() // its paused writers get an error
+	}
+}
+
+// fence cuts the device of a lost volume off its file.
+func (m *Manager) fence(a *attachment) {
+	err := loop.Fence(a.device, a.label, deviceFlags)
+	if a.fenced = err == nil; !a.fenced {
+		m.Log.Error(err, "could not fence the device of a lost volume", "volume", a.name, "device", a.device.Name())
+	}
+}
+
+// Lost is a volume that this node has lost and that is still in use here.
+type Lost struct {
+	Pool   string `json:"pool"`
+	Name   string `json:"name"`
+	Device string `json:"device"`
+	Why    string `json:"why"`
+}
+
+// Lost lists the lost volumes.
+func (m *Manager) Lost(context.Context) ([]Lost, error) {
+	var all []Lost
+	for _, volumes := range m.byPool() {
+		for _, a := range volumes {
+			if !a.mu.TryLock() {
+				continue
+			}
+			if a.lost != nil {
+				all = append(all, Lost{a.pool, a.name, a.device.Name(), a.lost.Error()})
+			}
+			a.mu.Unlock()
+		}
+	}
+	return all, nil
+}
