@@ -3,9 +3,9 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block test-quota \
-  test-csi test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down demo bench fuzz \
-  clean
+.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block \
+  test-quota test-csi test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down \
+  demo bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

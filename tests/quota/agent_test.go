@@ -17,9 +17,9 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
-// TestLimitsReturn gives an agent a brick as it is after a replacement: folders, records
-// and files are healed onto it, limits are not. It sets them from the records, and what
-// is there already counts.
+// TestLimitsReturn gives an agent a brick as it is after a replacement: directories, records and
+// files are healed, limits are not. The agent sets limits from the records, and files that are
+// already there count.
 func TestLimitsReturn(t *testing.T) {
 	disks, isInside := vm.Run(t, 512*mib)
 	if !isInside {
@@ -47,7 +47,8 @@ func TestLimitsReturn(t *testing.T) {
 	if err := unix.Setxattr(at, ondisk.Attribute, record, 0); err != nil {
 		t.Fatal(err)
 	}
-	a, err := agents.New(agents.Brick{Namespace: "n", Pool: "p", Position: "0", Directory: brick, Parts: 1}, logr.Discard())
+	served := agents.Brick{Namespace: "n", Pool: "p", Position: "0", Directory: brick, Parts: 1}
+	a, err := agents.New(served, logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +67,11 @@ func TestLimitsReturn(t *testing.T) {
 	if err != nil || u.Limit != 16*mib || u.Bytes < 8*mib || u.Bytes > 9*mib {
 		t.Errorf("usage %+v, %v", u, err)
 	}
-	full(t, at, 8*mib)
-	// Cut off while files joined: the mark is there, and the next derivation goes on.
+	checkFull(t, at, 8*mib)
+	// An interruption while files joined the project leaves a mark. The next derivation continues.
 	sum := sha256.Sum256([]byte("subvol/aa/bb/v"))
-	if err := os.MkdirAll(filepath.Join(brick, ".glusterfs/atoll/joining", hex.EncodeToString(sum[:16])), 0o700); err != nil {
+	mark := filepath.Join(brick, ".glusterfs/atoll/joining", hex.EncodeToString(sum[:16]))
+	if err := os.MkdirAll(mark, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if complete, err := q.Complete("subvol/aa/bb/v"); err != nil || complete {

@@ -1,3 +1,6 @@
+// Package quota tests that volumes cannot exceed their sizes, with project quotas of XFS: first
+// the system calls alone, then agents, bricks, mounts and the CSI driver. Each test runs in a
+// virtual machine (package vm), because the kernels of many test machines lack quotas.
 package quota
 
 import (
@@ -17,7 +20,7 @@ import (
 
 const mib = 1 << 20
 
-// xfs makes and mounts a file system, with project quotas or without.
+// xfs creates a file system and mounts it with these options.
 func xfs(t *testing.T, device, options string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,11 +35,11 @@ func xfs(t *testing.T, device, options string) string {
 func mount(t *testing.T, device, dir, options string) {
 	t.Helper()
 	if err := unix.Mount(device, dir, "xfs", 0, options); err != nil {
-		t.Fatalf("mounting %s: %v", device, err)
+		t.Fatalf("mount %s: %v", device, err)
 	}
 }
 
-// folder opens a folder for reading, and makes it if it is not there.
+// folder opens a directory for reading. It is created if it does not exist.
 func folder(t *testing.T, path string) *os.File {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o777); err != nil {
@@ -49,7 +52,7 @@ func folder(t *testing.T, path string) *os.File {
 	return f
 }
 
-// fill writes a file until it is refused, at most limit bytes.
+// fill writes a file until a write fails, at most limit bytes.
 func fill(path string, limit int) (written int, err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -69,19 +72,19 @@ func fill(path string, limit int) (written int, err error) {
 	return written, nil
 }
 
-// full holds that a folder takes about this many bytes and then has no space, which the
-// error says, or another one that is expected too.
-func full(t *testing.T, dir string, about int, too ...error) {
+// checkFull fills a directory: about this many bytes fit, then a write must fail with ENOSPC or
+// with one of the errors in too.
+func checkFull(t *testing.T, dir string, about int, too ...error) {
 	t.Helper()
 	n, err := fill(filepath.Join(dir, "file"), 2*about+8*mib)
 	said := slices.ContainsFunc(append(too, unix.ENOSPC), func(e error) bool { return errors.Is(err, e) })
 	if !said || n < about-mib || n > about+mib {
-		t.Errorf("%s took %d bytes, want about %d, then %v", dir, n, about, err)
+		t.Errorf("%s: %d bytes were written, want about %d; then %v", dir, n, about, err)
 	}
 }
 
-// shows holds that a folder looks as large as its limit.
-func shows(t *testing.T, dir string, bytes int64) {
+// checkSize checks that statfs of a directory reports its limit as the size.
+func checkSize(t *testing.T, dir string, bytes int64) {
 	t.Helper()
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil || int64(st.Blocks)*st.Frsize != bytes {
@@ -89,7 +92,7 @@ func shows(t *testing.T, dir string, bytes int64) {
 	}
 }
 
-// TestProjectQuota holds folders of a real XFS to limits.
+// TestProjectQuota sets, changes and clears limits of directories on XFS.
 func TestProjectQuota(t *testing.T) {
 	disks, isInside := vm.Run(t, 512*mib, 512*mib)
 	if !isInside {
@@ -102,31 +105,31 @@ func TestProjectQuota(t *testing.T) {
 	without.Close()
 	root := xfs(t, disks[0], "prjquota")
 	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
-	// Two folders of one seed have projects of their own; repeats change nothing.
+	// Two directories with the same seed get different projects. Repeating changes nothing.
 	for range 2 {
-		limit(t, root, a, 16*mib)
-		limit(t, root, b, 8*mib)
+		setLimit(t, root, a, 16*mib)
+		setLimit(t, root, b, 8*mib)
 	}
 	for dir, bytes := range map[string]int{a: 16 * mib, b: 8 * mib} {
-		shows(t, dir, int64(bytes))
-		full(t, dir, bytes)
+		checkSize(t, dir, int64(bytes))
+		checkFull(t, dir, bytes)
 	}
 	if err := os.Rename(filepath.Join(a, "file"), filepath.Join(b, "other")); !errors.Is(err, unix.EXDEV) {
 		t.Errorf("moving a file into another project: %v", err)
 	}
-	limit(t, root, a, 24*mib) // at once, and beyond a mount
-	full(t, a, 24*mib)
+	setLimit(t, root, a, 24*mib) // works at once, and after the next mount
+	checkFull(t, a, 24*mib)
 	if err := unix.Unmount(root, 0); err != nil {
 		t.Fatal(err)
 	}
 	mount(t, disks[0], root, "prjquota")
-	shows(t, a, 24*mib)
-	full(t, a, 24*mib)
-	cleared(t, root, a)
+	checkSize(t, a, 24*mib)
+	checkFull(t, a, 24*mib)
+	checkCleared(t, root, a)
 }
 
-// limit bounds a folder, in a way that leaves nothing open.
-func limit(t *testing.T, root, dir string, bytes uint64) {
+// setLimit sets the limit of a directory and leaves nothing open.
+func setLimit(t *testing.T, root, dir string, bytes uint64) {
 	t.Helper()
 	r, d := folder(t, root), folder(t, dir)
 	defer r.Close()
@@ -139,15 +142,15 @@ func limit(t *testing.T, root, dir string, bytes uint64) {
 		t.Fatal(err)
 	}
 	if err := s.Limit(d, "seed", 0); err == nil {
-		t.Error("a limit of nothing is taken")
+		t.Error("a limit of 0 bytes is accepted")
 	}
 	if u, err := s.Usage(d); err != nil || u.Limit != bytes || u.Files == 0 {
 		t.Errorf("usage of %s: %+v, %v", dir, u, err)
 	}
 }
 
-// cleared takes a limit away and looks.
-func cleared(t *testing.T, root, dir string) {
+// checkCleared removes the limit of a directory: more fits into it, and its use is still counted.
+func checkCleared(t *testing.T, root, dir string) {
 	t.Helper()
 	r, d, other := folder(t, root), folder(t, dir), folder(t, filepath.Join(root, "c"))
 	defer r.Close()
@@ -166,11 +169,11 @@ func cleared(t *testing.T, root, dir string) {
 	if n, err := fill(filepath.Join(dir, "more"), 8*mib); err != nil {
 		t.Errorf("without a limit, after %d bytes: %v", n, err)
 	}
-	// A project without a limit is still that of its files.
+	// A cleared project keeps its files: another directory does not get the same project.
 	if err := s.Limit(other, "seed", 4*mib); err != nil {
 		t.Fatal(err)
 	}
-	full(t, other.Name(), 4*mib)
+	checkFull(t, other.Name(), 4*mib)
 	if _, err := s.Usage(r); !errors.Is(err, prjquota.ErrNone) {
 		t.Errorf("usage of the root: %v", err)
 	}

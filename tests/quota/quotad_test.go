@@ -19,8 +19,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
-// TestExternalQuota has a volume of a real glusterd's held to its size by the daemon on
-// its host, which knows no more than glusterd's files and the records on the bricks.
+// TestExternalQuota enforces the size of a volume of an External pool: the quota daemon on the
+// host of a real glusterd reads only glusterd's files and the records on the bricks.
 func TestExternalQuota(t *testing.T) {
 	disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib)
 	if !isInside {
@@ -38,13 +38,15 @@ func TestExternalQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	d := &quotad.Daemon{Config: quotad.Config{Glusterd: filepath.Join(g.Dir, "work"), Every: time.Second}, Log: logr.Discard()}
+	config := quotad.Config{Glusterd: filepath.Join(g.Dir, "work"), Every: time.Second}
+	d := &quotad.Daemon{Config: config, Log: logr.Discard()}
 	handler := d.Handler()
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- d.Run(ctx) }()
 	pool := backend.Subdirectory{Root: root}
-	if _, err := pool.Create(ctx, backend.CreateRequest{Request: "v", Name: "v", Size: 16 * mib, Reclaim: "Delete"}); err != nil {
+	volume := backend.CreateRequest{Request: "v", Name: "v", Size: 8 * mib, Reclaim: "Delete"}
+	if _, err := pool.Create(ctx, volume); err != nil {
 		t.Fatal(err)
 	}
 	at := filepath.Join(g.Mounted("vol1"), pool.Place("v"))
@@ -55,19 +57,22 @@ func TestExternalQuota(t *testing.T) {
 		}
 		return int64(st.Blocks) * st.Frsize
 	}
-	g.Eventually("the volume is held to its size", func() bool { return size() == 16*mib })
-	full(t, at, 16*mib)
-	if _, err := pool.Expand(ctx, "v", 32*mib); err != nil {
+	g.Eventually("the size of the volume is enforced", func() bool { return size() == 8*mib })
+	checkFull(t, at, 8*mib)
+	if _, err := pool.Expand(ctx, "v", 16*mib); err != nil {
 		t.Fatal(err)
 	}
-	g.Eventually("the volume is held to its new size", func() bool { return size() == 32*mib })
-	full(t, at, 32*mib)
+	g.Eventually("the new size of the volume is enforced", func() bool { return size() == 16*mib })
+	checkFull(t, at, 16*mib)
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	text, err := io.ReadAll(answer.Result().Body)
-	for _, want := range []string{`atoll_brick_quota_enforced{brick="2",namespace="",pool="vol1"} 1`, `atoll_brick_volume_limit_bytes{brick="0",namespace="",pool="vol1",volume="v"} 1.6777216e+07`} {
+	for _, want := range []string{
+		`atoll_brick_quota_enforced{brick="2",namespace="",pool="vol1"} 1`,
+		`atoll_brick_volume_limit_bytes{brick="0",namespace="",pool="vol1",volume="v"} 8.388608e+06`,
+	} {
 		if err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("the metrics do not tell %s: %v\n%s", want, err, text)
+			t.Errorf("the metrics lack %s: %v\n%s", want, err, text)
 		}
 	}
 	stop()

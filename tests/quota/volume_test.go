@@ -36,13 +36,18 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/vm"
 )
 
+// created and grown are the sizes of a volume when it is created and after it was expanded. They
+// are small because every written byte is emulated on all bricks.
+const created, grown = 8 * mib, 12 * mib
+
 var key = bytes.Repeat([]byte("k"), 32)
 
-// startAgent runs the agent of a brick, and gives its port.
+// startAgent runs the agent of a brick and returns its port.
 func startAgent(t *testing.T, c *bricks.Cluster, index int, parts int64) int {
 	t.Helper()
 	a, err := brickagent.New(brickagent.Brick{
-		Namespace: "atoll-system", Pool: "p", Position: strconv.Itoa(index), Directory: c.Pool.Bricks[index].Directory, Parts: parts,
+		Namespace: "atoll-system", Pool: "p", Position: strconv.Itoa(index),
+		Directory: c.Pool.Bricks[index].Directory, Parts: parts,
 	}, logr.Discard())
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +83,7 @@ func pool(t *testing.T, kind schema.Type, disks []string, shape func(*volfile.Po
 	return c
 }
 
-// controller serves the pool, with these keys for the agents.
+// controller serves the pool. It authenticates to the agents with these keys.
 func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agent.Keys) csi.ControllerClient {
 	t.Helper()
 	dir := t.TempDir()
@@ -89,9 +94,10 @@ func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agen
 		t.Fatal(err)
 	}
 	t.Cleanup(clients.Close)
+	authenticated := &agents.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }}
 	d := driver.New(driver.Config{
 		Catalog: pools, Mounts: clients, Log: logr.Discard(),
-		Controller: &csicontroller.Config{Quota: &quota.Agents{Agents: &agents.Agents{Keys: func() (agent.Keys, error) { return *keys, nil }}}},
+		Controller: &csicontroller.Config{Quota: &quota.Agents{Agents: authenticated}},
 	})
 	socket := "unix://" + filepath.Join(dir, "csi.sock")
 	served := make(chan error, 1)
@@ -103,7 +109,8 @@ func controller(ctx context.Context, t *testing.T, c *bricks.Cluster, keys *agen
 			t.Error(err)
 		}
 	})
-	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,57 +126,59 @@ func create(ctx context.Context, client csi.ControllerClient, name string, size 
 	return made.GetVolume(), err
 }
 
-// TestReplica3Quota makes a volume on three replicas, writes it full, makes it larger
-// and writes it full again, all through the driver, the bricks' agents and a mount.
+// TestReplica3Quota creates a volume on three replicas, fills it, expands it and fills it again,
+// through the driver, the bricks' agents and a mount.
 func TestReplica3Quota(t *testing.T) {
 	if disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Replica3, disks, nil, 1)
-		replaced(t, c, lifeOfAVolume(t, c), 1)
+		replaceBrick(t, c, fillAndExpand(t, c), 1)
 	}
 }
 
-// TestDisperseQuota does so on two data bricks and one of redundancy, each of which has
+// TestDisperseQuota is the same on two data bricks and one redundancy brick, each of which has
 // half of the volume.
 func TestDisperseQuota(t *testing.T) {
 	if disks, isInside := vm.Run(t, 512*mib, 512*mib, 512*mib); isInside {
 		c := pool(t, schema.Disperse, disks, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }, 2)
-		replaced(t, c, lifeOfAVolume(t, c), 2)
+		replaceBrick(t, c, fillAndExpand(t, c), 2)
 	}
 }
 
-// lifeOfAVolume gives where the volume is mounted; it has 24 MiB and is full, and a brick
-// is away.
-func lifeOfAVolume(t *testing.T, c *bricks.Cluster) (at string) {
+// fillAndExpand returns the mounted path of a volume that was expanded and is full. Brick 2 is
+// stopped.
+func fillAndExpand(t *testing.T, c *bricks.Cluster) (at string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	keys := agent.Keys{key}
 	client := controller(ctx, t, c, &keys)
 	mounted := c.Mount("tenant", volfile.Client)
-	volume, err := create(ctx, client, "v", 16*mib)
+	volume, err := create(ctx, client, "v", created)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if mode := volume.GetVolumeContext()[quota.ContextKey]; mode != string(quota.ModeEnforced) {
-		t.Errorf("the volume says its quota is %q", mode)
+		t.Errorf("the quota of the volume is %q", mode)
 	}
 	found, err := filepath.Glob(filepath.Join(mounted, "subvol/*/*/*"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("volumes on the pool: %v, %v", found, err)
 	}
-	shows(t, found[0], 16*mib)
-	full(t, found[0], 16*mib)
-	expand := &csi.ControllerExpandVolumeRequest{VolumeId: volume.GetVolumeId(), CapacityRange: &csi.CapacityRange{RequiredBytes: 24 * mib}}
+	checkSize(t, found[0], created)
+	checkFull(t, found[0], created)
+	expand := &csi.ControllerExpandVolumeRequest{
+		VolumeId: volume.GetVolumeId(), CapacityRange: &csi.CapacityRange{RequiredBytes: grown},
+	}
 	if _, err := client.ControllerExpandVolume(ctx, expand); err != nil {
 		t.Fatal(err)
 	}
-	shows(t, found[0], 24*mib)
-	full(t, found[0], 24*mib)
-	// What is beside a volume is not in its project.
-	if _, err := fill(filepath.Join(mounted, "outside"), 48*mib); err != nil {
-		t.Errorf("beside the volume: %v", err)
+	checkSize(t, found[0], grown)
+	checkFull(t, found[0], grown)
+	// Files outside the volume do not count.
+	if _, err := fill(filepath.Join(mounted, "outside"), grown+4*mib); err != nil {
+		t.Errorf("outside the volume: %v", err)
 	}
-	// Agents that do not know the driver do nothing, and the volume is not handed out.
+	// Agents reject a wrong key, and then the volume is not provisioned.
 	keys = agent.Keys{bytes.Repeat([]byte("x"), 32)}
 	if _, err := create(ctx, client, "w", mib); status.Code(err) != codes.Unavailable {
 		t.Errorf("with a wrong key: %v", err)
@@ -178,21 +187,23 @@ func lifeOfAVolume(t *testing.T, c *bricks.Cluster) (at string) {
 	if _, err := create(ctx, client, "w", mib); err != nil {
 		t.Errorf("with the right key again: %v", err)
 	}
-	// A brick that is away does not keep volumes from being made.
+	// Volumes are provisioned while one brick is down.
 	bricks.Stop(c.Bricks[2])
 	if _, err := create(ctx, client, "x", mib); err != nil {
-		t.Errorf("with a brick away: %v", err)
+		t.Errorf("with one brick down: %v", err)
 	}
 	return found[0]
 }
 
-// replaced gives the brick that is away an empty folder, and has it healed: limits come
-// back with the records, and what is healed onto the brick counts.
-func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
+// replaceBrick gives the stopped brick an empty directory and heals it: limits return with the
+// records, and healed files count.
+func replaceBrick(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 	t.Helper()
 	c.Replace(2)
 	brick := c.Pool.Bricks[2].Directory
-	a, err := brickagent.New(brickagent.Brick{Namespace: "atoll-system", Pool: "p", Position: "2", Directory: brick, Parts: parts}, logr.Discard())
+	a, err := brickagent.New(brickagent.Brick{
+		Namespace: "atoll-system", Pool: "p", Position: "2", Directory: brick, Parts: parts,
+	}, logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,26 +226,28 @@ func replaced(t *testing.T, c *bricks.Cluster, at string, parts int64) {
 			_ = sets.Heal(ctx, c.HealSocket(), gluster.HealFull) // again
 		}
 		var st unix.Stat_t
-		return unix.Stat(filepath.Join(brick, folder, "file"), &st) == nil && st.Blocks*512 >= 23*mib/parts
+		return unix.Stat(filepath.Join(brick, folder, "file"), &st) == nil && st.Blocks*512 >= (grown-mib)/parts
 	})
 	b, err := brickquota.Open(brick)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	c.Eventually("what was healed onto the new brick counts", func() bool { // the file may still be written
+	c.Eventually("the healed file counts on the new brick", func() bool { // the file may still be written
 		if err := a.Derive(ctx); err != nil {
 			t.Fatal(err)
 		}
 		u, err := b.Usage(folder)
-		return err == nil && u.Limit == uint64(24*mib/parts) && u.Bytes >= uint64(22*mib/parts)
+		return err == nil && u.Limit == uint64(grown/parts) && u.Bytes >= uint64((grown-2*mib)/parts)
 	})
 	if err := os.Remove(filepath.Join(at, "file")); err != nil {
 		t.Fatal(err)
 	}
-	// XFS frees what is removed in the background.
-	c.Eventually("the volume has room again", func() bool { return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil })
-	// A healed brick counts blocks of its own: when it reaches the limit a write earlier than
-	// the others do, GlusterFS may call the first error EIO.
-	full(t, at, 24*mib, unix.EIO)
+	// XFS frees removed files in the background.
+	c.Eventually("the volume has room again", func() bool {
+		return os.WriteFile(filepath.Join(at, "file"), []byte("text"), 0o600) == nil
+	})
+	// The healed brick may use other block counts than the others. If it reaches the limit one write
+	// earlier, GlusterFS may report EIO first.
+	checkFull(t, at, grown, unix.EIO)
 }

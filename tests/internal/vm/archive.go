@@ -29,7 +29,7 @@ func newArchive(to io.Writer) *archive {
 	return &archive{to: bufio.NewWriterSize(to, 1<<20), dirs: map[string]bool{"/": true}}
 }
 
-// copy adds a file of this machine under the absolute path name.
+// copy adds a file of the host with the absolute path name.
 func (a *archive) copy(name, from string) {
 	if a.err != nil {
 		return

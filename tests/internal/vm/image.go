@@ -14,12 +14,12 @@ import (
 //go:embed init.sh
 var initScript []byte
 
-// programs of this machine that machines have too, with the libraries that they load. All others
-// are those of busybox.
+// programs are copied from the host, with the libraries that they load. All other programs are
+// those of busybox.
 var programs = []string{"insmod", "mkfs.xfs", "gluster", "glusterd", "glusterfs", "glusterfsd"}
 
-// rootImage is the file system that all machines of this process start with, made once. It is
-// a file without a name.
+// rootImage is the file system with which all virtual machines of this process start. It is made
+// once, in a file without a name.
 var rootImage = sync.OnceValues(func() (*os.File, error) {
 	f, err := scratch(0)
 	if err != nil {
@@ -66,8 +66,8 @@ func writeRoot(f *os.File) error {
 	return a.close()
 }
 
-// hostFiles lists the files of this machine that are at the same place in a machine: programs,
-// the plugins of GlusterFS, and the libraries of all of them and of the test.
+// hostFiles lists the host's files that have the same path inside: programs, the plugins of
+// GlusterFS, and the libraries of all of them and of the test.
 func hostFiles(test string) ([]string, error) {
 	var files []string
 	for _, name := range programs {

@@ -2,7 +2,8 @@
 # The first process of a virtual machine: it mounts file systems, loads modules, runs the test
 # named by TEST and switches the machine off. Kernel messages are on ttyS0, the test's output on
 # ttyS1, with its exit status in the last line.
-/bin/busybox mkdir -p /usr/bin /sbin /usr/sbin /proc /sys /dev /etc /tmp /var/lib/glusterd /var/log/glusterfs /var/run/gluster
+/bin/busybox mkdir -p /usr/bin /sbin /usr/sbin /proc /sys /dev /etc /tmp \
+  /var/lib/glusterd /var/log/glusterfs /var/run/gluster
 /bin/busybox --install -s
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc

@@ -12,7 +12,7 @@ import (
 // kernelDir is where tests/deps.sh unpacks the kernel, below the root of the repository.
 const kernelDir = ".cache/kernel"
 
-// modules that machines load: disks, and the file systems of the tests.
+// modules are loaded at boot: disks, and the file systems of the tests.
 var modules = []string{"virtio_pci", "virtio_blk", "xfs", "fuse"}
 
 // kernel is a kernel that can be booted.
@@ -35,7 +35,7 @@ func findKernel() (kernel, error) {
 			return kernel{dir: dir, version: version, image: images[0]}, nil
 		}
 		if filepath.Dir(at) == at {
-			return kernel{}, errors.New("there is none in " + kernelDir + ": run make deps")
+			return kernel{}, errors.New("find kernel: none in " + kernelDir + "; run make deps")
 		}
 		at = filepath.Dir(at)
 	}
@@ -46,8 +46,8 @@ func (k kernel) moduleFiles() ([]string, error) {
 	var files []string
 	seen := map[string]bool{}
 	for _, module := range modules {
-		out, err := exec.Command("modprobe", "--dirname", k.dir, "--set-version", k.version, "--show-depends",
-			module).Output()
+		args := []string{"--dirname", k.dir, "--set-version", k.version, "--show-depends", module}
+		out, err := exec.Command("modprobe", args...).Output()
 		if err != nil {
 			return nil, fmt.Errorf("find kernel module %s in %s: %w", module, k.dir, err)
 		}

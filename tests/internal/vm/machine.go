@@ -15,7 +15,7 @@ import (
 const (
 	emulator = "qemu-system-x86_64"
 	memory   = "1G"
-	// guestLimit ends a test that hangs, in time of the machine's own clock.
+	// guestLimit ends a test that hangs. It is measured by the machine's own clock.
 	guestLimit = "5m"
 	// endMark stands before the exit status of the test, in the last line of its output.
 	endMark = "\nexit status "
@@ -28,7 +28,7 @@ type machine struct {
 	disks  []Disk
 }
 
-// result is what came of a machine.
+// result is what a machine left behind.
 type result struct {
 	output  []byte // of the test
 	code    string // exit status of the test, "" if it did not end
@@ -39,14 +39,14 @@ type result struct {
 
 func (r result) passed() bool { return r.err == nil && r.code == "0" }
 
-// testParameters tell the machine, by the command line of its kernel, what to run (init.sh).
+// testParameters are kernel parameters that tell init.sh what to run.
 func testParameters(test string, disks []Disk) []string {
 	parameters := []string{insideEnv + "=1", "TEST=" + test, "LIMIT=" + guestLimit}
 	return append(parameters, fmt.Sprintf("DISKS=%d", len(disks)))
 }
 
-// run starts the machine and waits until it is off, at the latest when the context ends. All of
-// its files have lost their names by then: nothing is left of it, however this process ends.
+// run starts the machine and waits until it is off. It is killed when the context ends. All of its
+// files are unlinked before it starts, so nothing is left however this process ends.
 func (m *machine) run(ctx context.Context, parameters []string) (r result) {
 	files := []*os.File{m.root}
 	const root, console, output, firstDisk = 0, 1, 2, 3
@@ -61,7 +61,7 @@ func (m *machine) run(ctx context.Context, parameters []string) (r result) {
 	args := append(m.arguments(parameters), "-initrd", descriptor(root),
 		"-serial", "file:"+descriptor(console), "-serial", "file:"+descriptor(output))
 	for i := range m.disks {
-		// The disks need not outlive a power failure of this machine.
+		// The disks need not survive a power failure of the host.
 		args = append(args, "-drive", "format=raw,if=virtio,cache=unsafe,file="+descriptor(firstDisk+i))
 	}
 	var messages bytes.Buffer
@@ -82,14 +82,14 @@ func (m *machine) run(ctx context.Context, parameters []string) (r result) {
 // arguments of QEMU that are the same for all machines, but for parameters of the kernel.
 func (m *machine) arguments(parameters []string) []string {
 	return []string{
-		// KVM is not there on most machines that run tests, or hangs.
+		// Software emulation works everywhere. KVM is missing on many hosts of tests, or hangs.
 		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", memory,
-		// The machine's clock counts instructions: on a busy machine it goes as slowly as its
-		// processor, and no time limit in it is exceeded for that. 2^1 ns for an instruction.
+		// The clock of the machine counts instructions, 2^1 ns each. On a busy host it slows down
+		// together with the processor, so that time limits inside do not depend on the host's load.
 		"-icount", "shift=1,sleep=on",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", m.kernel,
-		// A panic ends QEMU, because of -no-reboot.
-		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1"}, parameters...), " "),
+		// A panic ends QEMU, because of -no-reboot. Self-tests of ciphers are a third of the boot.
+		"-append", strings.Join(append([]string{"console=ttyS0", "panic=-1", "cryptomgr.notests"}, parameters...), " "),
 	}
 }
 
@@ -102,7 +102,7 @@ func cutCode(text []byte) (output []byte, code string) {
 	return text[:i], strings.TrimSpace(string(text[i+len(endMark):]))
 }
 
-// scratch creates a file without a name.
+// scratch creates a file of this size without a name.
 func scratch(size int64) (*os.File, error) {
 	f, err := os.CreateTemp("", "atoll-vm-")
 	if err != nil {
@@ -119,7 +119,7 @@ func scratch(size int64) (*os.File, error) {
 	return f, nil
 }
 
-// descriptor is the path by which QEMU opens a file that was handed to it.
+// descriptor is the path by which QEMU opens an inherited file.
 func descriptor(index int) string { return fmt.Sprintf("/proc/self/fd/%d", 3+index) }
 
 // contents of a file that another process has written.

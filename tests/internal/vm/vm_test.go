@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestPanic boots a kernel that finds nothing to run: the machine ends, and the kernel's messages
-// are kept.
+// TestPanic boots a kernel that finds no program to start: the machine ends, and the kernel's
+// messages are kept.
 func TestPanic(t *testing.T) {
 	m := newMachine(t, nil)
 	t.Parallel()
@@ -20,7 +20,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestTooLate ends a machine that would run longer: run returns why.
+// TestTooLate kills a machine when its context ends: run returns why.
 func TestTooLate(t *testing.T) {
 	m := newMachine(t, []Disk{1 << 20})
 	t.Parallel()
@@ -44,7 +44,7 @@ func TestCutCode(t *testing.T) {
 	}
 }
 
-// TestArchive has an archive listed by another program.
+// TestArchive lists an archive with another program.
 func TestArchive(t *testing.T) {
 	var text strings.Builder
 	a := newArchive(&text)
