@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint lint-format lint-vet lint-static test test-fast test-gluster test-block \
+.PHONY: help deps build generate lint lint-format lint-vet lint-static lint-golangci test test-fast test-gluster test-block \
   test-quota test-csi test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down \
   demo bench fuzz clean
 .DEFAULT_GOAL := help
@@ -35,6 +35,12 @@ lint-vet:
 
 lint-static:
 	$(GO) tool staticcheck ./...
+
+# golangci-lint is built from a module of its own, which pins it; that takes minutes the first time.
+GOLANGCI := $(GO) tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint run --config=$(CURDIR)/.golangci.yml
+
+lint-golangci: ## more linters (.golangci.yml); not yet part of lint
+	$(GOLANGCI) ./...
 
 # Suites run side by side; each has a log in .cache/test-NAME.log. ARGS are more arguments
 # for 'go test', such as ARGS='-run TestRace'. tests/README.md says what each suite proves.
