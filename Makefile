@@ -4,7 +4,7 @@ GO ?= go
 BIN := bin
 
 .PHONY: help deps build generate lint lint-format lint-vet lint-static lint-golangci test test-fast test-gluster test-block \
-  test-quota test-csi test-apiserver test-cluster e2e e2e-k8s programs image-programs images cluster-up cluster-down \
+  test-quota test-csi test-apiserver test-cluster test-bench e2e e2e-k8s programs image-programs images cluster-up cluster-down \
   demo bench fuzz clean
 .DEFAULT_GOAL := help
 
@@ -29,8 +29,8 @@ lint-format:
 
 lint-vet:
 	$(GO) vet ./...
-	cd tests/bench && $(GO) vet -tags bench ./...
-	cd tests/apiserver && $(GO) vet -tags bench ./...
+	cd tests/bench && $(GO) vet ./...
+	cd tests/apiserver && $(GO) vet ./...
 	cd tests/sanity && $(GO) vet ./...
 
 lint-static:
@@ -124,11 +124,14 @@ cluster-down: ## stop the cluster
 test-cluster: images ## claims, pods and one fault on a real cluster (root)
 	@$(SUITES) cluster -- $(ARGS)
 
-e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and faults on a real cluster; writes the table for docs/reliability.md (root)
+e2e: deps $(PROGRAMS)/kustomize-controller images ## all pools, claims and faults on a real cluster; writes the table of docs/reliability.md (root)
 	@$(SUITES) e2e -- $(ARGS)
 
-e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; writes the tables for docs/conformance.md (root)
+e2e-k8s: deps $(PROGRAMS)/agnhost $(PROGRAMS)/e2e.test images ## Kubernetes' own storage suite; writes the tables of docs/conformance.md (root)
 	@$(SUITES) e2e-k8s -- $(ARGS)
+
+test-bench: ## each benchmark once, with small sizes (root)
+	@$(SUITES) bench -- $(ARGS)
 
 test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and etcd
 	@$(SUITES) apiserver -- $(ARGS)
@@ -136,10 +139,9 @@ test-apiserver: $(APISERVER) ## rendered objects on a real kube-apiserver and et
 demo: deps ## go from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo
 
-bench: $(APISERVER) ## compare vet with kubeconform, block volumes with directories, and the reconciler with Flux's applier (root)
-	cd tests/bench && $(GO) test -run '^$$' -bench . -benchmem ./...
-	cd tests/bench && $(GO) test -tags bench -count=1 -timeout 60m -run TestBlocks -v . -plot $(CURDIR)/.cache/block-volumes.svg
-	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -tags bench -count=1 -timeout 30m -run TestConverge -v .
+bench: deps $(APISERVER) ## measure vet, volumes and the reconciler beside others; writes the tables of docs/benchmarks.md (root)
+	cd tests/bench && $(GO) test -count=1 -timeout 150m -run TestBlocks -v -bench . . -full -report $(CURDIR)/docs
+	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -count=1 -timeout 30m -run TestConverge -v . -full -report $(CURDIR)/docs
 
 fuzz: ## run each fuzz target for half a minute
 	@tests/fuzz.sh 30s

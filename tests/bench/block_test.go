@@ -1,5 +1,3 @@
-//go:build bench
-
 package bench
 
 import (
@@ -28,17 +26,18 @@ import (
 	"github.com/atoll-storage/atoll/render/volfile"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/report"
 )
 
-// place is a folder that is measured.
+// place is a directory that is measured.
 type place struct{ name, dir string }
 
-// variant is how a block volume is made.
+// variant is a way to make a block volume.
 type variant struct {
 	name, fileSystem string
 	options          map[string]string
 	flags            uint32
-	shard            string // size of the parts of the file, which pools do not have: ADR 0015
+	shard            string // shard size of the file; block files of pools are not sharded: ADR 0015
 }
 
 var variants = []variant{
@@ -50,29 +49,29 @@ var variants = []variant{
 		loop.DirectIO, "",
 	},
 	{"block, xfs, through the page cache", filesystem.XFS, nil, 0, ""},
-	{"block, xfs, parts of 4 MB", filesystem.XFS, nil, loop.DirectIO, "4MB"},
-	{"block, xfs, parts of 16 MB", filesystem.XFS, nil, loop.DirectIO, "16MB"},
-	{"block, xfs, parts of 64 MB", filesystem.XFS, nil, loop.DirectIO, "64MB"},
-	{"block, xfs, parts of 256 MB", filesystem.XFS, nil, loop.DirectIO, "256MB"},
+	{"block, xfs, shards of 4 MB", filesystem.XFS, nil, loop.DirectIO, "4MB"},
+	{"block, xfs, shards of 16 MB", filesystem.XFS, nil, loop.DirectIO, "16MB"},
+	{"block, xfs, shards of 64 MB", filesystem.XFS, nil, loop.DirectIO, "64MB"},
+	{"block, xfs, shards of 256 MB", filesystem.XFS, nil, loop.DirectIO, "256MB"},
 }
 
 const blockSize = 2 << 30 // of the volumes, in bytes
 
-// For a short run: 'go test -tags bench -run TestBlocks -v . -rounds 1 -workloads pgbench'.
+// For one workload: 'go test -tags bench -run TestBlocks -v . -full -rounds 1 -workloads pgbench'.
 var (
-	rounds    = flag.Int("rounds", 3, "how often all places of TestBlocks take turns")
-	plotFile  = flag.String("plot", "", "file that TestBlocks draws its ratios into, as SVG")
-	measuring = flag.String("workloads", "", "expression for the names of the workloads that TestBlocks measures")
+	rounds    = flag.Int("rounds", 3, "rounds of TestBlocks with -full")
+	measuring = flag.String("workloads", "",
+		"regular expression for the names of the workloads that TestBlocks measures")
 )
 
-// TestBlocks measures a subdirectory, block volumes and the bare disk, which take turns.
+// TestBlocks measures the bare disk, a subdirectory and block volumes, interleaved.
 func TestBlocks(t *testing.T) {
 	c := bricks.Start(t, schema.Replica3, 3, nil)
 	places := []place{{"bare disk", t.TempDir()}, {"subdirectory", c.Mount("files", volfile.Client)}}
 	if err := os.Chmod(places[1].dir, 0o755); err != nil { // the database has a user of its own
 		t.Fatal(err)
 	}
-	for i, v := range variants {
+	for i, v := range pick(variants, variants[:1]) {
 		places = append(places, place{v.name, attach(t, c, i, v)})
 	}
 	chosen, err := regexp.Compile(*measuring)
@@ -86,17 +85,21 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	t.Log("\n" + r.table(places))
-	if *plotFile != "" {
-		plot(t, *plotFile, r)
+	if *docsDir == "" || !*full || *measuring != "" {
+		return
 	}
+	if err := report.Write(filepath.Join(*docsDir, "block-volumes.md"), "speed", r.table(places)); err != nil {
+		t.Fatal(err)
+	}
+	plot(t, filepath.Join(*docsDir, "block-volumes.svg"), r)
 }
 
-// takeTurns has all places take turns.
+// takeTurns measures a workload at all places, interleaved.
 func takeTurns(t *testing.T, r *results, w workload, places []place) {
 	t.Helper()
 	r.names = append(r.names, w.name)
 	r.rates[w.name] = map[string][]float64{}
-	for round := range *rounds {
+	for round := range pick(*rounds, 1) {
 		for i, p := range places {
 			if w.first > 0 && i >= w.first {
 				break
@@ -123,7 +126,7 @@ type results struct {
 	rates map[string]map[string][]float64
 }
 
-// ratio is what a place has beside a subdirectory, by medians.
+// ratio is the median rate of a place over that of a subdirectory.
 func (r *results) ratio(workload, place string) (ratio float64, known bool) {
 	rates := r.rates[workload][place]
 	if rates == nil {
@@ -133,19 +136,19 @@ func (r *results) ratio(workload, place string) (ratio float64, known bool) {
 }
 
 func (r *results) table(places []place) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(r.names, " | "), strings.Repeat("---|", len(r.names)))
+	t := report.Head(1, append([]string{""}, r.names...)...)
 	for _, p := range places {
-		fmt.Fprintf(&b, "| %s |", p.name)
+		row := []string{p.name}
 		for _, n := range r.names {
+			cell := ""
 			if ratio, known := r.ratio(n, p.name); known {
-				fmt.Fprintf(&b, " %.4g (%.2f)", median(r.rates[n][p.name]), ratio)
+				cell = fmt.Sprintf("%.4g (%.2g)", median(r.rates[n][p.name]), ratio)
 			}
-			b.WriteString(" |")
+			row = append(row, cell)
 		}
-		b.WriteString("\n")
+		t.Row(row...)
 	}
-	return b.String()
+	return t.String()
 }
 
 func median(all []float64) float64 {
@@ -214,7 +217,7 @@ func attach(t *testing.T, c *bricks.Cluster, i int, v variant) string {
 	return target
 }
 
-// sharded puts features/shard over the distribution of a graph, where glusterd has it.
+// sharded inserts features/shard above cluster/distribute, as glusterd does.
 func sharded(t *testing.T, graph, size string) string {
 	t.Helper()
 	if size == "" {
@@ -223,14 +226,14 @@ func sharded(t *testing.T, graph, size string) string {
 	const above = "volume p-utime\n"
 	before, after, found := strings.Cut(graph, above)
 	if !found || !strings.Contains(after, "subvolumes p-dht") {
-		t.Fatalf("the graph of blocks is another one:\n%s", graph)
+		t.Fatalf("the graph for block volumes has changed:\n%s", graph)
 	}
 	shard := "volume p-shard\n    type features/shard\n    option shard-block-size " + size +
 		"\n    subvolumes p-dht\nend-volume\n\n"
 	return before + shard + above + strings.Replace(after, "subvolumes p-dht", "subvolumes p-shard", 1)
 }
 
-// workload gives a rate: more is better. Those that take long are for the first places alone.
+// workload measures a rate: more is better. Long workloads are run at the first places only.
 type workload struct {
 	name  string
 	run   func(dir string) (float64, error)
@@ -240,7 +243,7 @@ type workload struct {
 var workloads = []workload{
 	{"untar and sync, files/s", untar, 0},
 	{"create and fsync, files/s", func(dir string) (float64, error) {
-		const files = 300
+		files := pick(300, 20)
 		return rate(files, func(i int) error { return written(filepath.Join(dir, fmt.Sprint(i)), 4<<10) })
 	}, 0},
 	{"4 KiB random, fdatasync each, /s", func(dir string) (float64, error) { return random(dir, unix.Fdatasync) }, 0},
@@ -248,7 +251,7 @@ var workloads = []workload{
 	{"4 KiB random, fsync each, sixteen writers, /s", together, 0},
 	{"1 MiB sequential write and fsync, MB/s", sequential, 0},
 	{"1 MiB sequential read, MB/s", readBack, 0},
-	{"pgbench, transactions/s", pgbench, 3}, // the bare disk, a subdirectory, a block volume
+	{"pgbench, transactions/s", pgbench, 3}, // on the bare disk, a subdirectory, and a block volume
 }
 
 func rate(n int, do func(i int) error) (float64, error) {
@@ -273,9 +276,9 @@ func written(path string, size int) error {
 	return f.Sync()
 }
 
-// untar unpacks two thousand small files, and syncs the file system.
+// untar unpacks small files, and syncs the file system.
 func untar(dir string) (float64, error) {
-	const files = 2000
+	files := pick(2000, 100)
 	archive := filepath.Join(os.TempDir(), fmt.Sprintf("bench-%d.tar", os.Getpid()))
 	if _, err := os.Stat(archive); err != nil {
 		from, err := os.MkdirTemp("", "tar-")
@@ -303,17 +306,17 @@ func untar(dir string) (float64, error) {
 	if out, err := exec.Command("sync", "-f", dir).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%w: %s", err, out)
 	}
-	return files / time.Since(begin).Seconds(), nil
+	return float64(files) / time.Since(begin).Seconds(), nil
 }
 
-// random overwrites pages of a file that is there.
+// random overwrites pages of an existing file.
 func random(dir string, sync func(int) error) (float64, error) {
-	const size, writes = 64 << 20, 500
+	size, writes := pick(64<<20, 4<<20), pick(500, 20)
 	path := filepath.Join(dir, "random")
 	if err := written(path, size); err != nil {
 		return 0, err
 	}
-	return overwrite(path, size, writes, sync)
+	return overwrite(path, int64(size), writes, sync)
 }
 
 func overwrite(path string, size int64, writes int, sync func(int) error) (float64, error) {
@@ -333,10 +336,10 @@ func overwrite(path string, size int64, writes int, sync func(int) error) (float
 	})
 }
 
-// together overwrites pages of many files, each by a writer of its own, and gives the rate of
-// all of them.
+// together overwrites pages of many files, with a writer each, and returns the rate of all of them.
 func together(dir string) (float64, error) {
-	const writers, size, writes = 16, 8 << 20, 100
+	const writers, size = 16, 8 << 20
+	writes := pick(100, 5)
 	path := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
 	for i := range writers {
 		if err := written(path(i), size); err != nil {
@@ -352,10 +355,10 @@ func together(dir string) (float64, error) {
 		})
 	}
 	err := all.Wait()
-	return writers * writes / time.Since(begin).Seconds(), err
+	return float64(writers*writes) / time.Since(begin).Seconds(), err
 }
 
-const sequentialSize = 256 << 20
+func sequentialSize() int { return pick(256<<20, 8<<20) }
 
 func sequential(dir string) (float64, error) {
 	f, err := os.Create(filepath.Join(dir, "sequential"))
@@ -366,13 +369,15 @@ func sequential(dir string) (float64, error) {
 	return through(f.Write, f.Sync)
 }
 
-// readBack reads a file that is in nobody's memory but the bricks'.
+// readBack reads a file that is not in the page cache.
 func readBack(dir string) (float64, error) {
 	if _, err := sequential(dir); err != nil {
 		return 0, err
 	}
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
-		return 0, err
+	if *full { // this slows down everything else on the machine
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+			return 0, err
+		}
 	}
 	f, err := os.Open(filepath.Join(dir, "sequential"))
 	if err != nil {
@@ -382,11 +387,11 @@ func readBack(dir string) (float64, error) {
 	return through(f.Read, func() error { return nil })
 }
 
-// through gives the rate of steps of 1 MiB, in MB/s.
+// through returns the rate of steps of 1 MiB, in MB/s.
 func through(step func([]byte) (int, error), end func() error) (float64, error) {
 	data := make([]byte, 1<<20)
 	begin := time.Now()
-	for range sequentialSize / len(data) {
+	for range sequentialSize() / len(data) {
 		if _, err := step(data); err != nil {
 			return 0, err
 		}
@@ -394,5 +399,5 @@ func through(step func([]byte) (int, error), end func() error) (float64, error) 
 	if err := end(); err != nil {
 		return 0, err
 	}
-	return sequentialSize / 1e6 / time.Since(begin).Seconds(), nil
+	return float64(sequentialSize()) / 1e6 / time.Since(begin).Seconds(), nil
 }

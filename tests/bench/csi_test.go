@@ -26,8 +26,8 @@ import (
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
-// controller starts the driver on real bricks and gives a client of it, and the
-// folder where it has mounted the pool.
+// controller starts the driver on real bricks and returns a client of it, its catalog, and the
+// directory at which it has mounted the pool.
 func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient, csicatalog.Folder, string) {
 	b.Helper()
 	unix.Umask(0) // as the program does
@@ -87,7 +87,7 @@ func create(b *testing.B, c csi.ControllerClient) string {
 	return answer.GetVolume().GetVolumeId()
 }
 
-// times runs f n times from some callers and gives the sorted times of each, and
+// times calls f n times from some callers, and returns the sorted times of the calls, and the time
 // of all together.
 func times(callers, n int, f func(i int)) (each []time.Duration, total time.Duration) {
 	var wait sync.WaitGroup
@@ -117,24 +117,43 @@ func times(callers, n int, f func(i int)) (each []time.Duration, total time.Dura
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// samples are taken of each figure.
-const samples = 400
+// samples is how many volumes are measured for a figure.
+func samples() int { return pick(400, 20) }
 
-// BenchmarkVolumes makes and deletes volumes on pools that have some already. The
-// floor is two mkdir on the same mount, in the same run.
+// volumePool is a pool on which volumes are measured.
+type volumePool struct {
+	kind  schema.Type
+	count int // of bricks
+}
+
+var (
+	volumePools   = []volumePool{{schema.Replica1, 1}, {schema.Replica3, 3}}
+	volumeCallers = []int{1, 16}
+)
+
+// existingVolumes are how many volumes a pool has before some more are measured.
+func existingVolumes() []int { return pick([]int{0, 1000, 10000}, []int{0, 20}) }
+
+// volumesBenchmark and restartBenchmark are the names of benchmarks.
+func volumesBenchmark(pool volumePool, existing, callers int) string {
+	return fmt.Sprintf("BenchmarkVolumes/%s/existing=%d/callers=%d", pool.kind, existing, callers)
+}
+
+func restartBenchmark(pool volumePool) string {
+	return fmt.Sprintf("BenchmarkVolumes/%s/restart", pool.kind)
+}
+
+// BenchmarkVolumes creates and deletes volumes on pools that have some already. The floor is two
+// mkdir on the same mount in the same run.
 func BenchmarkVolumes(b *testing.B) {
-	for _, pool := range []struct {
-		kind  schema.Type
-		count int
-	}{{schema.Replica1, 1}, {schema.Replica3, 3}} {
+	for _, pool := range volumePools {
 		b.Run(string(pool.kind), func(b *testing.B) {
-			client, folder, root := controller(b, pool.kind, pool.count)
-			path := program(b)
+			client, catalog, root := controller(b, pool.kind, pool.count)
 			have := 0
-			for _, existing := range []int{0, 1000, 10000} {
+			for _, existing := range existingVolumes() {
 				times(16, existing-have, func(int) { create(b, client) })
 				have = existing
-				for _, callers := range []int{1, 16} {
+				for _, callers := range volumeCallers {
 					b.Run(fmt.Sprintf("existing=%d/callers=%d", existing, callers), func(b *testing.B) {
 						for b.Loop() {
 							measure(b, client, root, callers)
@@ -142,21 +161,22 @@ func BenchmarkVolumes(b *testing.B) {
 					})
 				}
 			}
-			b.Run(fmt.Sprintf("existing=%d/restart", have), func(b *testing.B) {
+			b.Run("restart", func(b *testing.B) {
 				for b.Loop() {
-					restart(b, path, folder, root)
+					restart(b, catalog, root)
 				}
 			})
 		})
 	}
 }
 
+// measure creates and deletes volumes, beside the floor.
 func measure(b *testing.B, client csi.ControllerClient, root string, callers int) {
 	base, err := os.MkdirTemp(root, "floor-")
 	if err != nil {
 		b.Fatal(err)
 	}
-	floor, _ := times(callers, samples, func(i int) {
+	floor, _ := times(callers, samples(), func(i int) {
 		dir := filepath.Join(base, fmt.Sprint(i))
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			b.Error(err)
@@ -165,20 +185,20 @@ func measure(b *testing.B, client csi.ControllerClient, root string, callers int
 			b.Error(err)
 		}
 	})
-	ids := make([]string, samples)
-	creates, total := times(callers, samples, func(i int) { ids[i] = create(b, client) })
-	deletes, _ := times(callers, samples, func(i int) {
+	ids := make([]string, samples())
+	creates, total := times(callers, samples(), func(i int) { ids[i] = create(b, client) })
+	deletes, _ := times(callers, samples(), func(i int) {
 		if _, err := client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: ids[i]}); err != nil {
 			b.Error(err)
 		}
 	})
 	p50 := func(d []time.Duration) time.Duration { return d[len(d)/2] }
-	b.ReportMetric(milliseconds(p50(creates)), "create-p50-ms")
-	b.ReportMetric(milliseconds(creates[len(creates)*99/100]), "create-p99-ms")
-	b.ReportMetric(samples/total.Seconds(), "creates/s")
-	b.ReportMetric(milliseconds(p50(deletes)), "delete-p50-ms")
-	b.ReportMetric(milliseconds(p50(floor)), "floor-p50-ms")
-	b.ReportMetric(float64(p50(creates))/float64(p50(floor)), "times-floor")
+	measured(b, milliseconds(p50(creates)), "create-p50-ms")
+	measured(b, milliseconds(creates[len(creates)*99/100]), "create-p99-ms")
+	measured(b, float64(samples())/total.Seconds(), "creates/s")
+	measured(b, milliseconds(p50(deletes)), "delete-p50-ms")
+	measured(b, milliseconds(p50(floor)), "floor-p50-ms")
+	measured(b, float64(p50(creates))/float64(p50(floor)), "times-floor")
 	b.ReportMetric(0, "ns/op")
 	if err := os.RemoveAll(base); err != nil {
 		b.Error(err)

@@ -1,9 +1,8 @@
-//go:build bench
-
 package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,26 +17,28 @@ import (
 
 const (
 	clients = 8
-	scale   = 5 // 500,000 rows, 75 MB
-	seconds = 10
-	// databaseLimit is how long making, filling and measuring a database may take.
+	// databaseLimit is how long pgbench may take in total.
 	databaseLimit = 10 * time.Minute
 )
 
-// asUser runs a program as the user postgres, who may pass through the folders of this test.
+// scale is pgbench's: 5 is 500,000 rows, 75 MB.
+func scale() int   { return pick(5, 1) }
+func seconds() int { return pick(10, 1) }
+
+// asUser runs a program as the user postgres, which may pass through the directories of this test.
 var asUser = []string{
 	"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
 	"--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
 }
 
-// pgbench gives the transactions a second of pgbench's own kind, with PostgreSQL as it comes
-// from Debian: each is synced by fdatasync.
+// pgbench returns the transactions per second of pgbench's default script, with Debian's default
+// settings of PostgreSQL: each is synced by fdatasync.
 func pgbench(dir string) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), databaseLimit)
 	defer cancel()
 	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(programs) == 0 {
-		return 0, fmt.Errorf("PostgreSQL is not installed: run make deps")
+		return 0, errors.New("PostgreSQL is not installed: run make deps")
 	}
 	command := func(name string, args ...string) *exec.Cmd {
 		args = append(append(asUser[1:len(asUser):len(asUser)], filepath.Join(programs[len(programs)-1], name)),
@@ -80,22 +81,22 @@ func pgbench(dir string) (float64, error) {
 	}()
 	for ready := false; !ready; {
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("PostgreSQL does not answer: %w", ctx.Err())
+			return 0, fmt.Errorf("start PostgreSQL: %w", ctx.Err())
 		}
 		_, err := run("pg_isready", "-q", "-h", sockets)
 		ready = err == nil
 		time.Sleep(50 * time.Millisecond)
 	}
-	if _, err := run("pgbench", "-q", "-i", "-s", strconv.Itoa(scale), "-h", sockets, "postgres"); err != nil {
+	if _, err := run("pgbench", "-q", "-i", "-s", strconv.Itoa(scale()), "-h", sockets, "postgres"); err != nil {
 		return 0, err
 	}
-	out, err := run("pgbench", "-c", strconv.Itoa(clients), "-T", strconv.Itoa(seconds), "-h", sockets, "postgres")
+	out, err := run("pgbench", "-c", strconv.Itoa(clients), "-T", strconv.Itoa(seconds()), "-h", sockets, "postgres")
 	if err != nil {
 		return 0, err
 	}
 	found := regexp.MustCompile(`tps = ([0-9.]+)`).FindStringSubmatch(out)
 	if found == nil {
-		return 0, fmt.Errorf("pgbench tells no rate: %s", out)
+		return 0, fmt.Errorf("pgbench printed no rate: %s", out)
 	}
 	return strconv.ParseFloat(found[1], 64)
 }

@@ -1,5 +1,3 @@
-//go:build bench
-
 package bench
 
 import (
@@ -10,7 +8,7 @@ import (
 	"testing"
 )
 
-// Measures of the plot, in pixels, and its scale: powers of two of a subdirectory's rate.
+// The plot's measures in pixels, and its scale: powers of two of a subdirectory's rate.
 const (
 	left, right, top = 270, 740, 30
 	rowHeight        = 41
@@ -18,17 +16,16 @@ const (
 	least, most      = -2, 7
 )
 
-// plotted are places that have bars, with their colours; those of two are as much as one sees
-// at once.
+// plotted are the places that have bars, with their colours. More than two are hard to read.
 var plotted = []struct{ place, colour string }{{"block, xfs", "#1f6f8b"}, {"block, ext4", "#99c1d6"}}
 
-// x is where a ratio stands on the logarithmic scale.
+// x is the position of a ratio on the logarithmic scale.
 func x(ratio float64) float64 {
 	at := min(max(math.Log2(ratio), least), most)
 	return left + (right-left)*(at-least)/(most-least)
 }
 
-// plot draws rates beside those of a subdirectory.
+// plot draws rates relative to those of a subdirectory.
 func plot(t *testing.T, file string, r *results) {
 	t.Helper()
 	bottom := top + rowHeight*len(r.names)
@@ -63,7 +60,8 @@ func plot(t *testing.T, file string, r *results) {
 		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"8\" width=\"12\" height=\"12\" fill=%q/><text x=\"%d\" y=\"19\">%s</text>",
 			left+110*i, p.colour, left+110*i+18, p.place)
 	}
-	fmt.Fprintf(&b, "<text x=\"%d\" y=\"19\" fill=\"#444\">rate beside a subdirectory (1×)</text></svg>\n", left+230)
+	fmt.Fprintf(&b, "<text x=\"%d\" y=\"19\" fill=\"#444\">rate relative to a subdirectory (1×)</text></svg>\n",
+		left+230)
 	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}

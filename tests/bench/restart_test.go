@@ -17,23 +17,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	csicatalog "github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/tests/internal/programs"
 )
 
-// program builds the driver.
-func program(b *testing.B) string {
-	b.Helper()
-	path := filepath.Join(b.TempDir(), "atoll-csi")
-	if out, err := exec.Command("go", "build", "-C", "../..", "-o", path,
-		"./cmd/atoll-csi").CombinedOutput(); err != nil {
-		b.Fatalf("building the driver: %v\n%s", err, out)
-	}
-	return path
-}
-
-// restart measures a new controller process on a pool that has volumes: how long
-// until its first answer to a creation, for which it reads all records, beside a
-// plain walk over them on the same mount; and what memory it has then.
-func restart(b *testing.B, path string, folder csicatalog.Folder, root string) {
+// restart measures a new controller process on a pool that has volumes: the time until it answers a
+// creation, for which it reads all records, beside a plain walk over them on the same mount; and
+// its memory.
+func restart(b *testing.B, folder csicatalog.Folder, root string) {
 	begin := time.Now()
 	volumes := walk(b, root)
 	floor := time.Since(begin)
@@ -42,6 +32,10 @@ func restart(b *testing.B, path string, folder csicatalog.Folder, root string) {
 		b.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
+	path, err := programs.Link("atoll-csi", dir)
+	if err != nil {
+		b.Fatal(err)
+	}
 	begin = time.Now()
 	cmd := exec.Command(path, "controller", "--catalog", folder.Dir, "--mounts", filepath.Join(dir, "mounts"),
 		"--endpoint", "unix://"+dir+"/csi.sock")
@@ -62,18 +56,18 @@ func restart(b *testing.B, path string, folder csicatalog.Folder, root string) {
 	client := csi.NewControllerClient(conn)
 	id := create(b, client)
 	first := time.Since(begin)
-	b.ReportMetric(float64(volumes), "volumes")
-	b.ReportMetric(first.Seconds(), "first-creation-s")
-	b.ReportMetric(floor.Seconds(), "walk-s")
-	b.ReportMetric(first.Seconds()/floor.Seconds(), "times-walk")
-	b.ReportMetric(resident(b, cmd.Process.Pid), "resident-MB")
+	measured(b, float64(volumes), "volumes")
+	measured(b, first.Seconds(), "first-creation-s")
+	measured(b, floor.Seconds(), "walk-s")
+	measured(b, first.Seconds()/floor.Seconds(), "times-walk")
+	measured(b, resident(b, cmd.Process.Pid), "resident-MB")
 	b.ReportMetric(0, "ns/op")
 	if _, err := client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
 		b.Error(err)
 	}
 }
 
-// walk reads the records of all volumes, one after the other.
+// walk reads the records of all volumes one by one.
 func walk(b *testing.B, root string) (volumes int) {
 	value := make([]byte, 4096)
 	err := filepath.WalkDir(filepath.Join(root, "subvol"), func(path string, _ os.DirEntry, err error) error {
@@ -92,7 +86,7 @@ func walk(b *testing.B, root string) (volumes int) {
 	return volumes
 }
 
-// resident is the largest memory that a process has had, in MB.
+// resident is the peak resident memory of a process, in MB.
 func resident(b *testing.B, pid int) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -104,6 +98,6 @@ func resident(b *testing.B, pid int) float64 {
 			return kb / 1000
 		}
 	}
-	b.Fatal("no VmHWM")
+	b.Fatal("/proc/PID/status has no VmHWM")
 	return 0
 }

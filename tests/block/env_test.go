@@ -203,6 +203,7 @@ func (c *cluster) locked(brick int, nodes ...*node) {
 		return // a tiebreaker has no locks
 	}
 	for _, n := range nodes {
+		n.connected() // a brick that is still starting may not survive a statedump
 		await.True(c.t, fmt.Sprintf("node %s has its lock at brick %d", n.name, brick), func() bool {
 			return c.bricks.HasLock(brick, n.client())
 		}, func() string { return strings.Join(c.bricks.Locks(brick), "\n") }, n.h.Logs)

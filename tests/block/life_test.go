@@ -31,7 +31,8 @@ func TestBlockLife(t *testing.T) {
 			id := c.create("pvc-1", kind, size)
 			must(t, a.publish(id, kind))
 			must(t, a.publish(id, kind)) // a repeated call
-			if err := b.publish(id, kind); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "attached to node a") {
+			if err := b.publish(id, kind); status.Code(err) != codes.FailedPrecondition ||
+				!strings.Contains(err.Error(), "attached to node a") {
 				t.Fatalf("publish on a second node: %v", err)
 			}
 			if kind == "xfs" {
@@ -98,7 +99,8 @@ func discards(t *testing.T, c *bricks.Cluster, target string) {
 // listed checks that 'atoll volumes list' shows which node has the volume.
 func listed(t *testing.T, h *host.Host) {
 	t.Helper()
-	out, err := exec.Command("nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
+	out, err := exec.Command("nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"),
+		"list", "p", "-o", "json").Output()
 	var all struct {
 		Volumes []struct {
 			Name, Layout, Node, FileSystem string
@@ -112,7 +114,8 @@ func listed(t *testing.T, h *host.Host) {
 	if err != nil || len(all.Volumes) != 1 {
 		t.Fatalf("listed %s, %v", out, err)
 	}
-	if v := all.Volumes[0]; v.Name != "pvc-1" || v.Layout != "Block" || v.Node != "a" || v.FileSystem != "xfs" || v.Epoch != 1 || !v.Formatted {
+	if v := all.Volumes[0]; v.Name != "pvc-1" || v.Layout != "Block" || v.Node != "a" || v.FileSystem != "xfs" ||
+		v.Epoch != 1 || !v.Formatted {
 		t.Errorf("listed %+v", v)
 	}
 }
@@ -120,7 +123,8 @@ func listed(t *testing.T, h *host.Host) {
 // growBlock grows a volume in use, and checks its size.
 func growBlock(t *testing.T, controller csi.ControllerClient, n *node, id, kind string, size int64) {
 	t.Helper()
-	grown, err := controller.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}})
+	grown, err := controller.ControllerExpandVolume(t.Context(),
+		&csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}})
 	if err != nil || !grown.GetNodeExpansionRequired() {
 		t.Fatalf("expand: %v, %v", grown, err)
 	}
@@ -129,11 +133,13 @@ func growBlock(t *testing.T, controller csi.ControllerClient, n *node, id, kind 
 		must(t, n.publish(id, kind))
 	}
 	if _, err := n.csi.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{
-		VolumeId: id, VolumePath: n.target(id), StagingTargetPath: n.staging(id), CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+		VolumeId: id, VolumePath: n.target(id), StagingTargetPath: n.staging(id),
+		CapacityRange: &csi.CapacityRange{RequiredBytes: size},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	stats, err := n.csi.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: n.target(id)})
+	stats, err := n.csi.NodeGetVolumeStats(t.Context(),
+		&csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: n.target(id)})
 	must(t, err)
 	if total := stats.GetUsage()[0].GetTotal(); total < size*9/10 || kind == "" && total != size {
 		t.Errorf("the volume has %d bytes after it was expanded to %d", total, size)

@@ -53,7 +53,10 @@ func shared(t *testing.T) (c *cluster, a, b *node, id string) {
 	must(t, err)
 	for _, n := range c.nodes {
 		must(t, await.Call(t.Context(), func(ctx context.Context) error {
-			_, err := c.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: id, NodeId: n.name, VolumeCapability: sharedCapability()})
+			_, err := c.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{
+				VolumeId: id,
+				NodeId:   n.name, VolumeCapability: sharedCapability(),
+			})
 			return err
 		}))
 		must(t, n.share(id))
@@ -64,11 +67,13 @@ func shared(t *testing.T) (c *cluster, a, b *node, id string) {
 // inUse checks that a volume is not deleted while nodes have it, and that these are listed.
 func (c *cluster) inUse(id string, by ...string) {
 	c.t.Helper()
-	if err := c.deleted(c.t.Context(), id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 is attached to node") {
+	if err := c.deleted(c.t.Context(), id); status.Code(err) != codes.FailedPrecondition ||
+		!strings.Contains(err.Error(), "in use: pvc-1 is attached to node") {
 		c.t.Errorf("delete %s, which %v have: %v", id, by, err)
 	}
 	h := c.nodes[1].h
-	out, err := exec.CommandContext(c.t.Context(), "nsenter", "--net="+h.Network, h.Build("atoll"), "volumes", "--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
+	out, err := exec.CommandContext(c.t.Context(), "nsenter", "--net="+h.Network, h.Build("atoll"), "volumes",
+		"--catalog", h.Path("catalog"), "list", "p", "-o", "json").Output()
 	var all struct {
 		Volumes []struct {
 			Shared bool
@@ -106,7 +111,10 @@ func TestShared(t *testing.T) {
 		}
 	}
 	t.Logf("%d pages went from one node to the other in %s", rounds, time.Since(began).Round(time.Millisecond))
-	writers := []*writer{startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)}
+	writers := []*writer{
+		startWriterAt("node a", a.target(id), 0, half),
+		startWriterAt("node b", b.target(id), half, half),
+	}
 	for _, i := range []int{0, 1, 2, 0} {
 		c.restart(i, writers[0], a, b)
 	}
@@ -164,13 +172,15 @@ func TestSharedPartition(t *testing.T) {
 				must(t, unix.Kill(a.mounter.Process.Pid, unix.SIGSTOP))
 				defer unix.Kill(a.mounter.Process.Pid, unix.SIGCONT)
 			}
-			first, other := startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)
+			first, other := startWriterAt("node a", a.target(id), 0, half),
+				startWriterAt("node b", b.target(id), half, half)
 			first.progress(t, 200)
 			other.progress(t, 200)
 			client := a.client()
 			a.connect(false)
 			for i := range c.bricks.Bricks {
-				c.bricks.Eventually("the bricks have dropped the locks of node a", func() bool { return !c.bricks.HasLock(i, client) })
+				c.bricks.Eventually("the bricks have dropped the locks of node a",
+					func() bool { return !c.bricks.HasLock(i, client) })
 			}
 			before, _ := first.counts()
 			cut := first.last()
@@ -221,7 +231,10 @@ func (c *cluster) returned(a, b *node, id string) {
 func TestSharedTwoBricksAtOnce(t *testing.T) {
 	t.Parallel()
 	c, a, b, id := shared(t)
-	writers := []*writer{startWriterAt("node a", a.target(id), 0, half), startWriterAt("node b", b.target(id), half, half)}
+	writers := []*writer{
+		startWriterAt("node a", a.target(id), 0, half),
+		startWriterAt("node b", b.target(id), half, half),
+	}
 	for _, w := range writers {
 		w.progress(t, 100)
 	}
@@ -258,17 +271,23 @@ func TestSharedNeedsRecord(t *testing.T) {
 	t.Parallel()
 	c := start(t, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
-	for parameter, says := range map[string]string{"": "rawReadWriteMany", "false": "rawReadWriteMany", "yes": `"true" or "false"`} {
-		if _, err := c.createShared("pvc-2", parameter); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), says) {
+	for parameter, says := range map[string]string{
+		"": "rawReadWriteMany", "false": "rawReadWriteMany",
+		"yes": `"true" or "false"`,
+	} {
+		if _, err := c.createShared("pvc-2", parameter); status.Code(err) != codes.InvalidArgument ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("rawReadWriteMany %q: %v", parameter, err)
 		}
 	}
 	id := c.create("pvc-1", "", size)
-	if err := a.share(id); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "one node at a time") {
+	if err := a.share(id); status.Code(err) != codes.InvalidArgument ||
+		!strings.Contains(err.Error(), "one node at a time") {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
 	must(t, b.publish(id, "")) // node a has no lock on a volume that it was refused
-	if err := a.share(id); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "in use: pvc-1 is attached to node b") {
+	if err := a.share(id); status.Code(err) != codes.FailedPrecondition ||
+		!strings.Contains(err.Error(), "in use: pvc-1 is attached to node b") {
 		t.Errorf("a volume of one node was shared: %v", err)
 	}
 	if err := b.share(id); status.Code(err) != codes.InvalidArgument {

@@ -46,10 +46,12 @@ func TestPluginKilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	n := csi.NewNodeClient(h.Dial("node.sock"))
-	if _, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target}); err != nil {
+	if _, err := n.NodeUnpublishVolume(ctx,
+		&csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: target}); err != nil {
 		t.Error(err)
 	}
-	if _, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.Path("kubelet/staging")}); err != nil {
+	if _, err := n.NodeUnstageVolume(ctx,
+		&csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.Path("kubelet/staging")}); err != nil {
 		t.Error(err)
 	}
 }
@@ -62,7 +64,8 @@ func TestVolumesCommand(t *testing.T) {
 	program := h.Build("atoll")
 	atoll := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command(program, append([]string{"volumes", "--catalog", h.Path("catalog")}, args...)...).CombinedOutput()
+		out, err := exec.Command(program,
+			append([]string{"volumes", "--catalog", h.Path("catalog")}, args...)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("atoll volumes %v: %v\n%s", args, err, out)
 		}
@@ -79,24 +82,28 @@ func TestVolumesCommand(t *testing.T) {
 	atoll("archive", "p", "pvc-1")
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
-	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
+	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx,
+		&csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
 		t.Fatal(err)
 	}
 	var listed struct {
 		Volumes  []any
 		Archived []struct{ Place string }
 	}
-	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil || len(listed.Volumes) != 0 || len(listed.Archived) != 1 {
+	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil ||
+		len(listed.Volumes) != 0 || len(listed.Archived) != 1 {
 		t.Fatalf("listed %+v, %v", listed, err)
 	}
 	atoll("restore", "p", listed.Archived[0].Place)
 	if out := atoll("list", "p"); !strings.Contains(out, "10485760  Archive") {
 		t.Errorf("restored:\n%s", out)
 	}
-	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
+	if _, err := csi.NewControllerClient(controller).DeleteVolume(ctx,
+		&csi.DeleteVolumeRequest{VolumeId: id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil || len(listed.Archived) != 1 {
+	if err := json.Unmarshal([]byte(atoll("list", "p", "-o", "json")), &listed); err != nil ||
+		len(listed.Archived) != 1 {
 		t.Fatalf("listed %+v, %v", listed, err)
 	}
 	atoll("purge", "p", listed.Archived[0].Place)
@@ -120,7 +127,8 @@ func TestAdopted(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "file"), []byte("text"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(program, "volumes", "--catalog", h.Path("catalog"), "adopt", "p", "pvc-old", "--size=10Mi").CombinedOutput()
+	out, err := exec.Command(program, "volumes", "--catalog", h.Path("catalog"), "adopt", "p", "pvc-old",
+		"--size=10Mi").CombinedOutput()
 	if err != nil || string(out) != "driver csi.atoll.storage, volumeHandle v1.dir.p.pvc-old, 10485760 bytes\n" {
 		t.Fatalf("adopt: %v\n%s", err, out)
 	}

@@ -75,7 +75,8 @@ func TestRunningPodsRemounted(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
-	if _, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.Staging()}); err != nil {
+	if _, err := n.NodeUnstageVolume(ctx,
+		&csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.Staging()}); err != nil {
 		t.Error(err)
 	}
 	left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(h.Path("kubelet")))

@@ -77,7 +77,8 @@ func TestRecordsReachReplacedSets(t *testing.T) {
 			t.Fatal(err)
 		}
 		ports = append(ports, n)
-		c.Run(h.Build("atoll-brick"), "agent", "--namespace=atoll-system", "--pool=p", "--brick="+strconv.Itoa(i), "--directory="+b.Directory,
+		c.Run(h.Build("atoll-brick"), "agent", "--namespace=atoll-system", "--pool=p", "--brick="+strconv.Itoa(i),
+			"--directory="+b.Directory,
 			"--port="+strconv.Itoa(b.Port), "--listen="+address, "--keys="+t.TempDir())
 	}
 	c.Agents(ports)
@@ -92,9 +93,11 @@ func TestRecordsReachReplacedSets(t *testing.T) {
 		}
 		return string(value[:n])
 	}
-	c.Eventually("the records are on all sets", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
+	c.Eventually("the records are on all sets",
+		func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
 	// A set that replaces another is empty.
 	bricks.Stop(c.Bricks[1])
 	c.Replace(1)
-	c.Eventually("the records are on all sets again", func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
+	c.Eventually("the records are on all sets again",
+		func() bool { return spread() == "2" && sizeOn(t, c.Pool.Bricks[1].Directory) > 0 })
 }

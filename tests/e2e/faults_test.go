@@ -5,14 +5,18 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atoll-storage/atoll/tests/internal/report"
 )
 
-// reportFile gets the table of docs/reliability.md.
-var reportFile = flag.String("report", "", "file for the table of faults")
+// docsDir is set by make e2e and make e2e-k8s.
+var docsDir = flag.String("report", "", "directory with the pages of docs into which tables are written")
 
 // fault is a failure under a writer. The writer is on node 1, the reader on node 2, and the
 // failure on node 3 unless the fault says otherwise.
@@ -56,7 +60,7 @@ var faults = []fault{
 func TestFaultBrickKilled(t *testing.T) {
 	e := boot(t)
 	e.faultPool()
-	e.run(faults[0], &strings.Builder{})
+	e.run(faults[0])
 }
 
 // TestFaults runs all faults, and writes the table of docs/reliability.md.
@@ -64,15 +68,19 @@ func TestFaults(t *testing.T) {
 	onlyFull(t)
 	e := boot(t)
 	e.faultPool()
-	table := &strings.Builder{}
-	fmt.Fprintln(table, "| Fault | Longest stall | Errors of the application | Writes taken | Lost | Healthy after "+
-		"|\n| --- | --- | --- | --- | --- | --- |")
+	table := report.Head(1, "Fault", "Longest stall", "Errors of the application", "Writes taken", "Lost",
+		"Healthy after")
 	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) { (&env{T: t, Cluster: e.Cluster}).run(f, table) })
+		t.Run(f.name, func(t *testing.T) {
+			r, healthy := (&env{T: t, Cluster: e.Cluster}).run(f)
+			table.Row(f.what, fmt.Sprintf("%.1f s", r.stall().Seconds()), r.errorsText(), strconv.Itoa(r.Writes),
+				strconv.Itoa(r.Missing),
+				fmt.Sprintf("%.0f s", healthy.Seconds()))
+		})
 	}
 	t.Log("\n" + table.String())
-	if *reportFile != "" {
-		if err := os.WriteFile(*reportFile, []byte(table.String()), 0o644); err != nil {
+	if *docsDir != "" && !t.Failed() {
+		if err := report.Write(filepath.Join(*docsDir, "reliability.md"), "faults", table.String()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -91,21 +99,21 @@ func (e *env) faultPool() {
 	e.waitReady(faultPool)
 }
 
-// run causes one fault under a writer, and adds the result to the table.
-func (e *env) run(f fault, table *strings.Builder) {
+// run causes one fault under a writer. It returns what the writer saw, and how long it took until the
+// pool was healthy.
+func (e *env) run(f fault) (r result, healthy time.Duration) {
 	e.Helper()
 	e.waitHealthy(faultPool)
 	w := e.startWorkload("fault-"+f.name, "atoll."+faultPool, 1, 2)
 	start := time.Now()
 	f.do(w)
 	e.waitHealthy(faultPool)
-	healthy := time.Since(start)
+	healthy = time.Since(start)
 	w.waitProgress(50)
-	r := w.check()
-	row := fmt.Sprintf("| %s | %.1f s | %s | %d | %d | %.0f s |\n", f.what, r.stall().Seconds(), r.errorsText(),
-		r.Writes, r.Missing, healthy.Seconds())
-	e.Log(row)
-	_, _ = table.WriteString(row) // never fails
+	r = w.check()
+	e.Logf("%s: longest stall %s, errors: %s, %d writes, %d lost, healthy after %s", f.what, r.stall(), r.errorsText(),
+		r.Writes, r.Missing, healthy)
+	return r, healthy
 }
 
 func (e *env) order(verb, name string) {

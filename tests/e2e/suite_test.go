@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atoll-storage/atoll/tests/internal/report"
 )
 
 // suite is set by make e2e-k8s.
@@ -33,15 +35,19 @@ const suiteLimit = 80 * time.Minute
 
 // driver is a StorageClass for the suite, with the groups of what it serves.
 type driver struct {
-	name, file string
-	groups     []string
+	name, file   string
+	groups       []string
+	explanations []explanation
 }
 
 // drivers are the classes that the suite runs with, one after another: subdirectories and
 // block volumes of one pool.
 var drivers = []driver{
-	{"files", "storage-driver.yaml", groups},
-	{"blocks", "storage-driver-block.yaml", append(slices.Clone(groups), "snapshottable", "snapshottable-stress")},
+	{"files", "storage-driver.yaml", groups, filesExplanations},
+	{
+		"blocks", "storage-driver-block.yaml", append(slices.Clone(groups), "snapshottable", "snapshottable-stress"),
+		blocksExplanations,
+	},
 }
 
 // TestKubernetesSuite runs Kubernetes' tests of storage drivers, and writes the tables of
@@ -100,10 +106,10 @@ func (e *env) suite(program string, d driver) {
 	if err != nil {
 		e.Fatal(err)
 	}
-	table := conformance(d.groups, specs)
+	table := conformance(d, specs)
 	e.Log("\n" + table)
-	if *reportFile != "" {
-		if err := os.WriteFile(*reportFile+"."+d.name, []byte(table), 0o644); err != nil {
+	if *docsDir != "" && os.Getenv("ATOLL_SUITE_FOCUS") == "" && os.Getenv("ATOLL_SUITE_SKIP") == "" {
+		if err := report.Write(filepath.Join(*docsDir, "conformance.md"), d.name, table); err != nil {
 			e.Error(err)
 		}
 	}
@@ -136,16 +142,16 @@ func readSpecs(file string) ([]spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	var report struct {
+	var junit struct {
 		Suites []struct {
 			Specs []spec `xml:"testcase"`
 		} `xml:"testsuite"`
 	}
-	if err := xml.Unmarshal(text, &report); err != nil {
+	if err := xml.Unmarshal(text, &junit); err != nil {
 		return nil, err
 	}
 	var all []spec
-	for _, s := range report.Suites {
+	for _, s := range junit.Suites {
 		all = append(all, s.Specs...)
 	}
 	return all, nil
@@ -155,10 +161,10 @@ var groupOf = regexp.MustCompile(`\[Testpattern: ([^\]]*)\] ([A-Za-z-]+)`)
 
 // conformance renders a table of counts by group, and one of the reasons for skipped specs.
 // Specs that were not selected have no message.
-func conformance(groups []string, specs []spec) string {
+func conformance(d driver, specs []spec) string {
 	type counts struct{ passed, failed, skipped int }
-	per, reasons := map[string]*counts{}, map[string]int{}
-	for _, g := range groups {
+	per, skips := map[string]*counts{}, newSkips(d.explanations)
+	for _, g := range d.groups {
 		per[g] = &counts{}
 	}
 	for _, s := range specs {
@@ -172,28 +178,24 @@ func conformance(groups []string, specs []spec) string {
 			c.passed++
 		case s.Status == "skipped" && s.Skipped != nil && s.Skipped.Message != "skipped" && s.Skipped.Message != "":
 			c.skipped++
-			reasons[reason(s.Skipped.Message)]++
+			skips.add(reason(s.Skipped.Message))
 		case s.Status == "skipped":
 		default:
 			c.failed++
 		}
 	}
-	var b strings.Builder
-	b.WriteString("| Group | Passed | Failed | Skipped |\n| --- | ---: | ---: | ---: |\n")
+	row := func(c counts, format string) []string {
+		return []string{fmt.Sprintf(format, c.passed), fmt.Sprintf(format, c.failed), fmt.Sprintf(format, c.skipped)}
+	}
+	table := report.Head(1, "Group", "Passed", "Failed", "Skipped")
 	var all counts
-	for _, g := range groups {
-		c := per[g]
-		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", g, c.passed, c.failed, c.skipped)
+	for _, g := range d.groups {
+		c := *per[g]
+		table.Row(append([]string{g}, row(c, "%d")...)...)
 		all = counts{all.passed + c.passed, all.failed + c.failed, all.skipped + c.skipped}
 	}
-	fmt.Fprintf(&b, "| **all** | **%d** | **%d** | **%d** |\n\n| Skipped | Because |\n| ---: | --- |\n", all.passed,
-		all.failed, all.skipped)
-	var lines []string
-	for r, n := range reasons {
-		lines = append(lines, fmt.Sprintf("| %d | %s |\n", n, r))
-	}
-	slices.Sort(lines)
-	return b.String() + strings.Join(lines, "")
+	table.Row(append([]string{"**all**"}, row(all, "**%d**")...)...)
+	return table.String() + "\n" + skips.table()
 }
 
 // reason is the first line of a message, without its source.

@@ -20,8 +20,8 @@ type workload struct {
 	writer int // node
 }
 
-// report is the result of 'ledger check' (tests/e2e/ledger).
-type report struct {
+// result is the result of 'ledger check' (tests/e2e/ledger).
+type result struct {
 	Writes, Whole, Missing int
 	Lost                   []string
 	Longest                int64
@@ -74,7 +74,7 @@ func (w *workload) waitProgress(more int) {
 }
 
 // check stops the writer and reads every byte that it wrote on the other node.
-func (w *workload) check() report {
+func (w *workload) check() result {
 	w.Helper()
 	w.kubectl("delete", "pod", w.name)
 	r := w.readBy(w.name + "-reader")
@@ -89,7 +89,7 @@ func (w *workload) check() report {
 }
 
 // readBy compares a pod's volume with the ledger, byte by byte.
-func (w *workload) readBy(pod string) report {
+func (w *workload) readBy(pod string) result {
 	w.Helper()
 	text, err := os.ReadFile(w.ledger())
 	if err != nil {
@@ -99,7 +99,7 @@ func (w *workload) readBy(pod string) report {
 	if err != nil {
 		w.Fatal(err)
 	}
-	var r report
+	var r result
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		w.Fatalf("%v in %q", err, out)
 	}
@@ -131,7 +131,7 @@ func (e *env) waitHealthy(pool string) {
 }
 
 // errorsText lists the errors that the application saw, for the table of docs/reliability.md.
-func (r report) errorsText() string {
+func (r result) errorsText() string {
 	if len(r.Errors) == 0 {
 		return "none"
 	}
@@ -144,7 +144,7 @@ func (r report) errorsText() string {
 }
 
 // stall is the duration of the longest write.
-func (r report) stall() time.Duration { return time.Duration(r.Longest) * time.Millisecond }
+func (r result) stall() time.Duration { return time.Duration(r.Longest) * time.Millisecond }
 
 // ledgerOf reads a file that a pod has written on its node.
 func (e *env) ledgerOf(name string, node int) string {

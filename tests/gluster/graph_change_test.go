@@ -77,7 +77,8 @@ func TestGraphChangesLive(t *testing.T) {
 		step.change()
 		c.Catalog(pools, schema.Subdirectory)
 		clients.UpdateGraphs(pools)
-		c.Eventually("the mount has the graph after "+step.what, func() bool { return graph() != first && bricks.Connected(root) == step.bricks })
+		c.Eventually("the mount has the graph after "+step.what,
+			func() bool { return graph() != first && bricks.Connected(root) == step.bricks })
 		first = graph()
 		work.progress(t, 100)
 	}

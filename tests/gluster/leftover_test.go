@@ -28,7 +28,10 @@ func TestLeftOnOneBrick(t *testing.T) {
 	}
 	defer root.Close()
 	s := backend.Subdirectory{Root: root}
-	if _, err := s.Create(t.Context(), backend.CreateRequest{Request: "pvc-1", Name: "pvc-1", Size: 1 << 20, Reclaim: schema.ReclaimDelete}); err != nil {
+	if _, err := s.Create(t.Context(), backend.CreateRequest{
+		Request: "pvc-1", Name: "pvc-1", Size: 1 << 20,
+		Reclaim: schema.ReclaimDelete,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	folder := s.Place("pvc-1")

@@ -68,10 +68,13 @@ func Link(name, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, name)
-	fresh := path + ".new"
-	if err := os.Link(filepath.Join(built, name), fresh); err != nil {
-		text, err := os.ReadFile(filepath.Join(built, name)) // another file system
+	from, to := filepath.Join(built, name), filepath.Join(dir, name)
+	if same(from, to) {
+		return to, nil
+	}
+	fresh := to + ".new"
+	if err := os.Link(from, fresh); err != nil { // on another file system
+		text, err := os.ReadFile(from)
 		if err == nil {
 			err = os.WriteFile(fresh, text, 0o755)
 		}
@@ -79,5 +82,13 @@ func Link(name, dir string) (string, error) {
 			return "", fmt.Errorf("copy %s: %w", name, err)
 		}
 	}
-	return path, os.Rename(fresh, path)
+	return to, os.Rename(fresh, to)
+}
+
+// same reports whether two paths are links to one file: renaming one to the other would do
+// nothing.
+func same(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }

@@ -84,7 +84,7 @@ func (c *collector) add(e event) {
 		c.addOutput(t, e)
 	case "run":
 		c.output[t] = nil
-	case "pass", "skip", "fail":
+	case "pass", "skip", "fail", "bench":
 		if e.Test == "" {
 			c.endPackage(e)
 			return
@@ -110,7 +110,7 @@ func (c *collector) addOutput(t test, e event) {
 func (c *collector) endTest(t test, e event) {
 	name := shortName(t)
 	switch e.Action {
-	case "pass":
+	case "pass", "bench": // a benchmark that printed something
 		c.passed++
 	case "skip":
 		c.skipped++
@@ -125,28 +125,35 @@ func (c *collector) endTest(t test, e event) {
 }
 
 // endPackage counts tests that never ended, as in a panic or after the time limit, and a
-// package that failed without a test.
+// package that failed without a test. Benchmarks that print nothing have no end of their own.
 func (c *collector) endPackage(e event) {
 	own := test{pkg: e.Package}
-	if e.Action == "fail" {
-		var unfinished []test
-		for t := range c.output {
-			if t.pkg == e.Package && t.name != "" {
-				unfinished = append(unfinished, t)
-			}
+	for _, t := range c.unfinished(e.Package) {
+		if e.Action != "fail" {
+			c.endTest(t, event{Action: "pass"})
+			continue
 		}
-		slices.SortFunc(unfinished, func(a, b test) int { return strings.Compare(a.name, b.name) })
-		for _, t := range unfinished {
-			c.output[t] = append(c.output[t], "    the test did not end")
-			c.endTest(t, event{Action: "fail"})
-		}
-		if !c.broken[e.Package] {
-			c.failed++
-			c.failures = append(c.failures, failure{e.Package, append(c.builds[e.FailedBuild], c.output[own]...)})
-			c.failing(e.Package, e.Elapsed)
-		}
+		c.output[t] = append(c.output[t], "    the test did not end")
+		c.endTest(t, event{Action: "fail"})
+	}
+	if e.Action == "fail" && !c.broken[e.Package] {
+		c.failed++
+		c.failures = append(c.failures, failure{e.Package, append(c.builds[e.FailedBuild], c.output[own]...)})
+		c.failing(e.Package, e.Elapsed)
 	}
 	delete(c.output, own)
+}
+
+// unfinished lists the tests of a package that have not ended.
+func (c *collector) unfinished(pkg string) []test {
+	var all []test
+	for t := range c.output {
+		if t.pkg == pkg && t.name != "" {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b test) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 // shortName is the last part of a package's path with the name of a test.

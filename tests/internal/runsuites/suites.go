@@ -40,7 +40,7 @@ var suites = []suite{
 	{name: "fast", packages: []string{rest}, after: []string{"vet"}},
 	{
 		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/demo"},
-		args: []string{"-timeout=40m"}, after: []string{"vet"},
+		args: []string{"-p=4", "-timeout=40m"}, after: []string{"vet"},
 	},
 	{
 		name: "quota", packages: []string{"./tests/quota", "./tests/internal/vm"}, args: []string{"-timeout=40m"},
@@ -54,7 +54,11 @@ var suites = []suite{
 	{
 		name: "apiserver", module: "tests/apiserver", packages: []string{"."}, args: []string{"-timeout=40m"},
 		after: []string{"vet", "programs"},
-		env:   []string{"ATOLL_KUBE_APISERVER=" + cached("bin/kube-apiserver")},
+		env:   []string{"ATOLL_KUBE_APISERVER=" + absolute(cacheDir+"/bin/kube-apiserver")},
+	},
+	{
+		name: "bench", module: "tests/bench", packages: []string{"."},
+		args: []string{"-timeout=20m", "-bench=.", "-benchtime=1x"}, after: []string{"vet"},
 	},
 	{name: "lint", target: "lint-format lint-static", after: []string{"vet"}},
 	{
@@ -64,20 +68,21 @@ var suites = []suite{
 
 	{
 		name: "e2e", packages: []string{"./tests/e2e"}, extra: true,
-		args: []string{"-timeout=60m", "-full", "-report=" + cached("reliability.md")},
+		args: []string{"-timeout=60m", "-full", "-report=" + absolute("docs")},
 	},
 	{
 		name: "e2e-k8s", packages: []string{"./tests/e2e"}, extra: true,
-		args: []string{"-timeout=170m", "-run=TestKubernetesSuite", "-suite", "-report=" + cached("conformance")},
+		args: []string{"-timeout=170m", "-run=TestKubernetesSuite", "-suite", "-report=" + absolute("docs")},
 	},
 }
 
 // cacheDir has logs, and what make targets build.
 const cacheDir = ".cache"
 
-// cached is the absolute path of a file in the cache: tests run in directories of their own.
-func cached(name string) string {
-	path, err := filepath.Abs(filepath.Join(cacheDir, name))
+// absolute is the absolute path of a file of the project: tests run in the directories of their
+// packages.
+func absolute(name string) string {
+	path, err := filepath.Abs(name)
 	if err != nil {
 		panic(err) // there is no working directory
 	}

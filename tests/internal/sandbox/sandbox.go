@@ -28,9 +28,9 @@ const (
 	roleTests    = "tests"
 )
 
-// Run is m.Run in a sandbox. Other users than root, and -short, get none: their tests start
-// nothing. TestMain passes the result to os.Exit.
-func Run(m *testing.M) int {
+// Run is m.Run in a sandbox; m is a *testing.M. Other users than root, and -short, get none: their
+// tests start nothing. TestMain passes the result to os.Exit.
+func Run(m interface{ Run() int }) int {
 	switch os.Getenv(roleVariable) {
 	case roleFirst:
 		return report(first())
