@@ -132,6 +132,12 @@ func (m *Manager) keepPool(ctx context.Context, pool string, volumes []*attachme
 	// does not get the lock, and the others grant it. So the lock is requested again after the
 	// connections were read: bricks where the file was open then have the lock.
 	m.reacquireLocks(alive, verified)
+	if openFiles(p, now) < len(alive) {
+		// The mount shows a new graph before it sends calls there. These may be locks in the
+		// former graph, which end with its connections: the next run requests them again.
+		m.setGraph(pool, "")
+		return nil
+	}
 	connections = connectedThroughout(connections, now)
 	skipped := m.countOthers(pool, mine)
 	if skipped > 0 {

@@ -22,6 +22,7 @@ import (
 type fakePool struct {
 	graph    string
 	lost     int
+	files    int // open on the other brick
 	open     int // more files than on the other brick
 	onReload func()
 }
@@ -36,8 +37,8 @@ func (b *fakePool) Running(catalog.Pool, schema.Layout) (string, error) {
 
 func (b *fakePool) Connections(catalog.Pool, schema.Layout) (string, []gluster.Connection, error) {
 	return b.graph, []gluster.Connection{
-		{Brick: 0, Connected: true, Open: 2},
-		{Brick: 1, Connected: true, Lost: b.lost, Open: 2 + b.open},
+		{Brick: 0, Connected: true, Open: b.files},
+		{Brick: 1, Connected: true, Lost: b.lost, Open: b.files + b.open},
 	}, nil
 }
 
@@ -94,6 +95,7 @@ func (b *testbed) addVolume(name string) *attachment {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.attachments["p/"+name] = a
+	b.pools.files++
 	return a
 }
 
@@ -120,6 +122,28 @@ func TestReloadUntilFilesAreOpen(t *testing.T) {
 	}
 	if reloads != 2 {
 		t.Errorf("the graph was reloaded %d times, want 2", reloads)
+	}
+}
+
+// TestLocksOfFormerGraph requests locks again that were requested before the client had opened the
+// files in its new graph: those end with the former graph.
+func TestLocksOfFormerGraph(t *testing.T) {
+	b := newTestbed(t, schema.Replica3)
+	a := b.addVolume("a")
+	b.pools.onReload = func() { b.pools.files = 0 }
+	b.keepOnce()
+	b.pools.files = 1
+	if err := ofd.Unlock(a.locked.File); err != nil {
+		t.Fatal(err)
+	}
+	b.keepOnce()
+	other, err := os.OpenFile(a.locked.File.Name(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if held, err := ofd.Locked(other); err != nil || !held {
+		t.Errorf("the volume is locked: %t, %v; want true", held, err)
 	}
 }
 

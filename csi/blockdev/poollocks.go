@@ -72,16 +72,33 @@ func (m *Manager) setLocks(p catalog.Pool, graph string, connections []gluster.C
 	if m.locks == nil {
 		m.locks = map[string]poolLocks{}
 	}
-	set := func(c gluster.Connection) int { return c.Brick / max(1, p.SetSize) }
-	most := map[int]int{}
-	for _, c := range connections {
-		most[set(c)] = max(most[set(c)], c.Open)
-	}
+	most := openBySet(p, connections)
 	bricks := map[int]bool{}
 	for _, c := range connections {
-		bricks[c.Brick] = c.Connected && c.Open == most[set(c)]
+		bricks[c.Brick] = c.Connected && c.Open == most[setOf(p, c)]
 	}
 	m.locks[p.Pool] = poolLocks{graph, bricks}
+}
+
+// setOf returns the index of the set of a connection's brick.
+func setOf(p catalog.Pool, c gluster.Connection) int { return c.Brick / max(1, p.SetSize) }
+
+// openBySet returns how many files are open on the bricks of each set.
+func openBySet(p catalog.Pool, connections []gluster.Connection) map[int]int {
+	most := map[int]int{}
+	for _, c := range connections {
+		most[setOf(p, c)] = max(most[setOf(p, c)], c.Open)
+	}
+	return most
+}
+
+// openFiles returns how many files are open in a graph.
+func openFiles(p catalog.Pool, connections []gluster.Connection) int {
+	n := 0
+	for _, open := range openBySet(p, connections) {
+		n += open
+	}
+	return n
 }
 
 // setGraph records the graph with which the volumes of a pool were locked.
