@@ -3,7 +3,7 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --target atoll-csi -t atoll-csi:v0 .
 #
-# The test cluster builds its images from this very file (tests/cluster/images).
+# The test cluster builds its images from this very file (tests/internal/cluster/images).
 FROM debian:bookworm-slim AS packages
 RUN apt-get update
 RUN apt-get install -y --no-install-recommends glusterfs-client xfsprogs e2fsprogs util-linux

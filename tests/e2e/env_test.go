@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
-	"github.com/atoll-storage/atoll/tests/cluster"
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 )
 
 // env is a test's view of the cluster.

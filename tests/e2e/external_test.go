@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/atoll-storage/atoll/tests/cluster"
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 )
 
 // TestExternal uses volumes of a glusterd outside Kubernetes.

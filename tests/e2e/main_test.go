@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atoll-storage/atoll/tests/cluster"
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 )
 
 // full is set by make e2e.

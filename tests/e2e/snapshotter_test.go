@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/atoll-storage/atoll/tests/cluster"
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 )
 
 // snapshotKinds are the kinds of external-snapshotter that the component needs.

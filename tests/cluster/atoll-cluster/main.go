@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/atoll-storage/atoll/tests/cluster"
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 )
 
 func main() {

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/atoll-storage/atoll/tests/cluster/machine"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/machine"
 )
 
 // Cluster is a running cluster.

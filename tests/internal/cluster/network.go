@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/atoll-storage/atoll/tests/cluster/machine"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/machine"
 )
 
 // plugLimit is how long a machine waits for its network interface.

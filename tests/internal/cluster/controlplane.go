@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/atoll-storage/atoll/internal/linux/loop"
-	"github.com/atoll-storage/atoll/tests/cluster/machine"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/machine"
 )
 
 // File descriptors that the control plane's machine inherits.

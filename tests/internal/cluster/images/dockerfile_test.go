@@ -35,7 +35,7 @@ func TestParseUnsupported(t *testing.T) {
 
 // TestProjectDockerfile: the project's Dockerfile builds all images that its manifests use.
 func TestProjectDockerfile(t *testing.T) {
-	text, err := os.ReadFile("../../../Dockerfile")
+	text, err := os.ReadFile("../../../../Dockerfile")
 	if err != nil {
 		t.Fatal(err)
 	}

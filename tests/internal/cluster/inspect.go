@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/atoll-storage/atoll/tests/cluster/machine"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/machine"
 )
 
 // NodeRoot returns the path on this host of node n's root, including the node's mounts.

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/atoll-storage/atoll/tests/cluster/images"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/images"
 )
 
 // Paths in the project's cache directory.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/tests/cluster/machine"
+	"github.com/atoll-storage/atoll/tests/internal/cluster/machine"
 )
 
 // nodeDirs maps names in a node's directory to the paths that the node keeps when it is
