@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 
-.PHONY: help deps build generate lint lint-format lint-vet lint-static lint-golangci test test-fast test-gluster test-block \
+.PHONY: help deps build generate lint lint-format lint-vet lint-static lint-golangci test test-under-load test-fast test-gluster test-block \
   test-quota test-csi test-apiserver test-cluster test-bench e2e e2e-k8s programs image-programs images cluster-up cluster-down \
   demo bench fuzz clean
 .DEFAULT_GOAL := help
@@ -48,6 +48,9 @@ SUITES := GO=$(GO) $(GO) run ./tests/internal/runsuites
 
 test: deps ## all tests, side by side; failures and skips are listed at the end
 	@$(SUITES)
+
+test-under-load: deps ## make test N times (default 5) with all cores busy
+	@tests/under-load.sh $(or $(N),5)
 
 test-fast: ## tests that start no daemons
 	@$(SUITES) fast -- $(ARGS)
