@@ -46,7 +46,7 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 	go func() { serving <- server.Serve(served, l) }()
 	defer func() {
 		stop()
-		_ = <-serving
+		<-serving
 	}()
 	cmd := exec.CommandContext(ctx, "glusterfs", "-N", "-s", "127.0.0.1",
 		"--volfile-server-port="+strconv.Itoa(l.Addr().(*net.TCPAddr).Port), "--volfile-id", volfileID,
