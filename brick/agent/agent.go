@@ -64,7 +64,8 @@ type volumeUsage struct {
 func New(b Brick, log logr.Logger) (*Agent, error) {
 	a := &Agent{Brick: b, Log: log.WithValues("pool", b.Pool, "brick", b.Position)}
 	if b.Parts < 1 {
-		return nil, fmt.Errorf("start agent: a volume's data cannot be shared by %d bricks; at least 1 is needed", b.Parts)
+		return nil, fmt.Errorf("start agent: a volume's data cannot be shared by %d bricks; at least 1 is needed",
+			b.Parts)
 	}
 	if b.Advisory {
 		a.Log.Info("sizes of volumes are advisory in this pool")
@@ -155,7 +156,9 @@ var errNotVolume = errors.New("the directory is not a volume")
 // enforce sets a volume's limit where it differs from its size. The limit is read before
 // the record: expanding a volume changes its record first, so that a limit which a request
 // has just set is never reverted.
-func (a *Agent) enforce(ctx context.Context, folder string, d *safepath.Dir) (u prjquota.Usage, changed bool, err error) {
+func (a *Agent) enforce(
+	ctx context.Context, folder string, d *safepath.Dir,
+) (u prjquota.Usage, changed bool, err error) {
 	u, err = a.quota.Usage(folder)
 	size, isVolume := sizeOf(&d.Entry)
 	if !isVolume {
@@ -207,7 +210,9 @@ func eachVolumeDir(ctx context.Context, root *safepath.Dir, f func(folder, name 
 }
 
 // walkTwoLevels calls f for every entry two levels below a directory of the brick.
-func walkTwoLevels(ctx context.Context, root *safepath.Dir, folder string, f func(path, name string, parent *safepath.Dir)) error {
+func walkTwoLevels(
+	ctx context.Context, root *safepath.Dir, folder string, f func(path, name string, parent *safepath.Dir),
+) error {
 	var walk func(d *safepath.Dir, at string, depth int) error
 	walk = func(d *safepath.Dir, at string, depth int) error {
 		names, err := d.Names()

@@ -139,7 +139,8 @@ func shareBlocks(source, target *os.File) (agent.Shared, error) {
 	}
 	err := unix.IoctlFileClone(int(target.Fd()), int(source.Fd()))
 	switch {
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL):
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EXDEV),
+		errors.Is(err, unix.EINVAL):
 		return agent.ShareUnable, nil
 	case err != nil:
 		return "", fmt.Errorf("share the content of %s: %w", source.Name(), os.NewSyscallError("ioctl", err))
@@ -156,7 +157,8 @@ func shareBlocks(source, target *os.File) (agent.Shared, error) {
 		return "", err
 	}
 	if a.Size() != b.Size() {
-		return "", fmt.Errorf("share content: %s has %d bytes on this brick, its copy has %d", source.Name(), a.Size(), b.Size())
+		return "", fmt.Errorf("share content: %s has %d bytes on this brick, its copy has %d", source.Name(), a.Size(),
+			b.Size())
 	}
 	return agent.ShareDone, nil
 }

@@ -40,7 +40,10 @@ func newDiskBrick(t *testing.T) Brick {
 	disk := filepath.Join(dir, "disk")
 	must(t, os.WriteFile(disk, nil, 0o600))
 	must(t, os.Truncate(disk, diskSize))
-	b := Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: filepath.Join(dir, "mount/brick"), Device: disk}
+	b := Brick{
+		Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"),
+		Directory: filepath.Join(dir, "mount/brick"), Device: disk,
+	}
 	t.Cleanup(func() { unmount(t, b) })
 	return b
 }
@@ -86,7 +89,8 @@ func TestBlankDisk(t *testing.T) {
 	unmount(t, b)
 	other := b
 	other.Position = "1"
-	if err := run(other); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "brick p/0, the document has it as p/1") {
+	if err := run(other); !errors.Is(err, ErrForeign) ||
+		!strings.Contains(err.Error(), "brick p/0, the document has it as p/1") {
 		t.Errorf("as another brick: %v", err)
 	}
 }
@@ -142,10 +146,13 @@ func TestForeignDiskIsRefused(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"swap":             {tool("mkswap"), ErrNoFileSystem, "swap"},
-		"LVM":              {write(512, lvmLabel()), ErrNoFileSystem, "LVM2_member"},
-		"partition table":  {write(0, partitionTable()), ErrNoFileSystem, "a partition table (dos)"},
-		"encrypted":        {write(0, append([]byte("LUKS\xba\xbe\x00\x01"), make([]byte, 584)...)), ErrNoFileSystem, "crypto_LUKS"},
+		"swap":            {tool("mkswap"), ErrNoFileSystem, "swap"},
+		"LVM":             {write(512, lvmLabel()), ErrNoFileSystem, "LVM2_member"},
+		"partition table": {write(0, partitionTable()), ErrNoFileSystem, "a partition table (dos)"},
+		"encrypted": {
+			write(0, append([]byte("LUKS\xba\xbe\x00\x01"), make([]byte, 584)...)), ErrNoFileSystem,
+			"crypto_LUKS",
+		},
 		"noise":            {write(0, noise), ErrNoFileSystem, "data at byte 0"},
 		"noise at the end": {write(diskSize-4096, noise[:4096]), ErrNoFileSystem, "data at byte"},
 		"noise within":     {write(diskSize/blankSamples*100, noise[:4096]), ErrNoFileSystem, "data at byte"},
@@ -228,7 +235,10 @@ const crashVariable = "ATOLL_CRASH_TEST"
 
 func TestMain(m *testing.M) {
 	if disk := os.Getenv(crashVariable); disk != "" {
-		b := Brick{Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"), Directory: os.Args[1], Device: disk}
+		b := Brick{
+			Pool: "p", Position: "0", VolumeID: uuid.MustParse("64220cb5-c301-41b1-b4f1-e5756b3171dc"),
+			Directory: os.Args[1], Device: disk,
+		}
 		if err := run(b); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -246,7 +256,10 @@ func TestKilledAtSystemCalls(t *testing.T) {
 		t.Skip("strace is not installed: run make deps")
 	}
 	kills := 0
-	for _, call := range []string{"pwrite64", "fallocate", "fsync", "mount", "mkdirat", "fsetxattr", "renameat", "ioctl"} {
+	for _, call := range []string{
+		"pwrite64", "fallocate", "fsync", "mount", "mkdirat", "fsetxattr", "renameat",
+		"ioctl",
+	} {
 		for n := 1; ; n += 1 + n/4 { // mkfs.xfs writes some hundred times
 			b := newDiskBrick(t)
 			killed := runKilled(t, b, call, n)
@@ -282,7 +295,8 @@ func runKilled(t *testing.T, b Brick, call string, n int) bool {
 		return false
 	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL || bytes.Contains(out, []byte("signal: killed")) {
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL ||
+		bytes.Contains(out, []byte("signal: killed")) {
 		return true
 	}
 	t.Fatalf("%s %d: %v\n%s", call, n, err, out)

@@ -132,7 +132,8 @@ func newNode(f *flags) *cobra.Command {
 func newMounter(f *flags) *cobra.Command {
 	var socket, node string
 	cmd := &cobra.Command{
-		Use: "mounter", Short: "Keep the GlusterFS clients of a node, independent of the node plugin", Args: cobra.NoArgs,
+		Use: "mounter", Short: "Keep the GlusterFS clients of a node, independent of the node plugin",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			clients, err := mounts.New(f.mounts, f.log())
 			if err != nil {
@@ -143,11 +144,15 @@ func newMounter(f *flags) *cobra.Command {
 			services := []func(context.Context) error{}
 			metrics := prometheus.Gatherers{clients.Metrics()}
 			if node != "" {
-				server.Devices = &blockdev.Manager{Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts, Log: f.log()}
+				server.Devices = &blockdev.Manager{
+					Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts,
+					Log: f.log(),
+				}
 				if err := server.Devices.Start(); err != nil {
 					return err
 				}
-				services, metrics = append(services, server.Devices.KeepLocks, server.Devices.ServeFreezes), append(metrics, server.Devices.Metrics())
+				services, metrics = append(services, server.Devices.KeepLocks, server.Devices.ServeFreezes),
+					append(metrics, server.Devices.Metrics())
 			}
 			return serve(cmd.Context(), f, f.withMetrics(metrics), append(services,
 				func(ctx context.Context) error { return server.Serve(ctx, socket) },

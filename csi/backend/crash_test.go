@@ -119,7 +119,10 @@ func TestKilledAtEverySystemCall(t *testing.T) {
 		{"expand", created, checkVolume(200)},
 		{"delete", filled, checkDeleted(trash, 1)},
 		{"archive", archived, checkDeleted(archive, 1)},
-		{"sweep", func(t *testing.T, dir string) { filled(t, dir); must(t, operate("delete", dir)) }, checkDeleted(trash, 0)},
+		{
+			"sweep", func(t *testing.T, dir string) { filled(t, dir); must(t, operate("delete", dir)) },
+			checkDeleted(trash, 0),
+		},
 		{"single create", emptyPool, func(t *testing.T, dir string) { checkSingle(t, dir, 1) }},
 		{"single delete", func(t *testing.T, dir string) {
 			must(t, operate("single create", dir))
@@ -246,7 +249,8 @@ func checkVolume(size int64) func(*testing.T, string) {
 		if err != nil || len(all) != 1 || all[0].Size != size {
 			t.Errorf("volumes %+v, %v", all, err)
 		}
-		if info, err := os.Stat(filepath.Join(dir, parentDir("a"), "a")); err != nil || info.Mode().Perm() != volumeMode {
+		if info, err := os.Stat(filepath.Join(dir, parentDir("a"), "a")); err != nil ||
+			info.Mode().Perm() != volumeMode {
 			t.Errorf("mode %v, %v", info.Mode(), err)
 		}
 	}

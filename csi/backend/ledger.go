@@ -38,7 +38,8 @@ func (l *Ledger) Reserve(name string, size int64, s Space, ratio float64) (undo 
 	before, known := l.provisioned[name]
 	if more := size - before; more > 0 {
 		if free := l.free(s, ratio); more > free {
-			return nil, fmt.Errorf("%w: %d bytes requested, %d of %d not provisioned", ErrExhausted, more, max(0, free), s.Total)
+			return nil, fmt.Errorf("%w: %d bytes requested, %d of %d not provisioned", ErrExhausted, more, max(0, free),
+				s.Total)
 		}
 		l.provisioned[name] = size
 		l.total += more

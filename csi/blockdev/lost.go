@@ -12,7 +12,8 @@ import (
 func (m *Manager) markLost(a *attachment, reason error) {
 	a.lost = fmt.Errorf("%w: %s in pool %s: %w", ErrLost, a.name, a.pool, reason)
 	m.collectors().lost.WithLabelValues(a.pool).Inc()
-	m.Log.Info("a volume is lost", "pool", a.pool, "volume", a.name, "device", a.device.Name(), "reason", reason.Error())
+	m.Log.Info("a volume is lost", "pool", a.pool, "volume", a.name, "device", a.device.Name(), "reason",
+		reason.Error())
 	m.fence(a)
 	if a.paused != nil {
 		a.paused.end() // its paused writers get an error

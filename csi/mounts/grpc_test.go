@@ -76,13 +76,15 @@ func TestServerBeforeHTTP(t *testing.T) {
 	}()
 	r, ctx := NewRemote(path), limited(t, 20*time.Second)
 	defer r.Close()
-	if root, err := r.Root(ctx, catalog.Pool{Entry: entry.Entry{Pool: "p"}}, schema.Block); err != nil || root != "/mnt" {
+	if root, err := r.Root(ctx, catalog.Pool{Entry: entry.Entry{Pool: "p"}}, schema.Block); err != nil ||
+		root != "/mnt" {
 		t.Errorf("root %q, %v", root, err)
 	}
 	if got, err := r.Attach(ctx, "p", "v"); err != nil || got != device {
 		t.Errorf("attach %+v, %v", got, err)
 	}
-	if err := r.Detach(ctx, "p", "v"); !errors.Is(err, blockdev.ErrOpen) || err.Error() != "device is open: 50 % of it" {
+	if err := r.Detach(ctx, "p", "v"); !errors.Is(err, blockdev.ErrOpen) ||
+		err.Error() != "device is open: 50 % of it" {
 		t.Errorf("detach: %v", err)
 	}
 	if err := r.MarkFormatted(ctx, "p", "v", "xfs"); !errors.Is(err, ErrUnreachable) ||
@@ -144,7 +146,8 @@ func TestPluginBeforeHTTP(t *testing.T) {
 		t.Errorf("root %+v, %v", a, err)
 	}
 	for pool, want := range map[string]codes.Code{"none": codes.NotFound, "down": codes.Unavailable} {
-		if _, err := call("Root", rootRequest{Pool: pool}); status.Code(err) != want || status.Convert(err).Message() == "" {
+		if _, err := call("Root", rootRequest{Pool: pool}); status.Code(err) != want ||
+			status.Convert(err).Message() == "" {
 			t.Errorf("root of pool %s: %v", pool, err)
 		}
 	}

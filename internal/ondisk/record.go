@@ -83,7 +83,8 @@ func Decode(text []byte) (Record, error) {
 		return r, err
 	}
 	if r.Version != Version || r.Size < 0 {
-		return r, fmt.Errorf("%w: version %d, size %d; was it written by a newer program?", ErrRecord, r.Version, r.Size)
+		return r, fmt.Errorf("%w: version %d, size %d; was it written by a newer program?", ErrRecord, r.Version,
+			r.Size)
 	}
 	return r, nil
 }

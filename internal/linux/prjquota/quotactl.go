@@ -80,7 +80,10 @@ func enforced(root *os.File) (bool, error) {
 // setLimit limits a project; 0 removes the limit.
 func setLimit(root *os.File, id uint32, bytes uint64) error {
 	blocks := (min(bytes, maxBytes) + block - 1) / block
-	q := diskQuota{version: quotaVersion, flags: ofProject, mask: setBlocks, id: id, blockHard: blocks, blockSoft: blocks}
+	q := diskQuota{
+		version: quotaVersion, flags: ofProject, mask: setBlocks, id: id, blockHard: blocks,
+		blockSoft: blocks,
+	}
 	return quotactl(root, commandSet, id, unsafe.Pointer(&q))
 }
 
