@@ -42,8 +42,11 @@ func (r *Rebalancer) move(ctx context.Context, g gluster.Rebalance, volfile stri
 		}
 	}
 	served, stop := context.WithCancel(ctx)
-	serving := make(chan error, 1)
-	go func() { serving <- server.Serve(served, l) }()
+	serving := make(chan struct{})
+	go func() {
+		_ = server.Serve(served, l) // it ends by the context
+		close(serving)
+	}()
 	defer func() {
 		stop()
 		<-serving

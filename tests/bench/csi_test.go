@@ -48,8 +48,11 @@ func controller(b *testing.B, kind schema.Type, count int) (csi.ControllerClient
 	})
 	socket := filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- d.Serve(ctx, "unix://"+socket) }()
+	done := make(chan struct{})
+	go func() {
+		_ = d.Serve(ctx, "unix://"+socket) // calls report what is wrong
+		close(done)
+	}()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
