@@ -110,7 +110,7 @@ func TestEvents(t *testing.T) {
 	kill()
 	c.waitEvent(pods["propagated"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
 	c.waitEvent(pods["private"], corev1.EventTypeWarning, events.ReasonLost,
-		"container second cannot see that: delete the pod")
+		"not visible in container second: delete the pod")
 	bricks.Stop(b.Bricks[0])
 	kill()
 	c.waitEvent(pods["propagated"], corev1.EventTypeWarning, events.ReasonLost,
