@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -84,58 +85,27 @@ func TestLayersOfTheCSIDriver(t *testing.T) {
 	}
 }
 
-// mayNotLink maps path prefixes of packages in the module to path prefixes of libraries
-// that they may not link. The node plugin is privileged and runs on every node, a brick
-// program in every brick pod: neither needs the libraries that read and check documents.
-var mayNotLink = map[string][]string{
-	"cmd/atoll-csi":   documentLibraries,
-	"cmd/atoll-brick": documentLibraries,
-	"csi":             documentLibraries,
-	"brick":           documentLibraries,
-	"internal":        documentLibraries,
-}
-
-var documentLibraries = []string{
-	"cuelang.org/go", "sigs.k8s.io/kustomize",
-	module + "schema/loader", module + "schema/convert", module + "schema/definition", module + "schema/shape",
-}
-
-func TestLinkedLibraries(t *testing.T) {
-	all := dependencies(t)
-	for from, libraries := range mayNotLink {
-		found := false
-		for pkg, deps := range all {
-			if !within(pkg, module+from) {
-				continue
-			}
-			found = true
-			for _, dep := range deps {
-				if slices.ContainsFunc(libraries, func(library string) bool { return within(dep, library) }) {
-					t.Errorf("%s links %s", pkg, dep)
-				}
-			}
-		}
-		if !found {
-			t.Errorf("no package has the prefix %s", from)
-		}
-	}
-}
-
 // dependencies returns the packages of the module, each with all its direct and
 // indirect imports.
 func dependencies(t *testing.T) map[string][]string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps ","}}`, module+"...").Output()
+	all, err := listDependencies()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
+	return all
+}
+
+// listDependencies asks the go command once for all tests.
+var listDependencies = sync.OnceValues(func() (map[string][]string, error) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps ","}}`, module+"...").Output()
 	all := map[string][]string{}
 	for line := range strings.Lines(string(out)) {
 		pkg, deps, _ := strings.Cut(strings.TrimSpace(line), " ")
 		all[pkg] = strings.Split(deps, ",")
 	}
-	return all
-}
+	return all, err
+})
 
 // within reports whether a package is at a path or below it.
 func within(pkg, path string) bool {
