@@ -18,7 +18,7 @@ build: ## build the programs into bin/
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
-generate: ## regenerate everything derived from the CUE schema
+generate: ## regenerate files derived from the CUE schema, and deepcopy code
 	$(GO) generate ./...
 
 lint: lint-format lint-static ## golangci-lint: vet, staticcheck, formatting and others (.golangci.yml)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/linux/ofd"
 	"github.com/atoll-storage/atoll/schema"
 )
@@ -95,9 +96,13 @@ func (m *Manager) keepPool(ctx context.Context, pool string, volumes []*attachme
 		return err
 	}
 	graph, connections, err := m.Pools.Connections(p, schema.Block)
+	if errors.Is(err, gluster.ErrGraphChanging) && p.Type != schema.Disperse {
+		m.verify(mine)
+		return err // the next run compares the graphs
+	}
 	if err != nil {
 		for _, a := range mine {
-			m.markLost(a, err) // its client has ended
+			m.markLost(a, err) // its client has ended, or the locks of a Disperse pool ended with the graph
 		}
 		return nil
 	}

@@ -3,11 +3,13 @@ package blockdev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -25,6 +27,7 @@ type fakePool struct {
 	files    int // open on the other brick
 	open     int // more files than on the other brick
 	onReload func()
+	err      error // of Connections
 }
 
 func (b *fakePool) Root(context.Context, catalog.Pool, schema.Layout) (string, error) {
@@ -39,7 +42,7 @@ func (b *fakePool) Connections(catalog.Pool, schema.Layout) (string, []gluster.C
 	return b.graph, []gluster.Connection{
 		{Brick: 0, Connected: true, Open: b.files},
 		{Brick: 1, Connected: true, Lost: b.lost, Open: b.files + b.open},
-	}, nil
+	}, b.err
 }
 
 func (b *fakePool) ReloadGraph(context.Context, catalog.Pool, schema.Layout) error {
@@ -144,6 +147,29 @@ func TestLocksOfFormerGraph(t *testing.T) {
 	defer other.Close()
 	if held, err := ofd.Locked(other); err != nil || !held {
 		t.Errorf("the volume is locked: %t, %v; want true", held, err)
+	}
+}
+
+// TestGraphUnreadable keeps volumes while the mount switches to another graph, which cannot be read
+// then. Volumes of a Disperse pool, whose locks end with the graph, and those of a client that has
+// ended are lost.
+func TestGraphUnreadable(t *testing.T) {
+	changing := fmt.Errorf("read: %w: %w", gluster.ErrGraphChanging, os.ErrNotExist)
+	for _, c := range []struct {
+		kind schema.Type
+		err  error
+		lost bool
+	}{
+		{schema.Replica3, changing, false},
+		{schema.Disperse, changing, true},
+		{schema.Replica3, unix.ENOTCONN, true},
+	} {
+		b := newTestbed(t, c.kind)
+		a := b.addVolume("a")
+		b.pools.err = c.err
+		if err := b.keepPool(t.Context(), "p", b.byPool()["p"]); (a.lost != nil) != c.lost || (err == nil) != c.lost {
+			t.Errorf("%s with %v: lost: %v, error %v; want lost: %t", c.kind, c.err, a.lost, err, c.lost)
+		}
 	}
 }
 

@@ -25,15 +25,15 @@ func (c *Clients) ReloadGraph(ctx context.Context, p catalog.Pool, layout schema
 	if cl.cmd == nil || !cl.running.Load() {
 		return fmt.Errorf("%w: pool %s has no client", ErrUnreachable, p.Pool)
 	}
-	link := filepath.Join(cl.target, ".meta/graphs/active")
-	before, err := os.Readlink(link)
+	before, _, err := gluster.Connections(cl.target)
 	if err != nil {
-		return fmt.Errorf("read the active graph of pool %s: %w", p.Pool, err)
+		return fmt.Errorf("pool %s: %w", p.Pool, err)
 	}
 	cl.reloads.Add(1)
 	c.serveGraph(cl, key, p, layout)
 	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
 	defer cancel()
+	link := filepath.Join(cl.target, ".meta/graphs/active")
 	for {
 		if now, err := os.Readlink(link); err == nil && now != before {
 			break

@@ -40,9 +40,7 @@ func TestErrorNames(t *testing.T) {
 	for _, n := range errorNames {
 		err := fmt.Errorf("attach volume v: %w: node n-2", n.err)
 		mux := http.NewServeMux()
-		handle(mux, pathAttach, func(context.Context, blockRequest) (deviceResponse,
-			error,
-		) {
+		handle(mux, pathAttach, func(context.Context, blockRequest) (deviceResponse, error) {
 			return deviceResponse{}, err
 		})
 		_, got := start(t, mux).Attach(limited(t, 10*time.Second), "p", "v")

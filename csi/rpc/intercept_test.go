@@ -106,9 +106,7 @@ func TestCallsLockTheirVolume(t *testing.T) {
 // TestWrappedErrorsHaveCodes: the code is that of the wrapped error, and the message is whole.
 func TestWrappedErrorsHaveCodes(t *testing.T) {
 	i, _ := newInterceptor()
-	err := intercept(i, nil, func(context.Context, any) (any,
-		error,
-	) {
+	err := intercept(i, nil, func(context.Context, any) (any, error) {
 		return nil, fmt.Errorf("pool p: %w", ErrReading)
 	})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "pool p: ") {

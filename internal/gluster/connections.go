@@ -3,11 +3,15 @@ package gluster
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Connection is the state of a mount's connection to one brick.
@@ -22,17 +26,52 @@ type Connection struct {
 	Open int
 }
 
+// ErrGraphChanging is returned while a mount switches to another graph. The client still runs.
+var ErrGraphChanging = errors.New("the mount is switching to another graph")
+
+// The meta xlator gives its files new gfids in each graph. The kernel looks them up in the former
+// graph's directories until its names expire, a second after they were last looked up (glusterfs'
+// default for --entry-timeout).
+const (
+	changingLimit = 3 * time.Second
+	changingPause = 50 * time.Millisecond
+)
+
 // Connections reads the name of a mount's active graph and the states of its connections
-// from the meta xlator, without a request to any brick. Root is the mount's root.
+// from the meta xlator, without a request to any brick. Root is the mount's root. If the mount
+// is switching to another graph, it waits for that, and returns ErrGraphChanging after three
+// seconds.
 func Connections(root string) (graph string, all []Connection, err error) {
-	active := filepath.Join(root, ".meta/graphs/active")
-	if graph, err = os.Readlink(active); err != nil {
-		return "", nil, fmt.Errorf("read the graph of a mount: %w", err)
+	for end := time.Now().Add(changingLimit); ; time.Sleep(changingPause) {
+		graph, all, err = readConnections(root)
+		if !isStale(err) {
+			break
+		}
+		if time.Now().After(end) {
+			err = fmt.Errorf("%w: %w", ErrGraphChanging, err)
+			break
+		}
 	}
-	active = filepath.Join(root, ".meta/graphs", graph)
-	names, err := os.ReadDir(active)
 	if err != nil {
 		return "", nil, fmt.Errorf("read the graph of a mount: %w", err)
+	}
+	return graph, all, nil
+}
+
+// isStale reports whether an error is one that the meta xlator returns for files of a former
+// graph.
+func isStale(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.EBADF)
+}
+
+func readConnections(root string) (graph string, all []Connection, err error) {
+	graphs := filepath.Join(root, ".meta/graphs")
+	if graph, err = os.Readlink(filepath.Join(graphs, "active")); err != nil {
+		return "", nil, err
+	}
+	names, err := os.ReadDir(filepath.Join(graphs, graph))
+	if err != nil {
+		return "", nil, err
 	}
 	for _, n := range names {
 		_, index, isClient := strings.Cut(n.Name(), "-client-")
@@ -40,9 +79,9 @@ func Connections(root string) (graph string, all []Connection, err error) {
 		if !isClient || err != nil {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(active, n.Name(), "private"))
+		text, err := os.ReadFile(filepath.Join(graphs, graph, n.Name(), "private"))
 		if err != nil {
-			return "", nil, fmt.Errorf("read the graph of a mount: %w", err)
+			return "", nil, err
 		}
 		all = append(all, connection(brick, text))
 	}

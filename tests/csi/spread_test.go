@@ -35,8 +35,11 @@ func TestRecordsReachNewSets(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	size := 2 * sizeOn(0)
-	if _, err := csi.NewControllerClient(controller).ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
-		VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+	if err := await.Call(ctx, func(ctx context.Context) error { // refused while the record is being written
+		_, err := csi.NewControllerClient(controller).ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
+			VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+		})
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}

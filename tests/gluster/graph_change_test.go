@@ -1,7 +1,6 @@
 package gluster
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,10 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
-
-	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/mounts"
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
@@ -25,31 +21,13 @@ import (
 func TestGraphChangesLive(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
-	dir := t.TempDir()
-	pools := catalog.Folder{Dir: filepath.Join(dir, "catalog")}
+	clients := newClients(t)
+	dir, pools := clients.dir, clients.pools
 	c.Catalog(pools, schema.Subdirectory)
-	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		clients.Close()
-		if err := bricks.UnmountBelow(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	p, err := pools.Pool("p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
-	defer cancel()
-	root, err := clients.Root(ctx, p, schema.Subdirectory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := clients.root(t)
 	before := bricks.Write(t, root, "before", 20)
 	work := startWork(root)
+	readable := startReadingGraph(root)
 	graph := func() string { at, _ := os.Readlink(filepath.Join(root, ".meta/graphs/active")); return at }
 	first := graph()
 	for _, step := range []struct {
@@ -83,10 +61,34 @@ func TestGraphChangesLive(t *testing.T) {
 		work.progress(t, 100)
 	}
 	work.end(t)
+	if err := readable(); err != nil {
+		t.Error(err) // who reads the graph would take the client for dead
+	}
 	before.Verify(t, root)
 	if pids := host.Clients(t, dir); len(pids) != 1 {
 		t.Errorf("%d clients, want 1", len(pids))
 	}
+}
+
+// startReadingGraph reads the connections of a mount without a pause until the returned function is
+// called, which returns the first error.
+func startReadingGraph(root string) (end func() error) {
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var first error
+		for {
+			select {
+			case <-stop:
+				done <- first
+				return
+			default:
+			}
+			if _, _, err := gluster.Connections(root); err != nil && first == nil {
+				first = err
+			}
+		}
+	}()
+	return func() error { close(stop); return <-done }
 }
 
 // work creates, reads and removes files, as a busy tenant does.

@@ -1,18 +1,12 @@
 package gluster
 
 import (
-	"context"
-	"path/filepath"
 	"testing"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
-	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
@@ -22,31 +16,11 @@ import (
 func TestReap(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	dir := t.TempDir()
-	pools := catalog.Folder{Dir: filepath.Join(dir, "catalog")}
-	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		clients.Close()
-		if err := bricks.UnmountBelow(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	clients := newClients(t)
+	dir, pools := clients.dir, clients.pools
 	root := func() string {
 		t.Helper()
-		p, err := pools.Pool("p")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
-		defer cancel()
-		at, err := clients.Root(ctx, p, schema.Subdirectory)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return at
+		return clients.root(t)
 	}
 	running := func(want int, when string) {
 		t.Helper()

@@ -125,24 +125,39 @@ func TestReplacedNode(t *testing.T) {
 	apply(t, c, p)
 	filled(t, c, pod, c.NodePath("kube4", "/srv/b/brick"), before)
 	w.Finish(t)
+	killWhenHealed(t, c, dir, "atoll-fast-0-0", "kube1", "kube3")
+	before.Verify(t, dir)
+}
+
+// startOnPaths starts a pool of three bricks on paths, whose clients give up a silent brick soon.
+func startOnPaths(t *testing.T, name, spec string) *podrun.Cluster {
+	t.Helper()
+	return startPool(t, document(t, fmt.Sprintf(
+		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: %s}, spec: {%s,
+  options: {network.ping-timeout: "5"},
+  bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`, name, spec)), disks)
+}
+
+// killWhenHealed kills the brick of a pod once no heals are pending on the bricks of these nodes
+// and the mount at dir is connected to all three bricks.
+func killWhenHealed(t *testing.T, c *podrun.Cluster, dir, pod string, nodes ...string) {
+	t.Helper()
 	eventually(t, c, "all is healed", func() bool {
-		return bricks.PendingOn(c.NodePath("kube1", "/srv/b/brick")) == 0 &&
-			bricks.PendingOn(c.NodePath("kube3", "/srv/b/brick")) == 0
+		return !slices.ContainsFunc(nodes, func(node string) bool {
+			return bricks.PendingOn(c.NodePath(node, "/srv/b/brick")) != 0
+		})
 	})
 	connected(t, c, dir, 3)
-	if err := c.Kill("atoll-fast-0-0", "glusterfsd"); err != nil {
+	if err := c.Kill(pod, "glusterfsd"); err != nil {
 		t.Fatal(err)
 	}
-	before.Verify(t, dir)
 }
 
 // TestAllCutOff disconnects all bricks from the network. Calls return an error, and the mount works
 // again when the bricks are connected, with everything that was synced.
 func TestAllCutOff(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t,
-		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
-  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	c := startOnPaths(t, "fast", "type: Replica3")
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
 		t.Fatal(err)
@@ -179,9 +194,7 @@ func TestAllCutOff(t *testing.T) {
 // itself would do so within a minute.
 func TestPartition(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t,
-		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: bulk}, spec: {type: Disperse, disperse: {data: 2, redundancy: 1},
-  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	c := startOnPaths(t, "bulk", "type: Disperse, disperse: {data: 2, redundancy: 1}")
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
 		t.Fatal(err)
@@ -218,13 +231,7 @@ func TestPartition(t *testing.T) {
 	if w.Longest() > stallLimit {
 		t.Errorf("a write took %s", w.Longest())
 	}
-	eventually(t, c, "all is healed", func() bool {
-		return bricks.PendingOn(first) == 0 && bricks.PendingOn(c.NodePath("kube2", "/srv/b/brick")) == 0
-	})
-	connected(t, c, dir, 3)
-	if err := c.Kill("atoll-bulk-0-0", "glusterfsd"); err != nil {
-		t.Fatal(err)
-	}
+	killWhenHealed(t, c, dir, "atoll-bulk-0-0", "kube1", "kube2")
 	during.Verify(t, dir)
 }
 
@@ -232,9 +239,7 @@ func TestPartition(t *testing.T) {
 // and then succeed again; another client is not affected.
 func TestClientCutOff(t *testing.T) {
 	t.Parallel()
-	c := startPool(t, document(t,
-		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3,
-  options: {network.ping-timeout: "5"}, bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`), disks)
+	c := startOnPaths(t, "fast", "type: Replica3")
 	dir, err := c.Mount(context.Background(), catalog.KeyFiles)
 	if err != nil {
 		t.Fatal(err)

@@ -54,11 +54,9 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 	}
 	d := driver.New(driver.Config{
 		Version: "test", Catalog: folder, Mounts: clients, Log: logr.Discard(),
-		Controller: &controller.Config{HasDriver: func(_ context.Context, name string) (bool,
-			error,
-		) {
-			return name == "node", nil
-		}},
+		Controller: &controller.Config{
+			HasDriver: func(_ context.Context, name string) (bool, error) { return name == "node", nil },
+		},
 		Node: &node.Config{
 			NodeID: "node", KubeletRoot: kubelet,
 			Devices: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},

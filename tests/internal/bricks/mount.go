@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/render/volfile"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // rootInode is the inode of the root of every GlusterFS mount.
@@ -37,10 +38,16 @@ func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, 
 	return dir
 }
 
-// Unmount unmounts what Mount mounted, and ends its client.
+// Unmount unmounts what Mount mounted, and ends its client. A process that another test starts
+// has this one's files open until it executes its program, so the mount may be busy for a moment.
 func (c *Cluster) Unmount(dir string) {
 	c.t.Helper()
-	if err := unix.Unmount(dir, 0); err != nil {
+	var err error
+	await.True(c.t, dir+" is unmounted", func() bool {
+		err = unix.Unmount(dir, 0)
+		return !errors.Is(err, unix.EBUSY)
+	})
+	if err != nil {
 		c.t.Fatalf("unmount %s: %v", dir, err)
 	}
 	Stop(c.clients[dir])
