@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +26,7 @@ import (
 	"github.com/atoll-storage/atoll/render/plan"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/loader"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // cluster applies objects as Flux and kubectl --server-side do.
@@ -47,7 +47,7 @@ func freshMapper(c *cluster) meta.RESTMapper {
 func connect(t *testing.T, config *rest.Config) *cluster {
 	t.Helper()
 	c := connectOnly(t, config)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	_, err := c.typed.CoreV1().Namespaces().Create(ctx,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: schema.DefaultNamespace}}, metav1.CreateOptions{})
@@ -97,7 +97,7 @@ func (c *cluster) apply(o render.Object) (string, error) {
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		client = c.dynamic.Resource(mapping.Resource).Namespace(o.GetNamespace())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	var applied *unstructured.Unstructured
 	applied, err = client.Patch(ctx, o.GetName(), types.ApplyPatchType, body,
@@ -163,7 +163,7 @@ func (c *cluster) checkAdmission(set *appsv1.StatefulSet) {
 	pod := &corev1.Pod{ObjectMeta: set.Spec.Template.ObjectMeta, Spec: set.Spec.Template.Spec}
 	pod.Name, pod.Namespace = set.Name+"-0", set.Namespace
 	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, set.Spec.ServiceName
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	created, err := c.typed.CoreV1().Pods(set.Namespace).Create(ctx, pod,
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	authv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	pooltypes "github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // buildKustomization builds a kustomization of the base and components, as users write them.
@@ -73,7 +75,7 @@ func buildKustomization(t *testing.T, components ...string) []*unstructured.Unst
 // applyUntilAccepted retries applying objects, as Flux does, until the server has accepted all of them.
 func (c *cluster) applyUntilAccepted(objects []*unstructured.Unstructured) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	for len(objects) > 0 {
 		var left []*unstructured.Unstructured
@@ -238,22 +240,15 @@ func TestBasePermissions(t *testing.T) {
 	o.useServiceAccount("atoll-reconciler")
 	s := newBrickEnv(o, 3)
 	s.startReconciler("--enable-leader-election", "--lease-namespace="+pooltypes.DefaultNamespace)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	s.runLifecycle(ctx)
-	requested := s.requestedPermissions(audit, "system:serviceaccount:atoll-system:atoll-reconciler")
 	granted := s.grantedPermissions(ctx, "atoll-reconciler")
-	var created []string // by server-side apply, which the audit log records as a patch
-	for _, p := range granted {
-		patched := "patch" + strings.TrimPrefix(p, "create")
-		switch {
-		case slices.Contains(requested, p):
-		case strings.HasPrefix(p, "create ") && slices.Contains(requested, patched):
-			created = append(created, p)
-		default:
-			t.Errorf("permission %q is granted and unused", p)
-		}
-	}
+	var requested, created, unused []string
+	await.True(t, "all permissions are used", func() bool { // events and leases are written late
+		requested = s.requestedPermissions(audit, reconcilerUser)
+		created, unused = usedPermissions(granted, requested)
+		return len(unused) == 0
+	}, func() string { return fmt.Sprintf("granted and unused: %q", unused) })
 	for _, p := range requested {
 		if !slices.Contains(granted, p) {
 			t.Errorf("permission %q is requested and not granted", p)
@@ -261,6 +256,48 @@ func TestBasePermissions(t *testing.T) {
 	}
 	t.Logf("%d permissions, all used", len(granted))
 	s.checkCreateNeeded(ctx, created)
+}
+
+// reconcilerUser is the user name of the reconciler's service account.
+const reconcilerUser = "system:serviceaccount:" + pooltypes.DefaultNamespace + ":atoll-reconciler"
+
+// usedPermissions returns the granted permissions that no request needed, and the create permissions
+// that were used by server-side apply, which the audit log records as a patch.
+func usedPermissions(granted, requested []string) (created, unused []string) {
+	for _, p := range granted {
+		patched := "patch" + strings.TrimPrefix(p, "create")
+		switch {
+		case slices.Contains(requested, p):
+		case strings.HasPrefix(p, "create ") && slices.Contains(requested, patched):
+			created = append(created, p)
+		default:
+			unused = append(unused, p)
+		}
+	}
+	return created, unused
+}
+
+// deniedOf lists which of these permissions the reconciler does not have, as the server sees it.
+func (s *brickEnv) deniedOf(ctx context.Context, permissions []string) string {
+	s.t.Helper()
+	var denied []string
+	for _, p := range permissions {
+		verb, kind, _ := strings.Cut(p, " ")
+		kind, group, _ := strings.Cut(kind, ".")
+		review, err := s.typed.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{
+				User: reconcilerUser,
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Namespace: pooltypes.DefaultNamespace, Verb: verb, Group: group, Resource: kind,
+				},
+			},
+		}, metav1.CreateOptions{})
+		s.must(err)
+		if !review.Status.Allowed {
+			denied = append(denied, p)
+		}
+	}
+	return strings.Join(denied, ", ")
 }
 
 // checkCreateNeeded removes each create permission, which the audit log does not show: without
@@ -290,7 +327,7 @@ func (s *brickEnv) checkCreateNeeded(ctx context.Context, created []string) {
 		_, err := s.typed.RbacV1().ClusterRoles().Update(ctx, role, metav1.UpdateOptions{})
 		s.must(err)
 		name := fmt.Sprintf("less-%d", i)
-		time.Sleep(time.Second) // until the server's authorizer uses the new role
+		s.eventually("the server uses the new role", func() bool { return s.deniedOf(ctx, created) == permission })
 		s.must(s.put(poolText(name, 6, "")))
 		if c := s.waitCondition(name, "Ready", "ApplyFailed"); !strings.Contains(c.Message,
 			"grant the user this permission") {
@@ -327,7 +364,7 @@ func examplePools(t *testing.T) (all []*unstructured.Unstructured) {
 // useServiceAccount makes the reconciler use a service account.
 func (o *testEnv) useServiceAccount(account string) {
 	o.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	request := &authv1.TokenRequest{Spec: authv1.TokenRequestSpec{}}
 	created, err := o.typed.CoreV1().ServiceAccounts(pooltypes.DefaultNamespace).CreateToken(ctx, account, request,
@@ -370,7 +407,6 @@ func (s *brickEnv) runLifecycle(ctx context.Context) {
 	s.must(s.dynamic.Resource(storagePools).Namespace(pooltypes.DefaultNamespace).Delete(ctx, "first",
 		metav1.DeleteOptions{}))
 	s.eventually("the pool is deleted", func() bool { return s.get(storagePools, "first") == nil })
-	time.Sleep(5 * time.Second) // events and leases are written late
 }
 
 // permission formats a granted or requested permission: verb and resource.

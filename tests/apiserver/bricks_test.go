@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/render"
 	pooltypes "github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
@@ -63,8 +63,7 @@ func (s *brickEnv) createPods(revision string) {
 // TestReconcileBricks reconciles a pool with running bricks: status, rollout, and deletion.
 func TestReconcileBricks(t *testing.T) {
 	s := newBrickEnv(newTestEnv(t), 3)
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	s.startReconciler("--roll-deadline=5s")
 	s.must(s.put(poolText("fast", 3, ", deletionPolicy: Delete")))
 	s.waitCondition("fast", "Ready", "BricksStarting")
@@ -174,7 +173,7 @@ func (s *brickEnv) checkRollout(ctx context.Context) {
 		return strings.HasPrefix(c.Reason, "Rolling") && strings.Contains(c.Message, "3 bricks are to be restarted") &&
 			strings.Contains(c.Message, "1 heals are pending on brick 2")
 	})
-	time.Sleep(2 * time.Second)
+	s.reconcileAgain("fast")
 	if stopped := s.stoppedBricks(ctx); len(stopped) != 0 {
 		s.t.Errorf("restarted while a heal is pending: %v", stopped)
 	}
@@ -202,7 +201,7 @@ func (s *brickEnv) waitRolledOneByOne(ctx context.Context, revision string) {
 	for i := range 3 {
 		var stopped []int
 		s.eventually("a brick is restarted", func() bool { stopped = s.stoppedBricks(ctx); return len(stopped) > 0 })
-		time.Sleep(time.Second)
+		s.reconcileAgain("fast")
 		if stopped = s.stoppedBricks(ctx); len(stopped) != 1 || stopped[0] != i {
 			s.t.Errorf("restarted: %v, want only brick %d", stopped, i)
 		}
@@ -296,7 +295,7 @@ func (s *brickEnv) runAtoll(args ...string) string {
 	if s.atoll == "" {
 		s.atoll = build(s.t, s.t.TempDir(), "atoll") // before the timeout starts
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, s.atoll, append(args, "--kubeconfig", s.kubeconfig)...).CombinedOutput()
 	if err != nil {

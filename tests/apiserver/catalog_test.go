@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +20,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/catalog"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
@@ -42,11 +42,7 @@ func writeKubeconfig(t *testing.T, c *rest.Config) string {
 // eventually polls until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
+	await.True(t, what, ok)
 }
 
 // catalogEntry renders an example and returns its catalog entry.
@@ -80,7 +76,7 @@ func TestCatalogFollows(t *testing.T) {
 	} {
 		return c.typed.CoreV1().ConfigMaps(namespace)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	eventually(t, "the role is healthy, and entries missing from the cluster are deleted", func() bool {
 		answer, err := http.Get("http://" + address + "/healthz")
@@ -163,7 +159,7 @@ func TestCatalogKeptOffline(t *testing.T) {
 		answer.Body.Close()
 		return answer.StatusCode == http.StatusServiceUnavailable
 	})
-	time.Sleep(time.Second)
+	eventually(t, "it has tried to list", func() bool { return strings.Contains(h.Logs(), "connection refused") })
 	if _, err := os.Stat(filepath.Join(h.Catalog().Dir, "p", entry.KeyEntry)); err != nil {
 		t.Error(err)
 	}

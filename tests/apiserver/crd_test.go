@@ -21,6 +21,7 @@ import (
 
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/loader"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // crdClient creates StoragePools in a cluster with their definition.
@@ -48,7 +49,7 @@ func (c *cluster) createCRD(path string) {
 	if err := yaml.UnmarshalStrict(text, &u.Object); err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	crds := c.dynamic.Resource(runtime.GroupVersionResource{
 		Group: "apiextensions.k8s.io", Version: "v1",
@@ -174,8 +175,7 @@ func (p crdClient) compare(name, text string) string {
 // TestCRDRefusesChanges changes existing pools.
 func TestCRDRefusesChanges(t *testing.T) {
 	p := newCRDClient(t, start(t))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	const two = "bricks: [{node: a, path: /p}, {node: b, path: /p}]"
 	const three = "bricks: [{node: a, path: /p}, {node: b, path: /p}, {node: c, path: /p}]"
 	const decommissioned = "{node: d, path: /p, decommissioned: true}, {node: e, path: /p, decommissioned: true}, " +

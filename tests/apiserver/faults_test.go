@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pooltypes "github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // countApplied counts pools whose objects are all applied.
@@ -56,8 +56,7 @@ func (o *testEnv) checkComplete(ctx context.Context, names []string) {
 // TestManyPools reconciles a hundred pools, one of them invalid and one of them unreachable.
 func TestManyPools(t *testing.T) {
 	o := newTestEnv(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	o.startReconciler()
 	begin := time.Now()
 	var names []string
@@ -82,9 +81,8 @@ func TestManyPools(t *testing.T) {
 func TestServerOutage(t *testing.T) {
 	s := startServers(t)
 	o := newTestEnvOn(t, s.config)
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	defer cancel()
-	o.startReconciler("--max-retry-delay=2s")
+	ctx := t.Context()
+	p := o.startReconciler("--max-retry-delay=2s")
 	var names []string
 	for round, server := range []string{"kube-apiserver", "etcd"} {
 		for i := range 20 {
@@ -93,8 +91,11 @@ func TestServerOutage(t *testing.T) {
 			o.must(o.put(poolText(name, 3, "")))
 		}
 		o.eventually("some pools are applied", func() bool { return o.countApplied(ctx) > round*20 })
+		before := len(p.logged())
 		s.kill(server)
-		time.Sleep(5 * time.Second)
+		o.eventually("the reconciler has noticed", func() bool {
+			return strings.Contains(p.logged()[before:], `"level":"error"`)
+		})
 		s.launch(server)
 		waitReady(t, s.config, s.dir)
 		restarted := time.Now()
@@ -115,16 +116,18 @@ func TestLeaderElection(t *testing.T) {
 		"--leader-election-retry-period=1s",
 	}
 	active := func(p *process) bool {
-		text, err := os.ReadFile(p.log)
-		o.must(err)
-		return strings.Contains(string(text), "Starting workers")
+		return strings.Contains(p.logged(), "Starting workers")
 	}
 	first := o.startReconciler(lease...)
 	o.eventually("the first is active", func() bool { return active(first) })
 	second := o.startReconciler(lease...)
 	o.must(o.put(poolText("one", 3, "")))
 	o.waitCondition("one", "Ready", "BricksStarting")
-	time.Sleep(5 * time.Second)
+	begin := time.Now()
+	o.eventually("the first renews its lease after the time that it lasts", func() bool {
+		leases, err := o.typed.CoordinationV1().Leases(pooltypes.DefaultNamespace).List(t.Context(), metav1.ListOptions{})
+		return err == nil && len(leases.Items) == 1 && leases.Items[0].Spec.RenewTime.Sub(begin) > 5*time.Second
+	})
 	if active(second) {
 		t.Error("both are active")
 	}
@@ -143,7 +146,7 @@ func TestLeaderElection(t *testing.T) {
 	}()
 	select {
 	case <-exited:
-	case <-time.After(20 * time.Second):
+	case <-time.After(await.Limit):
 		t.Error("a reconciler that lost its lease keeps running")
 	}
 	o.must(o.put(poolText("three", 3, "")))

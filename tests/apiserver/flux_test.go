@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
@@ -90,8 +89,7 @@ func parseDocument(t *testing.T, text string) *unstructured.Unstructured {
 func TestFluxResource(t *testing.T) {
 	o := newTestEnv(t)
 	f := newFlux(o)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	o.startReconciler()
 	pool := parseDocument(t, poolText("fast", 3, ", deletionPolicy: Delete"))
 	if got := f.apply(ctx, false, pool); got["created"] != 1 {
@@ -163,8 +161,7 @@ func renderText(t *testing.T, text string) (all []*unstructured.Unstructured) {
 func TestFluxRendered(t *testing.T) {
 	o := newTestEnv(t)
 	f := newFlux(o)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	objects := renderText(t, poolText("fast", 6, ""))
 	if got := f.apply(ctx, false, objects...); got["created"] != len(objects) {
 		t.Errorf("%v of %d", got, len(objects))
@@ -211,8 +208,7 @@ func TestCRDUpgrade(t *testing.T) {
 // explains why it stays.
 func TestNamespaceDeletion(t *testing.T) {
 	o := newTestEnv(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	o.startReconciler()
 	o.must(o.put(poolText("fast", 3, ", deletionPolicy: Delete")))
 	o.waitCondition("fast", "Ready", "BricksStarting")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/events"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
@@ -64,7 +65,7 @@ func TestRegistration(t *testing.T) {
 			if got != want {
 				t.Errorf("the kubelet got %q, want %q", got, want)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(await.Limit):
 			t.Fatalf("the kubelet did not get %s\n%s", want, h.Logs())
 		}
 	}
@@ -127,7 +128,7 @@ func TestEvents(t *testing.T) {
 // without propagation of later mounts.
 func (c *cluster) createPod(name string, propagated bool) *corev1.Pod {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), await.Limit)
 	defer cancel()
 	claim := corev1.PersistentVolumeClaimSpec{
 		VolumeName: "pv-1", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},

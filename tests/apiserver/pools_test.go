@@ -21,6 +21,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/apply"
 	"github.com/atoll-storage/atoll/render"
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // commandLine runs 'atoll apply' on documents that a test writes.
@@ -61,7 +62,7 @@ func (c *commandLine) writePool(name string, bricks int, more string) {
 // run returns the changes to objects, by action, and standard error.
 func (c *commandLine) run(args ...string) (changes map[apply.Action][]apply.Change, stderr string, err error) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.program, append([]string{
 		"apply", "--kubeconfig", c.kubeconfig, "-o", "json",
@@ -138,8 +139,7 @@ func kinds(changes []apply.Change) string {
 // TestApplyPools applies pools, and changes of pools, with the command line.
 func TestApplyPools(t *testing.T) {
 	c := newCommandLine(t, start(t))
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	const class = "storageClasses: [{name: extra}]"
 	c.writePool("fast", 6, class)
 	if changes := c.mustRun("--dry-run"); len(changes[apply.Created]) != 14 || len(c.versions(ctx)) != 0 {
@@ -256,8 +256,7 @@ func TestApplyPools(t *testing.T) {
 // command.
 func TestApplyKilled(t *testing.T) {
 	c := newCommandLine(t, start(t))
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	killed := 0
 	for i := range 12 {
 		c.writePool("fast", 3+3*(i%2), fmt.Sprintf(`options: {network.ping-timeout: "%d"}`, 5+i))
@@ -325,7 +324,7 @@ func TestApplyPrune(t *testing.T) {
 // checkRemove removes a pool with its bricks, except a brick that was relabelled to another pool.
 func (c *commandLine) checkRemove(config *rest.Config, pool string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	sets := c.typed.AppsV1().StatefulSets(schema.DefaultNamespace)
 	if _, err := sets.Patch(ctx, "atoll-"+pool+"-1", "application/merge-patch+json",

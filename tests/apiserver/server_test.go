@@ -22,13 +22,16 @@ import (
 
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+
+	"github.com/atoll-storage/atoll/internal/linux/spawn"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // token is the token of the tests' only user, an administrator.
 const token = "atoll-test-token"
 
 // startLimit is the timeout for the servers to answer.
-const startLimit = 60 * time.Second
+const startLimit = await.Limit
 
 // start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
 func start(t *testing.T, more ...string) *rest.Config {
@@ -110,7 +113,7 @@ func (s *servers) launch(name string) {
 	cmd := exec.Command(s.commands[name][0], s.commands[name][1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		s.t.Fatal(err)
 	}
 	s.processes[name] = cmd

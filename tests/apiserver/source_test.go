@@ -1,13 +1,11 @@
 package apiserver
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,8 +18,7 @@ import (
 // git-sync updates it.
 func TestSource(t *testing.T) {
 	o := newTestEnv(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 	root := t.TempDir()
 	revision := func(name string, files map[string]string) {
 		t.Helper()
@@ -47,7 +44,7 @@ func TestSource(t *testing.T) {
 	external := "{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: far}, spec: {type: " +
 		"External, external: {hosts: [127.9.9.9], volume: v}" + deletable + "}}"
 	revision("one", map[string]string{"a.yaml": poolText("a", 3, deletable), "far.yaml": external})
-	o.startReconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
+	p := o.startReconciler("--source="+filepath.Join(root, "pools"), "--source-interval=5m")
 	o.eventually("both pools are applied", func() bool { return classes() == "atoll.a atoll.far" })
 	ready := func(name string) metav1.Condition {
 		m, err := o.typed.CoreV1().ConfigMaps(schema.DefaultNamespace).Get(ctx, v1alpha1.StatusName(name),
@@ -70,8 +67,12 @@ func TestSource(t *testing.T) {
 	t.Run("with an invalid document others are applied and none removed", func(t *testing.T) {
 		revision("three", map[string]string{"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, "")})
 		o.eventually("the valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.c") })
-		time.Sleep(2 * time.Second)
-		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.far" {
+		// The next revision is synced after this one.
+		revision("three again", map[string]string{
+			"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, ""), "d.yaml": poolText("d", 3, ", deletionPolicy: Delete"),
+		})
+		o.eventually("the next valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.d") })
+		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.d atoll.far" {
 			t.Error(got)
 		}
 	})
@@ -91,8 +92,10 @@ func TestSource(t *testing.T) {
 	})
 	t.Run("an empty folder removes nothing", func(t *testing.T) {
 		revision("five", nil)
-		time.Sleep(3 * time.Second)
-		if got := classes(); got != "atoll.a atoll.b atoll.c" {
+		o.eventually("the folder is synced", func() bool { return strings.Contains(p.logged(), "has no documents") })
+		revision("six", map[string]string{"wrong.yaml": poolText("a", 2, ""), "e.yaml": poolText("e", 3, "")})
+		o.eventually("the next pool is applied", func() bool { return strings.Contains(classes(), "atoll.e") })
+		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.e" {
 			t.Error(got)
 		}
 	})

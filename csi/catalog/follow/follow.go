@@ -28,6 +28,9 @@ import (
 // resync is how often everything is compared, even without events.
 const resync = 10 * time.Minute
 
+// reportEvery is how often the log says why nothing is listed yet.
+const reportEvery = 5 * time.Second
+
 // Follower writes the ConfigMaps with the catalog's label into a directory. Only those of its
 // namespaces count: a client graph decides what a node's clients open, as root, so write access
 // to one equals root on the nodes.
@@ -95,10 +98,33 @@ func (f *Follower) watch(ctx context.Context, namespace string, notice func()) (
 		return nil, fmt.Errorf("watch the catalog's ConfigMaps: %w", err)
 	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), maps.Informer().HasSynced) && ctx.Err() == nil {
-		return nil, errors.New("list the catalog's ConfigMaps: the cluster did not answer")
-	}
+	f.waitListed(ctx, namespace, maps.Informer().HasSynced)
 	return maps.Lister(), nil
+}
+
+// waitListed waits until everything is listed, or the context ends, and logs why it takes long:
+// client-go repeats refused connections without a word.
+func (f *Follower) waitListed(ctx context.Context, namespace string, listed cache.InformerSynced) {
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, reportEvery)
+		done := cache.WaitForCacheSync(limited.Done(), listed)
+		cancel()
+		if done {
+			return
+		}
+		if err := f.tryList(ctx, namespace); err != nil && ctx.Err() == nil {
+			f.Log.Info("cannot list the catalog's ConfigMaps; the directory stays as it is", "namespace", namespace,
+				"error", err.Error())
+		}
+	}
+}
+
+// tryList lists at most one ConfigMap of a namespace.
+func (f *Follower) tryList(ctx context.Context, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	defer cancel()
+	_, err := f.Client.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	return err
 }
 
 // write makes the directory match the ConfigMaps.
