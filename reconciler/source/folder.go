@@ -71,6 +71,9 @@ func (f *Folder) Sync(ctx context.Context) error {
 		return fmt.Errorf("load documents: %w", err)
 	}
 	complete := len(found.Documents) > 0
+	if !complete {
+		f.logChange("", "the directory has no documents, all pools stay unchanged")
+	}
 	for _, d := range found.Diagnostics {
 		if d.Severity == schema.SeverityError {
 			complete = false
