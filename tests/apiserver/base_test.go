@@ -284,14 +284,13 @@ func (s *brickEnv) deniedOf(ctx context.Context, permissions []string) string {
 	for _, p := range permissions {
 		verb, kind, _ := strings.Cut(p, " ")
 		kind, group, _ := strings.Cut(kind, ".")
-		review, err := s.typed.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
-			Spec: authorizationv1.SubjectAccessReviewSpec{
-				User: reconcilerUser,
-				ResourceAttributes: &authorizationv1.ResourceAttributes{
-					Namespace: pooltypes.DefaultNamespace, Verb: verb, Group: group, Resource: kind,
-				},
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: reconcilerUser,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: pooltypes.DefaultNamespace, Verb: verb, Group: group, Resource: kind,
 			},
-		}, metav1.CreateOptions{})
+		}}
+		review, err := s.typed.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		s.must(err)
 		if !review.Status.Allowed {
 			denied = append(denied, p)

@@ -125,7 +125,8 @@ func TestLeaderElection(t *testing.T) {
 	o.waitCondition("one", "Ready", "BricksStarting")
 	begin := time.Now()
 	o.eventually("the first renews its lease after the time that it lasts", func() bool {
-		leases, err := o.typed.CoordinationV1().Leases(pooltypes.DefaultNamespace).List(t.Context(), metav1.ListOptions{})
+		leases, err := o.typed.CoordinationV1().Leases(pooltypes.DefaultNamespace).List(t.Context(),
+			metav1.ListOptions{})
 		return err == nil && len(leases.Items) == 1 && leases.Items[0].Spec.RenewTime.Sub(begin) > 5*time.Second
 	})
 	if active(second) {

@@ -69,7 +69,8 @@ func TestSource(t *testing.T) {
 		o.eventually("the valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.c") })
 		// The next revision is synced after this one.
 		revision("three again", map[string]string{
-			"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, ""), "d.yaml": poolText("d", 3, ", deletionPolicy: Delete"),
+			"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, ""),
+			"d.yaml": poolText("d", 3, ", deletionPolicy: Delete"),
 		})
 		o.eventually("the next valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.d") })
 		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.d atoll.far" {

@@ -135,7 +135,8 @@ func startOnPaths(t *testing.T, name, spec string) *podrun.Cluster {
 	return startPool(t, document(t, fmt.Sprintf(
 		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: %s}, spec: {%s,
   options: {network.ping-timeout: "5"},
-  bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`, name, spec)), disks)
+  bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`,
+		name, spec)), disks)
 }
 
 // killWhenHealed kills the brick of a pod once no heals are pending on the bricks of these nodes
