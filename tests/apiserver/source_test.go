@@ -69,8 +69,7 @@ func TestSource(t *testing.T) {
 		o.eventually("the valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.c") })
 		// The next revision is synced after this one.
 		revision("three again", map[string]string{
-			"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, ""),
-			"d.yaml": poolText("d", 3, ", deletionPolicy: Delete"),
+			"a.yaml": poolText("a", 2, ""), "c.yaml": poolText("c", 3, ""), "d.yaml": poolText("d", 3, ""),
 		})
 		o.eventually("the next valid pool is applied", func() bool { return strings.Contains(classes(), "atoll.d") })
 		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.d atoll.far" {
@@ -80,7 +79,7 @@ func TestSource(t *testing.T) {
 	t.Run("removed", func(t *testing.T) {
 		revision("four", map[string]string{"c.yaml": poolText("c", 3, "")})
 		o.eventually("the unused pool with deletionPolicy Delete is removed",
-			func() bool { return classes() == "atoll.a atoll.b atoll.c" })
+			func() bool { return classes() == "atoll.a atoll.b atoll.c atoll.d" })
 		o.eventually("the other pool's condition explains why it stays", func() bool {
 			c := ready("a")
 			return c.Reason == "VolumesInUse" && strings.Contains(c.Message, "brick 0 (n0:/a) may have files")
@@ -96,7 +95,7 @@ func TestSource(t *testing.T) {
 		o.eventually("the folder is synced", func() bool { return strings.Contains(p.logged(), "has no documents") })
 		revision("six", map[string]string{"wrong.yaml": poolText("a", 2, ""), "e.yaml": poolText("e", 3, "")})
 		o.eventually("the next pool is applied", func() bool { return strings.Contains(classes(), "atoll.e") })
-		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.e" {
+		if got := classes(); got != "atoll.a atoll.b atoll.c atoll.d atoll.e" {
 			t.Error(got)
 		}
 	})
