@@ -19,6 +19,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/internal/httpserver"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
@@ -56,24 +57,8 @@ func (s *Server) Handler() http.Handler {
 
 // Serve answers on an address until the context ends.
 func (s *Server) Serve(ctx context.Context, address string) error {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", address, err)
-	}
-	h := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 2 * time.Minute,
-	}
-	stopped := context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = h.Shutdown(last) // the process exits anyway
-	})
-	defer stopped()
-	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", address, err)
-	}
-	return nil
+	h := &http.Server{Handler: s.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
+	return httpserver.Listen(ctx, h, address)
 }
 
 // authenticatedBody reads the body of an authenticated request; false if an error was

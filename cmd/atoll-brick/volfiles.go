@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/brick/volfiles"
+	"github.com/atoll-storage/atoll/internal/httpserver"
 )
 
 func newVolfiles() *cobra.Command {
@@ -52,14 +53,5 @@ func alive() http.Handler {
 
 // serve serves HTTP on an address until the context ends.
 func serve(ctx context.Context, address string, handler http.Handler) error {
-	h := &http.Server{
-		Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout: 10 * time.Second,
-	}
-	stopped := context.AfterFunc(ctx, func() { _ = h.Close() })
-	defer stopped()
-	if err := h.ListenAndServe(); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("serve on %s: %w", address, err)
-	}
-	return nil
+	return httpserver.Listen(ctx, &http.Server{Handler: handler, ReadTimeout: 10 * time.Second}, address)
 }

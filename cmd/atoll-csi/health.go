@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/atoll-storage/atoll/internal/httpserver"
 )
 
 // health serves the health and the metrics of a role over HTTP.
@@ -32,15 +32,5 @@ func (h health) serve(ctx context.Context, address string) error {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("/metrics", promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}))
-	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stopped := context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = s.Shutdown(last) // the process ends anyway
-	})
-	defer stopped()
-	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve health on %s: %w", address, err)
-	}
-	return nil
+	return httpserver.Listen(ctx, &http.Server{Handler: mux}, address)
 }

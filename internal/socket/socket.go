@@ -8,8 +8,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/atoll-storage/atoll/internal/httpserver"
 )
 
 // Listen creates a socket at path with mode 0600. A socket that an earlier process left there
@@ -41,6 +44,9 @@ func Serve(ctx context.Context, s *grpc.Server, path string) error {
 	return s.Serve(l)
 }
 
+// maxRequest is longer than any request of the mount server takes.
+const maxRequest = 5 * time.Minute
+
 // ServeHTTP serves HTTP on a socket at path until the context ends, and then waits for
 // requests in progress.
 func ServeHTTP(ctx context.Context, s *http.Server, path string) error {
@@ -48,11 +54,5 @@ func ServeHTTP(ctx context.Context, s *http.Server, path string) error {
 	if err != nil {
 		return err
 	}
-	shutdown := make(chan error, 1)
-	stopped := context.AfterFunc(ctx, func() { shutdown <- s.Shutdown(context.WithoutCancel(ctx)) })
-	defer stopped()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", path, err)
-	}
-	return <-shutdown
+	return httpserver.Serve(ctx, s, l, maxRequest)
 }
