@@ -25,8 +25,10 @@ func (l *losses) shutDownAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	all, err := l.Losses.Lost(ctx)
-	if err != nil {
-		l.Log.Info("lost volumes unknown", "error", err.Error())
+	if isNew := l.reports.isNew("", err); err != nil {
+		if isNew {
+			l.Log.Info("cannot ask the mount server which volumes are lost; trying again", "error", err.Error())
+		}
 		return
 	}
 	for _, lost := range all {
