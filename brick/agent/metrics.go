@@ -18,43 +18,33 @@ type metric struct {
 	labels     []string
 }
 
-// The brick's gauges. Names and labels are listed in docs/bricks.md.
-var (
-	sizeBytes   = metric{"atoll_brick_size_bytes", "Size of the brick's file system.", nil}
-	freeBytes   = metric{"atoll_brick_free_bytes", "Free space of the brick's file system.", nil}
-	freeInodes  = metric{"atoll_brick_free_inodes", "Free inodes of the brick's file system.", nil}
-	healBacklog = metric{
-		"atoll_brick_heal_backlog_entries",
-		"Files and directories that this brick has and other bricks must be healed from.",
-		[]string{"index"},
-	}
-	volumeCount = metric{"atoll_brick_volumes", "Volumes on the brick.", nil}
-	volumeUsed  = metric{
-		"atoll_brick_volume_used_bytes", "Space that a volume uses on this brick.",
-		[]string{"volume"},
-	}
-	volumeLimit = metric{
-		"atoll_brick_volume_limit_bytes", "Space that a volume may use on this brick.",
-		[]string{"volume"},
-	}
-	quotaEnforced = metric{
-		"atoll_brick_quota_enforced",
-		"1 if the file system enforces the sizes of volumes, 0 if sizes are advisory.", nil,
-	}
-	quotaDrift = metric{
-		"atoll_brick_quota_drift_volumes",
-		"Volumes whose limit differed from their size at the last check.", nil,
-	}
-	quotaAge = metric{
-		"atoll_brick_quota_age_seconds", "Time since limits were last compared with the records.",
-		nil,
-	}
-)
+// gauges are all gauges of the brick.
+var gauges []metric
 
-var gauges = []metric{
-	sizeBytes, freeBytes, freeInodes, healBacklog, volumeCount, volumeUsed, volumeLimit,
-	quotaEnforced, quotaDrift, quotaAge,
+// gauge adds a gauge of the brick.
+func gauge(name, help string, labels ...string) metric {
+	m := metric{name, help, labels}
+	gauges = append(gauges, m)
+	return m
 }
+
+// The brick's gauges, which Collect sets. Names and labels are listed in docs/bricks.md. What needs the
+// set's other bricks is in metrics, as a daemon on a host of an External cluster has no healer.
+var (
+	sizeBytes   = gauge("atoll_brick_size_bytes", "Size of the brick's file system.")
+	freeBytes   = gauge("atoll_brick_free_bytes", "Free space of the brick's file system.")
+	freeInodes  = gauge("atoll_brick_free_inodes", "Free inodes of the brick's file system.")
+	healBacklog = gauge("atoll_brick_heal_backlog_entries",
+		"Files and directories that this brick has and other bricks must be healed from.", "index")
+	volumeCount   = gauge("atoll_brick_volumes", "Volumes on the brick.")
+	volumeUsed    = gauge("atoll_brick_volume_used_bytes", "Space that a volume uses on this brick.", "volume")
+	volumeLimit   = gauge("atoll_brick_volume_limit_bytes", "Space that a volume may use on this brick.", "volume")
+	quotaEnforced = gauge("atoll_brick_quota_enforced",
+		"1 if the file system enforces the sizes of volumes, 0 if sizes are advisory.")
+	quotaDrift = gauge("atoll_brick_quota_drift_volumes",
+		"Volumes whose limit differed from their size at the last check.")
+	quotaAge = gauge("atoll_brick_quota_age_seconds", "Time since limits were last compared with the records.")
+)
 
 // collector reads the brick at each scrape.
 type collector struct {

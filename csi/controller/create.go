@@ -56,10 +56,13 @@ func (s *Server) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 		}
 		full = errors.Join(full, fmt.Errorf("pool %s: %w", h.Name(), err))
 	}
-	// A pool that cannot be reached may have this volume, or space for it. Its error is first,
-	// and decides the code, because it is temporary.
-	if err := errors.Join(problems, full); err != nil {
-		return nil, err
+	switch {
+	case problems != nil && full != nil:
+		// A pool that cannot be reached may have this volume, or space for it. Its error decides the
+		// code, because it is temporary.
+		return nil, fmt.Errorf("%w\n%s", problems, full)
+	case problems != nil || full != nil:
+		return nil, errors.Join(problems, full)
 	}
 	return nil, rpc.Invalid("no pool fits the StorageClass, which allows %s", request)
 }

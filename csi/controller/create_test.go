@@ -162,6 +162,19 @@ func TestRepeatedRequestWaitsForItsPool(t *testing.T) {
 	}
 }
 
+// TestFullBesideUnreachable: a pool that cannot be reached may have space. The request is repeated, and
+// the message names both pools.
+func TestFullBesideUnreachable(t *testing.T) {
+	whole := []schema.Layout{schema.Single}
+	b := newBed(t, entry.Entry{Pool: "a", Layouts: whole}, entry.Entry{Pool: "b", Layouts: whole})
+	b.mustCreate(newRequest("first", 1<<20, map[string]string{"pool": "a"}))
+	b.Mounts.Down = map[string]error{"b": fmt.Errorf("%w: for now", mounts.ErrUnreachable)}
+	_, code, message := b.create(newRequest("second", 1<<20, map[string]string{"pool": "a,b"}))
+	if code != codes.Unavailable || !strings.Contains(message, "for now") || !strings.Contains(message, "pool a") {
+		t.Errorf("%s %s", code, message)
+	}
+}
+
 // TestWholePoolIsTakenOnce: the error of a second claim names the first.
 func TestWholePoolIsTakenOnce(t *testing.T) {
 	b := newBed(t, entry.Entry{Pool: "p", Layouts: []schema.Layout{schema.Single}})

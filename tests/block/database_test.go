@@ -245,14 +245,15 @@ func TestDatabases(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, fileSystem string
+		size             int64 // bytes; a heal compares all of it
 		db               database
 	}{
-		{"PostgreSQL", "xfs", &postgres{bin: bin[len(bin)-1], port: strconv.Itoa(20000 + os.Getpid()%10000)}},
-		{"SQLite", "ext4", &sqlite{}},
+		{"PostgreSQL", "xfs", copySize, &postgres{bin: bin[len(bin)-1], port: strconv.Itoa(20000 + os.Getpid()%10000)}},
+		{"SQLite", "ext4", size / 8, &sqlite{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			testDatabase(t, test.fileSystem, test.db)
+			testDatabase(t, test.fileSystem, test.size, test.db)
 		})
 	}
 }
@@ -292,14 +293,14 @@ func (i *inserter) untilError() <-chan error {
 	return failed
 }
 
-func testDatabase(t *testing.T, fileSystem string, db database) {
+func testDatabase(t *testing.T, fileSystem string, bytes int64, db database) {
 	c := start(t, "a", "b")
 	a, b := c.nodes[0], c.nodes[1]
 	for _, n := range c.nodes { // the database has a user of its own
 		must(t, os.Chmod(n.h.Path("."), 0o755))
 		must(t, os.MkdirAll(n.h.Path("kubelet/pods"), 0o755))
 	}
-	id := c.create("pvc-1", fileSystem, copySize) // a heal compares all of it
+	id := c.create("pvc-1", fileSystem, bytes)
 	must(t, a.publish(id, fileSystem))
 	must(t, unix.Chmod(a.h.Path("kubelet/pods"), 0o755))
 	db.start(t, a.target(id))

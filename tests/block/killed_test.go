@@ -32,9 +32,9 @@ func TestKilled(t *testing.T) {
 		"mounter":     {func() { bricks.Stop(a.mounter); a.startMounter() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			id := c.create("pvc-"+strings.ReplaceAll(name, " ", "-"), "", size)
+			id := c.create("pvc-"+strings.ReplaceAll(name, " ", "-"), "", size/8)
 			must(t, a.publish(id, ""))
-			w := startWriter("node a", a.target(id), size)
+			w := startWriter("node a", a.target(id), size/8)
 			w.progress(t, 200)
 			kill.do()
 			if kill.loses {

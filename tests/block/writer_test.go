@@ -20,7 +20,7 @@ const (
 	// page is the size of a write, in bytes.
 	page = 4096
 	// pause is between two writes: without it, a writer takes a processor from what is tested.
-	pause = 2 * time.Millisecond
+	pause = 10 * time.Millisecond
 	// errorPause is after a write that failed.
 	errorPause = 10 * time.Millisecond
 )

@@ -34,7 +34,7 @@ const attributeTimeout = 1200 * time.Millisecond
 
 // defaultPause leaves the processors to what is tested: a writer without a pause takes one of
 // them.
-const defaultPause = 2 * time.Millisecond
+const defaultPause = 10 * time.Millisecond
 
 // StartWriter starts a writer.
 func StartWriter(path string) *Writer { return StartPacedWriter(path, defaultPause) }
