@@ -177,9 +177,14 @@ func (n *node) client() int {
 func (n *node) connected() {
 	n.t.Helper()
 	want := len(n.c.bricks.Pool.Bricks)
+	tiebreakers := 0
+	if n.c.bricks.Pool.Tiebreaker != nil {
+		tiebreakers = 1
+	}
 	n.c.bricks.Eventually(fmt.Sprintf("the client of node %s is connected to all bricks", n.name), func() bool {
 		mounts, _ := filepath.Glob(n.h.Path("mounts/*/root"))
-		return len(mounts) == 1 && bricks.Connected(mounts[0]) == want
+		return len(mounts) == 1 && bricks.Connected(mounts[0]) == want &&
+			bricks.ConnectedTiebreakers(mounts[0]) == tiebreakers
 	})
 }
 

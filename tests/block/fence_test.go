@@ -125,7 +125,7 @@ func testBricksRolled(t *testing.T, k kind) {
 	for n := range all + 1 {
 		i := n % all
 		if n > 0 {
-			c.settle()
+			c.settle(a)
 		}
 		c.restart(i, w, a)
 		t.Logf("brick %d: %s", i, w.state())
@@ -141,8 +141,9 @@ func testBricksRolled(t *testing.T, k kind) {
 }
 
 // settle waits until the next brick may be restarted, as the reconciler does, which cannot see the
-// tiebreaker's counters.
-func (c *cluster) settle() {
+// tiebreaker's counters and its connections. GlusterFS' client ends with SIGSEGV when a brick dies under
+// writes while the client is not connected to the tiebreaker (10.3 and 11.2, afr_ta_post_op_do).
+func (c *cluster) settle(n *node) {
 	c.t.Helper()
 	if c.bricks.Pool.Tiebreaker == nil {
 		return
@@ -151,6 +152,7 @@ func (c *cluster) settle() {
 	c.bricks.Eventually("the tiebreaker blames no brick", func() bool { return c.bricks.Blamed() == 0 })
 	c.t.Logf("the tiebreaker blamed a brick for %s after its heal", time.Since(begin).Round(100*time.Millisecond))
 	time.Sleep(time.Until(begin.Add(rollout.SettleTimeTiebreaker)))
+	n.connected()
 }
 
 // TestTwoBricksAtOnce restarts two of three bricks at the same time. The node has lost its

@@ -55,8 +55,13 @@ func (c *Cluster) Unmount(dir string) {
 
 // Connected counts the bricks to which the client of a mount is connected, as the client
 // itself reports below .meta.
-func Connected(mount string) int {
-	clients, _ := filepath.Glob(filepath.Join(mount, ".meta/graphs/active/*-client-*/private"))
+func Connected(mount string) int { return connections(mount, "*-client-*") }
+
+// ConnectedTiebreakers is Connected for tiebreakers.
+func ConnectedTiebreakers(mount string) int { return connections(mount, "*-ta-*") }
+
+func connections(mount, name string) int {
+	clients, _ := filepath.Glob(filepath.Join(mount, ".meta/graphs/active", name, "private"))
 	n := 0
 	for _, c := range clients {
 		if text, err := os.ReadFile(c); err == nil && strings.Contains(string(text), "connected = 1") {
