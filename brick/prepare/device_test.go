@@ -245,7 +245,30 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(withOwnMounts(m))
+}
+
+// withOwnMounts runs the tests in a mount namespace of their own. A test of another package that
+// makes namespaces would otherwise copy the mount of a disk and hold it, and XFS would refuse the
+// next disk, which has the same UUID.
+func withOwnMounts(m *testing.M) int {
+	const variable = "ATOLL_OWN_MOUNTS"
+	if os.Getuid() != 0 || os.Getenv(variable) != "" {
+		return m.Run()
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0], cmd.Env = os.Args[0], append(os.Environ(), variable+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and makes mounts private
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
 }
 
 // TestKilledAtSystemCalls kills prepare, or the mkfs.xfs that it has started, at every kind
