@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/atoll-storage/atoll/tests/internal/programs"
 )
 
 // repository is a git repository with one pool document, and a directory with atoll for the PATH.
@@ -20,9 +22,8 @@ type repository struct {
 func newRepository(t *testing.T) *repository {
 	t.Helper()
 	r := &repository{t: t, dir: t.TempDir(), bin: t.TempDir()}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(r.bin, "atoll"),
-		"../cmd/atoll").CombinedOutput(); err != nil {
-		t.Fatalf("building atoll: %v\n%s", err, out)
+	if _, err := programs.Link("atoll", r.bin); err != nil {
+		t.Fatal(err)
 	}
 	r.pool("kube1", "Replica1")
 	for _, script := range []string{

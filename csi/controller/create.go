@@ -60,7 +60,7 @@ func (s *Server) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 	case problems != nil && full != nil:
 		// A pool that cannot be reached may have this volume, or space for it. Its error decides the
 		// code, because it is temporary.
-		return nil, fmt.Errorf("%w\n%s", problems, full)
+		return nil, fmt.Errorf("%w\n%s", problems, full.Error())
 	case problems != nil || full != nil:
 		return nil, errors.Join(problems, full)
 	}

@@ -37,6 +37,12 @@ var crdRules = shape.Rules{
 			Rule:    "self.type != 'External' || !has(self.volumes) || !('Block' in self.volumes)",
 			Message: "an External volume cannot serve Block: Atoll cannot fence writers at its bricks",
 		},
+		{
+			Rule: "!has(self.options) || !('cluster.quorum-type' in self.options) || " +
+				"self.options['cluster.quorum-type'] != 'none' || " +
+				"!has(self.tiebreaker) && !(has(self.volumes) && 'Block' in self.volumes)",
+			Message: "cluster.quorum-type must not be none: block volumes and tiebreakers rely on majorities",
+		},
 		{Rule: classLayoutRule, Message: "a class has a layout that the pool does not serve"},
 		{
 			Rule: copyRule,

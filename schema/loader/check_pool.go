@@ -13,9 +13,6 @@ import (
 // 63 characters, less '-' and the ten characters of the controller's hash.
 const maxWorkloadName = 52
 
-// minDisperseHeal is the minimum heal-timeout of cluster/disperse in GlusterFS 10, in seconds.
-const minDisperseHeal = 60
-
 func (c *checker) pool() {
 	s := &c.document.Pool.Spec
 	c.names(s)
@@ -28,13 +25,9 @@ func (c *checker) pool() {
 	}
 	c.sets(s)
 	c.tiebreaker(s)
-	if text, set := s.Options["cluster.heal-timeout"]; set && s.Type == schema.Disperse {
-		if seconds, err := strconv.Atoi(text); err == nil && seconds < minDisperseHeal {
-			c.warn(`spec.options["cluster.heal-timeout"]`, "option-raised",
-				fmt.Sprintf("below the minimum of Disperse, which uses %d seconds", minDisperseHeal),
-				fmt.Sprintf("%q or more", strconv.Itoa(minDisperseHeal)))
-		}
-	}
+	c.volumeOptions(s)
+	c.resources(s)
+	c.systemPlaces(s)
 }
 
 // names checks the limits of Kubernetes for names with the renderer's prefix and the

@@ -91,6 +91,7 @@ func (p crdClient) dryRun(text []byte) error {
 var vetOnlyCodes = []string{
 	"same-node", "decommission-set", "tiebreaker-node", "place-twice", "pool-twice",
 	"name-length", "class-twice", "class-parameter", "client-option", "class-default",
+	"option-range", "system-path", "resource-limit",
 }
 
 // TestCRDAgreesWithVet checks the custom resource definition against 'atoll vet': the server

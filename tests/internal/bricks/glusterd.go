@@ -60,7 +60,7 @@ func StartGlusterd(t testing.TB, address string, names ...string) *Glusterd {
 	t.Cleanup(g.stopBricks) // after glusterd itself has ended
 	g.daemon("glusterd", "-N", "-f", filepath.Join(dir, "glusterd.vol"), "-p", filepath.Join(dir, "pid"), "-l",
 		filepath.Join(dir, "log/glusterd.log"))
-	g.Eventually("glusterd answers", func() bool { return g.try("volume", "list") == nil })
+	g.Eventually("glusterd answers", func() bool { _, err := g.Try("volume", "list"); return err == nil })
 	return g
 }
 
@@ -95,12 +95,8 @@ func (g *Glusterd) command(args ...string) *exec.Cmd {
 		filepath.Join(g.Dir, "run/glusterd.socket"), "--log-file=" + filepath.Join(g.Dir, "log/cli.log")}, args...)...)
 }
 
-func (g *Glusterd) try(args ...string) error {
-	_, err := g.output(args...)
-	return err
-}
-
-func (g *Glusterd) output(args ...string) (string, error) {
+// Try runs a command of the gluster CLI, and returns what it prints.
+func (g *Glusterd) Try(args ...string) (string, error) {
 	cmd := g.command(args...)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -114,7 +110,7 @@ func (g *Glusterd) output(args ...string) (string, error) {
 // Do runs a command of the gluster CLI.
 func (g *Glusterd) Do(args ...string) {
 	g.t.Helper()
-	if out, err := g.output(args...); err != nil {
+	if out, err := g.Try(args...); err != nil {
 		g.t.Fatalf("gluster %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }

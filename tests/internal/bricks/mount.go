@@ -38,6 +38,32 @@ func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, 
 	return dir
 }
 
+// TryMount starts a client that may end instead of mounting. It returns the client's log, and an error if
+// the client has ended.
+func (c *Cluster) TryMount(name string, build func(volfile.Pool) (*volfile.Xlator, error)) (string, error) {
+	c.t.Helper()
+	dir := filepath.Join(c.dir, "mount-"+name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	vol := c.write(name, func() (*volfile.Xlator, error) { return build(c.Pool) })
+	client := c.Run("glusterfs", "-N", "-f", vol, "-l", c.log(name), dir)
+	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	ended := make(chan error, 1)
+	go func() { ended <- client.Wait() }()
+	var err error
+	c.Eventually(name+" is mounted, or its client has ended", func() bool {
+		select {
+		case err = <-ended:
+			return true
+		default:
+			return IsMounted(dir)
+		}
+	})
+	text, _ := os.ReadFile(c.log(name))
+	return string(text), err
+}
+
 // Unmount unmounts what Mount mounted, and ends its client. A process that another test starts
 // has this one's files open until it executes its program, so the mount may be busy for a moment.
 func (c *Cluster) Unmount(dir string) {
