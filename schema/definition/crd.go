@@ -38,8 +38,8 @@ var crdRules = shape.Rules{
 			Message: "an External volume cannot serve Block: Atoll cannot fence writers at its bricks",
 		},
 		{
-			Rule: "!has(self.options) || !('cluster.quorum-type' in self.options) || " +
-				"self.options['cluster.quorum-type'] != 'none' || " +
+			Rule: "!has(self.options) || !has(self.options.cluster__dot__quorum__dash__type) || " +
+				"self.options.cluster__dot__quorum__dash__type != 'none' || " +
 				"!has(self.tiebreaker) && !(has(self.volumes) && 'Block' in self.volumes)",
 			Message: "cluster.quorum-type must not be none: block volumes and tiebreakers rely on majorities",
 		},

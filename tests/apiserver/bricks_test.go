@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,12 +32,15 @@ type brickEnv struct {
 	agents []*exec.Cmd
 	binary string
 	atoll  string
+	number int64 // of the environment, from 1
 }
+
+var brickEnvs atomic.Int64
 
 func newBrickEnv(o *testEnv, n int) *brickEnv {
 	o.t.Helper()
 	s := &brickEnv{
-		testEnv: o, bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil),
+		testEnv: o, number: brickEnvs.Add(1), bricks: bricks.Start(o.t, pooltypes.Replica3, n, nil),
 		binary: build(o.t, o.t.TempDir(), "atoll-brick"),
 	}
 	for i, b := range s.bricks.Pool.Bricks {
@@ -52,7 +56,9 @@ func newBrickEnv(o *testEnv, n int) *brickEnv {
 }
 
 // agentAddress returns the address of a brick's agent; no other test uses it.
-func (s *brickEnv) agentAddress(brick int) string { return fmt.Sprintf("127.9.4.%d", brick+1) }
+func (s *brickEnv) agentAddress(brick int) string {
+	return fmt.Sprintf("127.9.%d.%d", s.number, brick+1)
+}
 
 func (s *brickEnv) createPods(revision string) {
 	for i := range s.bricks.Pool.Bricks {

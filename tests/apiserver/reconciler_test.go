@@ -29,6 +29,7 @@ import (
 	"github.com/atoll-storage/atoll/reconciler/api/v1alpha1"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/await"
+	"github.com/atoll-storage/atoll/tests/internal/programs"
 )
 
 // testEnv is a cluster with the definitions of pools, and a reconciler's program to run in it.
@@ -54,14 +55,12 @@ func newTestEnvOn(t *testing.T, config *rest.Config) *testEnv {
 	return o
 }
 
-// build builds a command of the project.
+// build puts a program of the project into a directory, and returns its path.
 func build(t *testing.T, dir, command string) string {
 	t.Helper()
-	path := filepath.Join(dir, command)
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/"+command)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", command, err, out)
+	path, err := programs.Link(command, dir)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

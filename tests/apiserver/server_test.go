@@ -11,11 +11,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +25,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/linux/spawn"
 	"github.com/atoll-storage/atoll/tests/internal/await"
+	"github.com/atoll-storage/atoll/tests/internal/ports"
 )
 
 // token is the token of the tests' only user, an administrator.
@@ -33,7 +34,18 @@ const token = "atoll-test-token"
 // startLimit is the timeout for the servers to answer.
 const startLimit = await.Limit
 
-// start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends.
+// parallel are the tests that run beside others.
+var parallel sync.Map
+
+// beside runs a test beside others, unless it measures. A test may call it again.
+func beside(t *testing.T) {
+	if _, again := parallel.LoadOrStore(t, true); !again && !*full {
+		t.Parallel()
+	}
+}
+
+// start runs etcd and kube-apiserver on free ports of 127.0.0.1 until the test ends. The test runs
+// beside others.
 func start(t *testing.T, more ...string) *rest.Config {
 	t.Helper()
 	return startServers(t, more...).config
@@ -50,6 +62,7 @@ type servers struct {
 
 func startServers(t *testing.T, more ...string) *servers {
 	t.Helper()
+	beside(t)
 	server := os.Getenv("ATOLL_KUBE_APISERVER")
 	if server == "" {
 		t.Skip("no kube-apiserver: run make test-apiserver, which builds it")
@@ -123,12 +136,11 @@ func url(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d
 
 func port(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := ports.Free("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return free
 }
 
 func writeKey(t *testing.T, path string) {

@@ -13,7 +13,7 @@ import (
 )
 
 // names are the programs that tests start.
-var names = []string{"atoll", "atoll-brick", "atoll-csi"}
+var names = []string{"atoll", "atoll-brick", "atoll-csi", "atoll-reconciler"}
 
 // builtVariable has the directory of built programs: a process that a test starts, or that
 // has no network, builds none.

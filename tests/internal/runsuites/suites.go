@@ -52,9 +52,9 @@ var suites = []suite{
 	},
 	{name: "images", target: "images", after: []string{"programs"}, root: true},
 	{
-		name: "apiserver", module: "tests/apiserver", packages: []string{"."}, args: []string{"-timeout=40m"},
-		after: []string{"vet", "programs"},
-		env:   []string{"ATOLL_KUBE_APISERVER=" + absolute(cacheDir+"/bin/kube-apiserver")},
+		name: "apiserver", module: "tests/apiserver", packages: []string{"."},
+		args: []string{"-timeout=40m", "-parallel=3"}, after: []string{"vet", "programs"},
+		env: []string{"ATOLL_KUBE_APISERVER=" + absolute(cacheDir+"/bin/kube-apiserver")},
 	},
 	{
 		name: "bench", module: "tests/bench", packages: []string{"."},
