@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/internal/linux/mounted"
 )
 
 // device is a brick's disk while it is prepared.
@@ -71,16 +72,19 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return fmt.Errorf("create the mount point: %w", err)
 	}
-	mounted, err := isMountedAt(d.path, target)
+	already, err := isMountedAt(d.path, target)
 	if err != nil {
 		return err
 	}
-	if mounted {
+	if already {
 		log.Info("the device is already mounted", "device", b.Device, "target", target)
 		return nil
 	}
 	kind, err := b.fileSystem(ctx, d.path, log)
 	if err != nil {
+		return err
+	}
+	if err := unmountFormer(target, log); err != nil {
 		return err
 	}
 	quota, err := mountQuota(d.path, target, kind)
@@ -92,6 +96,27 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 		return errors.Join(err, unix.Unmount(target, 0))
 	}
 	return nil
+}
+
+// unmountFormer unmounts the disk that the brick had before, or a disk that has come back under another
+// name, from the brick's mount point. It never does that while something uses the disk.
+func unmountFormer(target string, log logr.Logger) error {
+	for {
+		former, err := mounted.At(target)
+		if err != nil || former == nil {
+			return err
+		}
+		err = unix.Unmount(target, 0)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%w: %s is still mounted at %s and in use; "+
+				"end what uses it ('fuser -vm %s' on the node), the brick then starts by itself", ErrInUse,
+				former.Source, target, target)
+		}
+		if err != nil {
+			return fmt.Errorf("unmount the former disk %s at %s: %w", former.Source, target, err)
+		}
+		log.Info("unmounted the former disk", "device", former.Source, "target", target)
+	}
 }
 
 // Log values: whether a brick's file system can enforce the sizes of volumes.

@@ -52,9 +52,12 @@ func (b Brick) fileSystem(ctx context.Context, path string, log logr.Logger) (st
 			ErrNoFileSystem, b.Device, found)
 }
 
-// deviceUUID is the UUID of the file system on a brick's device: the same in every run,
-// and different for every brick.
-func (b Brick) deviceUUID() uuid.UUID { return uuid.NewSHA1(b.VolumeID, []byte(b.position())) }
+// deviceUUID is the UUID of the file system on a brick's device: the same in every run, and
+// different for every brick, generation and device. XFS refuses a second file system with the UUID
+// of one that is mounted, such as that of the disk that this one replaces.
+func (b Brick) deviceUUID() uuid.UUID {
+	return uuid.NewSHA1(b.VolumeID, fmt.Appendf(nil, "%s %d %s", b.position(), b.Generation, b.Device))
+}
 
 // unfinished reports whether an earlier run has left an unfinished XFS. One with
 // another UUID is refused.

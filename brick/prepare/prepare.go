@@ -59,6 +59,7 @@ var (
 	ErrForeign      = errors.New("the disk or directory has foreign content")
 	ErrMissing      = errors.New("the brick was created here before and is missing now")
 	ErrFormer       = errors.New("this brick is of a former generation")
+	ErrInUse        = errors.New("the former disk is in use")
 	ErrNotEmpty     = errors.New("the directory has files but is not marked as a brick")
 	ErrNoFileSystem = errors.New("the device is not blank and has no file system that a brick can use")
 )

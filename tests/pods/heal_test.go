@@ -42,13 +42,26 @@ func apply(t *testing.T, c *podrun.Cluster, p *schema.Pool) {
 	}
 }
 
-// TestReplacedDisk replaces the disk of a brick in the document, under a writer. The new brick is
-// prepared, filled by the others without a request, and then counts as healed.
+// TestReplacedDisk replaces the disk of a brick on a node that keeps running, under a writer, as
+// docs/day2.md says. The new brick is prepared, filled by the others without a request, and then counts
+// as healed.
 func TestReplacedDisk(t *testing.T) {
 	t.Parallel()
+	for name, brick := range map[string]string{
+		"by a disk in another slot":    "device: /dev/sdb",
+		"by a disk with the same name": "device: /dev/sda, generation: 2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testReplacedDisk(t, brick)
+		})
+	}
+}
+
+func testReplacedDisk(t *testing.T, replaced string) {
 	const text = `{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: fast}, spec: {type: Replica3, bricks: [
-  {node: kube1, device: /dev/sda}, {node: kube2, device: /dev/%s}, {node: kube3, device: /dev/sda}]}}`
-	c := startPool(t, document(t, fmt.Sprintf(text, "sda")), disks)
+  {node: kube1, device: /dev/sda}, {node: kube2, %s}, {node: kube3, device: /dev/sda}]}}`
+	c := startPool(t, document(t, fmt.Sprintf(text, "device: /dev/sda")), disks)
 	dir, deep, before := used(t, c, 30)
 	if err := unix.Setxattr(dir, "trusted.test", []byte("1"), 0); err != nil {
 		t.Fatal(err)
@@ -59,19 +72,16 @@ func TestReplacedDisk(t *testing.T) {
 	if err := c.Delete(pod); err != nil {
 		t.Fatal(err)
 	}
-	// The brick refuses its disk if that is suddenly blank.
+	// The brick refuses a blank disk until the document says that the data is lost.
 	brick := filepath.Join(c.NodePath("kube2", "/var/lib/atoll/bricks/atoll-system.fast.1"), "data/brick")
-	if err := bricks.UnmountBelow(filepath.Dir(brick)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.BlankDevice("kube2", "/dev/sda"); err != nil {
+	if err := c.SwapDevice("kube2", "/dev/sda", 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Start(context.Background(), pod); err == nil ||
 		!strings.Contains(err.Error(), "was created here before") {
 		t.Errorf("with a blank disk: %v", err)
 	}
-	p := document(t, fmt.Sprintf(text, "sdb"))
+	p := document(t, fmt.Sprintf(text, replaced))
 	if _, err := c.AddDevice("kube2", "/dev/sdb", 1<<30); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -70,25 +69,14 @@ func (c *Cluster) AddDevice(node, path string, size int64) (string, error) {
 	return d.Name(), err
 }
 
-// BlankDevice zeroes a node's disk, as if it were new.
-func (c *Cluster) BlankDevice(node, path string) error {
+// SwapDevice puts another, blank disk in the place of a node's disk, which stays mounted where it is.
+func (c *Cluster) SwapDevice(node, path string, size int64) error {
 	image := filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path))
-	info, err := os.Stat(image)
-	if err != nil {
+	if err := errors.Join(os.Rename(image, image+".former"), os.Remove(c.NodePath(node, path))); err != nil {
 		return err
 	}
-	d, err := os.OpenFile(c.NodePath(node, path), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	// BLKZEROOUT of <linux/fs.h> goes through the device, so that its cache stays correct.
-	part := [2]uint64{0, uint64(info.Size())}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT,
-		uintptr(unsafe.Pointer(&part))); errno != 0 {
-		return fmt.Errorf("zero %s: %w", path, errno)
-	}
-	return nil
+	_, err := c.AddDevice(node, path, size)
+	return err
 }
 
 // volume makes a pod's volume and returns its path on this machine.
