@@ -15,6 +15,6 @@ for i in $(seq "$runs"); do
   log=.cache/under-load-$i.log
   mkdir -p .cache
   if make test >"$log" 2>&1; then result=passed; else result=failed; failed=$((failed + 1)); fi
-  echo "run $i: $result after $((($(date +%s) - start) / 60)) min: $(tail -n 1 "$log")"
+  echo "run $i: $result after $((($(date +%s) - start) / 60)) min: $(grep '^total:' "$log")"
 done
 [ "$failed" -eq 0 ]
