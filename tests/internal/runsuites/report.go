@@ -68,8 +68,15 @@ func (r *reporter) execute(ctx context.Context, s suite, more []string) (outcome
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Stderr, cmd.Env = s.module, log, append(os.Environ(), s.env...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	// The tests that 'go test' has started are in its process group: they end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = endDelay
+	defer func() {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // usually none is left
+		}
+	}()
 	if s.target != "" {
 		return outcome{}, runTarget(cmd, log)
 	}
