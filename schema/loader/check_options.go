@@ -119,7 +119,7 @@ func bytesOf(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// optionNumber is the value of an option in its unit. What is no number is reported by the schema.
+// optionNumber is the value of an option in its unit. The schema reports values that are not numbers.
 func optionNumber(s *schema.Spec, name string) (n int64, set bool) {
 	text, set := s.Options[name]
 	if !set {

@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
-
 	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/schema"
 	entry "github.com/atoll-storage/atoll/schema/catalog"
@@ -29,17 +26,7 @@ func TestHostAliases(t *testing.T) {
 	g := bricks.StartGlusterd(t, "127.1.1.7", names...)
 	g.CreateAt(names, "vol", "replica", "3")
 	g.Do("volume", "start", "vol")
-	dir := filepath.Join(g.Dir, "clients")
-	clients, err := mounts.New(dir, logr.Discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		clients.Close()
-		if err := bricks.UnmountBelow(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	clients := newClients(t)
 	pool := func(aliases ...schema.HostAlias) catalog.Pool {
 		return catalog.Pool{Entry: entry.Entry{Pool: "ext", Type: schema.External, External: &schema.ExternalSpec{
 			Hosts: []string{"127.1.1.7"}, Volume: "vol", HostAliases: aliases,
@@ -48,7 +35,7 @@ func TestHostAliases(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
 	begin := time.Now()
-	_, err = clients.Root(ctx, pool(), schema.Subdirectory)
+	_, err := clients.Root(ctx, pool(), schema.Subdirectory)
 	if !errors.Is(err, gluster.ErrNoQuorum) || !strings.Contains(err.Error(), "brick 2 (brick2.atoll.test:") ||
 		!strings.Contains(err.Error(),
 			"the name brick2.atoll.test does not resolve here; add it to DNS, or to hostAliases") {

@@ -27,14 +27,21 @@ func IsMounted(dir string) bool {
 // Mount mounts a client graph and waits until its root answers.
 func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, error)) string {
 	c.t.Helper()
-	dir := filepath.Join(c.dir, "mount-"+name)
+	dir := c.startClient(name, build)
+	c.Eventually(name+" is mounted", func() bool { return IsMounted(dir) })
+	return dir
+}
+
+// startClient starts a client for a directory of its own.
+func (c *Cluster) startClient(name string, build func(volfile.Pool) (*volfile.Xlator, error)) (dir string) {
+	c.t.Helper()
+	dir = filepath.Join(c.dir, "mount-"+name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		c.t.Fatal(err)
 	}
 	vol := c.write(name, func() (*volfile.Xlator, error) { return build(c.Pool) })
 	c.clients[dir] = c.Run("glusterfs", "-N", "-f", vol, "-l", c.log(name), dir)
 	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	c.Eventually(name+" is mounted", func() bool { return IsMounted(dir) })
 	return dir
 }
 
@@ -42,14 +49,8 @@ func (c *Cluster) Mount(name string, build func(volfile.Pool) (*volfile.Xlator, 
 // the client has ended.
 func (c *Cluster) TryMount(name string, build func(volfile.Pool) (*volfile.Xlator, error)) (string, error) {
 	c.t.Helper()
-	dir := filepath.Join(c.dir, "mount-"+name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		c.t.Fatal(err)
-	}
-	vol := c.write(name, func() (*volfile.Xlator, error) { return build(c.Pool) })
-	client := c.Run("glusterfs", "-N", "-f", vol, "-l", c.log(name), dir)
-	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	ended := make(chan error, 1)
+	dir := c.startClient(name, build)
+	client, ended := c.clients[dir], make(chan error, 1)
 	go func() { ended <- client.Wait() }()
 	var err error
 	c.Eventually(name+" is mounted, or its client has ended", func() bool {
