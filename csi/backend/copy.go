@@ -124,7 +124,11 @@ func (b Block) isAt(f *os.File, place string) (bool, error) {
 		return false, err
 	}
 	defer e.Close()
-	return e.Same(safepath.FromFile(f))
+	same, err := e.Same(safepath.FromFile(f))
+	if errors.Is(err, safepath.ErrGone) {
+		return false, nil // at least one of them is nowhere
+	}
+	return same, err
 }
 
 // progress notes how much is copied.

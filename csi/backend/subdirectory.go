@@ -206,6 +206,13 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 		return err
 	}
 	defer d.Close()
+	meant, err := safepath.FromFile(d.File()).ID()
+	if errors.Is(err, safepath.ErrGone) {
+		return nil // another controller was faster
+	}
+	if err != nil {
+		return err
+	}
 	dir, to := r.trashPath(schema.Subdirectory, name, s.Now.now())
 	err = s.Root.Rename(place, to)
 	if errors.Is(err, fs.ErrNotExist) { // dir does not exist yet
@@ -220,13 +227,13 @@ func (s Subdirectory) Delete(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.undoIfOther(d, place, to)
+	return s.undoIfOther(meant, place, to)
 }
 
 // undoIfOther renames the directory back if it is not the volume that was meant: a delayed call
 // may come after the volume was deleted and another was created with its name.
-func (s Subdirectory) undoIfOther(meant *safepath.Dir, place, to string) error {
-	moved, err := s.Root.Dir(to)
+func (s Subdirectory) undoIfOther(meant safepath.ID, place, to string) error {
+	moved, err := s.Root.OpenPath(to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was swept already
 	}
@@ -234,8 +241,8 @@ func (s Subdirectory) undoIfOther(meant *safepath.Dir, place, to string) error {
 		return err
 	}
 	defer moved.Close()
-	same, err := moved.Same(meant)
-	if same {
+	id, err := moved.ID()
+	if errors.Is(err, safepath.ErrGone) || err == nil && id == meant {
 		return nil
 	}
 	return errors.Join(ErrChanged, err, s.Root.Rename(to, place))

@@ -102,14 +102,34 @@ func (e *Entry) RemoveAttribute(name string) error {
 	return nil
 }
 
-// Same reports whether two entries are the same file or directory, by file system and inode;
-// false when one of them does not respond.
-func (e *Entry) Same(other interface{ File() *os.File }) (bool, error) {
-	var a, b unix.Stat_t
-	if err := errors.Join(unix.Fstat(int(e.f.Fd()), &a), unix.Fstat(int(other.File().Fd()), &b)); err != nil {
-		return false, fmt.Errorf("compare files: %w", err)
+// ID identifies a file or directory of this machine for as long as it exists.
+type ID struct{ device, inode uint64 }
+
+// ErrGone reports that an open entry was removed: a network file system no longer knows it.
+var ErrGone = errors.New("it was removed")
+
+// ID asks the file system for the entry's ID. ErrGone when it was removed.
+func (e *Entry) ID() (ID, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(int(e.f.Fd()), &st)
+	if errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOENT) {
+		err = fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	return a.Dev == b.Dev && a.Ino == b.Ino, nil
+	if err != nil {
+		return ID{}, fmt.Errorf("compare files: %w", err)
+	}
+	return ID{st.Dev, st.Ino}, nil
+}
+
+// Same reports whether two entries are the same file or directory, by file system and inode.
+// An error when one of them does not respond; ErrGone when one was removed.
+func (e *Entry) Same(other interface{ File() *os.File }) (bool, error) {
+	a, err := e.ID()
+	if err != nil {
+		return false, err
+	}
+	b, err := FromFile(other.File()).ID()
+	return err == nil && a == b, err
 }
 
 // Permissions returns the mode bits.
