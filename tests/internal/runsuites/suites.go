@@ -37,6 +37,11 @@ var suites = []suite{
 	{name: "vet", target: "lint-vet"},
 	{name: "programs", target: "programs"},
 	{name: "block", packages: []string{"./tests/block"}, args: []string{"-timeout=40m"}, after: []string{"vet"}},
+	{name: "images", target: "images", after: []string{"programs"}, root: true},
+	{
+		name: "cluster", packages: []string{"./tests/e2e"}, args: []string{"-timeout=30m"},
+		after: []string{"vet", "images"},
+	},
 	{name: "fast", packages: []string{rest}, after: []string{"vet"}},
 	{
 		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/demo"},
@@ -50,7 +55,6 @@ var suites = []suite{
 		name: "csi", module: "tests/sanity", packages: []string{"./..."}, args: []string{"-timeout=40m"},
 		after: []string{"vet"},
 	},
-	{name: "images", target: "images", after: []string{"programs"}, root: true},
 	{
 		name: "apiserver", module: "tests/apiserver", packages: []string{"."},
 		args: []string{"-timeout=40m", "-parallel=3"}, after: []string{"vet", "programs"},
@@ -61,10 +65,6 @@ var suites = []suite{
 		args: []string{"-timeout=20m", "-bench=.", "-benchtime=1x"}, after: []string{"vet"},
 	},
 	{name: "lint", target: "lint-format lint-static", after: []string{"vet"}},
-	{
-		name: "cluster", packages: []string{"./tests/e2e"}, args: []string{"-timeout=30m"},
-		after: []string{"vet", "images"},
-	},
 
 	{
 		name: "e2e", packages: []string{"./tests/e2e"}, extra: true,
