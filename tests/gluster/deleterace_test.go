@@ -70,6 +70,9 @@ func slowStat(p volfile.Pool) (*volfile.Xlator, error) {
 	x, err := volfile.Client(p)
 	return &volfile.Xlator{
 		Name: "slow", Type: "debug/delay-gen", Subvolumes: []*volfile.Xlator{x},
-		Options: []volfile.Option{{"delay-percentage", "100"}, {"delay-duration", "20000"}, {"enable", "stat,fstat"}},
+		Options: []volfile.Option{
+			{Name: "delay-percentage", Value: "100"}, {Name: "delay-duration", Value: "20000"}, // microseconds
+			{Name: "enable", Value: "stat,fstat"},
+		},
 	}, err
 }
