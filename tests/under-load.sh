@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 runs=${1:-5}
 burners=()
 trap 'kill "${burners[@]}" 2>/dev/null' EXIT
+trap 'exit 130' INT TERM
 for _ in $(seq "$(nproc)"); do
   sh -c 'while :; do :; done' &
   burners+=($!)
