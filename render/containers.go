@@ -31,10 +31,8 @@ func (b *builder) prepare(br brick) corev1.Container {
 	if br.Generation > 1 {
 		c.Command = append(c.Command, "--generation="+strconv.Itoa(br.Generation))
 	}
-	if br.PVC == "" {
-		c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(br.Device, br.Path))
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath})
-	}
+	c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(br.Device, br.Path, br.PVC))
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath})
 	if br.Device != "" {
 		device := br.Device
 		if isFile(device) {
@@ -195,6 +193,9 @@ func (b *builder) agent(br brick) corev1.Container {
 		LivenessProbe: &corev1.Probe{
 			ProbeHandler: get("/healthz"), PeriodSeconds: 20, TimeoutSeconds: 10, FailureThreshold: 3,
 		},
+	}
+	if br.Device != "" {
+		c.Command = append(c.Command, "--grow")
 	}
 	if b.heals(br) {
 		c.Command = append(c.Command, "--heal-volfile="+volfilesPath+"/"+keyHeal, "--heal-socket="+healSocket)

@@ -32,7 +32,8 @@ func (b *builder) service() error {
 }
 
 // disruptionBudgets adds PodDisruptionBudgets, so that evictions never break the quorum of a
-// set: they may evict one brick of a set at a time, and none if the pool would stop.
+// set: they may evict one brick of a set at a time, and none if the pool would stop. A pod is
+// ready only while its brick is complete, so none is evicted that others are healed from.
 // minAvailable counts available pods; maxUnavailable would not count a pod that is being
 // replaced (docs/decisions/0003).
 func (b *builder) disruptionBudgets() error {
@@ -69,7 +70,11 @@ func (b *builder) disruptionBudgets() error {
 
 func (b *builder) budget(name string, least int, selector metav1.LabelSelector) {
 	available := intstr.FromInt32(int32(least))
-	unhealthy := policyv1.AlwaysAllow // a brick that does not serve does not count for the quorum
+	// A brick that does not serve, or lacks data, may be evicted while the others are enough.
+	unhealthy := policyv1.IfHealthyBudget
+	if b.pool.Spec.Type == schema.Replica1 { // there are no others, and the data is away already
+		unhealthy = policyv1.AlwaysAllow
+	}
 	b.add(&policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: b.meta(name),

@@ -56,9 +56,8 @@ func volumes(b *builder, br brick) []corev1.Volume {
 		}
 	}
 	name := fmt.Sprintf("/%s.%s.%s", b.namespace, b.name, br.suffix)
-	if br.PVC == "" {
-		all = append(all, host(volumeState, hostState+name, corev1.HostPathDirectoryOrCreate))
-	}
+	// Also for a claim: a local PersistentVolume whose disk is not mounted is an empty directory.
+	all = append(all, host(volumeState, hostState+name, corev1.HostPathDirectoryOrCreate))
 	switch {
 	case br.PVC != "":
 		return append(all, corev1.Volume{Name: volumeBrick, VolumeSource: corev1.VolumeSource{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,13 +14,15 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/internal/linux/loop"
 	"github.com/atoll-storage/atoll/internal/linux/mounted"
 )
 
 // device is a brick's disk while it is prepared.
 type device struct {
-	path string // of the block device
+	path  string // of the block device
+	image bool   // it is the loop device of a file
 	// loop keeps a loop device attached until it is mounted.
 	loop *os.File
 }
@@ -52,13 +55,13 @@ func open(path string) (*device, error) {
 func loopDeviceOf(f *os.File) (*device, error) {
 	attached, err := loop.Find(f)
 	if err != nil || attached != "" {
-		return &device{path: attached}, err
+		return &device{path: attached, image: true}, err
 	}
 	d, err := loop.Attach(f, loop.AutoClear|loop.DirectIO)
 	if err != nil {
 		return nil, err
 	}
-	return &device{d.Name(), d}, nil
+	return &device{d.Name(), true, d}, nil
 }
 
 // mount mounts the brick's device at target, unless it is mounted there already. A
@@ -78,7 +81,7 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 	}
 	if already {
 		log.Info("the device is already mounted", "device", b.Device, "target", target)
-		return nil
+		return d.grow(target, log)
 	}
 	kind, err := b.fileSystem(ctx, d.path, log)
 	if err != nil {
@@ -95,7 +98,41 @@ func (b Brick) mount(ctx context.Context, target string, log logr.Logger) error 
 	if err := b.checkContents(target); err != nil {
 		return errors.Join(err, unix.Unmount(target, 0))
 	}
-	return nil
+	return d.grow(target, log)
+}
+
+// grow grows the mounted file system to its device, which has grown since it was formatted. While
+// the brick serves, its agent does that for XFS.
+func (d *device) grow(target string, log logr.Logger) error {
+	f, err := os.Open(d.path)
+	if err != nil {
+		return fmt.Errorf("open the brick's device: %w", err)
+	}
+	defer f.Close()
+	if d.image {
+		if err := loop.Refresh(f); err != nil {
+			return err
+		}
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("read the size of %s: %w", d.path, err)
+	}
+	root, err := os.Open(target)
+	if err != nil {
+		return fmt.Errorf("open the brick's file system: %w", err)
+	}
+	defer root.Close()
+	m, err := mounted.At(target)
+	if err != nil || m == nil {
+		return err
+	}
+	err = filesystem.Grow(root, d.path, m.FSType, size)
+	if errors.Is(err, unix.EPERM) { // ext4, where the container has no SYS_RESOURCE: it works as it is
+		log.Info("the file system cannot grow", "device", d.path, "reason", err.Error())
+		return nil
+	}
+	return err
 }
 
 // unmountFormer unmounts the disk that the brick had before, or a disk that has come back under another

@@ -17,6 +17,7 @@ import (
 func newAgent() *cobra.Command {
 	var b agent.Brick
 	var listen, keys, volfile, socket string
+	var grow bool
 	cmd := &cobra.Command{
 		Use: "agent", Short: "Enforce the sizes of a brick's volumes, and report the brick's state", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,6 +34,9 @@ func newAgent() *cobra.Command {
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })
 			g.Go(func() error { return a.Count(ctx) })
+			if grow {
+				g.Go(func() error { return a.Grow(ctx) })
+			}
 			if volfile != "" {
 				s.Healer = h
 				g.Go(func() error { return h.Run(ctx) })
@@ -50,6 +54,7 @@ func newAgent() *cobra.Command {
 		"number of bricks that share a volume's data: the data bricks of a Disperse set, 1 for other types")
 	f.BoolVar(&b.Advisory, "advisory", false, "set no limits, even if the file system supports them")
 	f.IntVar(&b.Port, "port", 24007, "port of the brick's glusterfsd on this host")
+	f.BoolVar(&grow, "grow", false, "grow the brick's XFS when its device has grown; the device must be the brick's own")
 	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to serve on")
 	f.StringVar(&volfile, "heal-volfile", "",
 		"volfile of the self-heal daemon beside the brick; empty if the set has one brick")

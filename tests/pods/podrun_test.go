@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -260,7 +261,32 @@ func TestClaimPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bricks.Write(t, dir, "file", 5).Verify(t, dir)
+	files := bricks.Write(t, dir, "file", 5)
+	files.Verify(t, dir)
+
+	// The disk of a local PersistentVolume is not mounted: the claim is an empty directory.
+	pod := c.Pods()[0]
+	if err := c.Stop(pod); err != nil {
+		t.Fatal(err)
+	}
+	claim := c.ClaimPath("cloud-disk-1")
+	if err := errors.Join(os.Rename(claim, claim+".disk"), os.Mkdir(claim, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(context.Background(), pod); err == nil ||
+		!strings.Contains(err.Error(), "was created here before") {
+		t.Errorf("without its disk: %v", err)
+	}
+	if left, err := os.ReadDir(claim); err != nil || len(left) > 0 {
+		t.Errorf("a brick was made in the mount point: %v, %v", left, err)
+	}
+	if err := errors.Join(c.Stop(pod), os.Remove(claim), os.Rename(claim+".disk", claim)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(context.Background(), pod); err != nil {
+		t.Error(err)
+	}
+	files.Verify(t, dir)
 }
 
 // TestMissingDisk checks that a brick whose directory is missing does not start on the file system

@@ -177,15 +177,22 @@ func (s *setup) volume(tree int, m bind) error {
 	return nil
 }
 
-// proc mounts /proc with the container's processes.
+// proc mounts /proc with the container's processes, and /sys read-only.
 func (s *setup) proc() error {
-	for _, name := range []string{"proc", "tmp"} {
+	for _, name := range []string{"proc", "sys", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(s.Root, name), 0o777); err != nil {
 			return err
 		}
 	}
 	if err := unix.Mount("proc", filepath.Join(s.Root, "proc"), "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
+	}
+	sys := filepath.Join(s.Root, "sys")
+	if err := unix.Mount("/sys", sys, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount /sys: %w", err)
+	}
+	if err := unix.Mount("", sys, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("mount /sys: %w", err)
 	}
 	return nil
 }

@@ -79,6 +79,22 @@ func (c *Cluster) SwapDevice(node, path string, size int64) error {
 	return err
 }
 
+// GrowDevice grows a disk that AddDevice has made, as a storage array or a hypervisor does.
+func (c *Cluster) GrowDevice(node, path string, size int64) error {
+	if err := os.Truncate(filepath.Join(c.Dir, "disk-"+node+"-"+filepath.Base(path)), size); err != nil {
+		return err
+	}
+	d, err := os.OpenFile(c.NodePath(node, path), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return loop.Refresh(d)
+}
+
+// ClaimPath is the directory of a PersistentVolumeClaim on this machine.
+func (c *Cluster) ClaimPath(claim string) string { return filepath.Join(c.Dir, "claims", claim) }
+
 // volume makes a pod's volume and returns its path on this machine.
 func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
 	dir := filepath.Join(c.Dir, "pods", p.Name, v.Name)
@@ -90,7 +106,7 @@ func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
 	case v.Secret != nil && v.Secret.Optional != nil && *v.Secret.Optional:
 		return dir, c.writeSecret(v.Secret.SecretName, dir)
 	case v.PersistentVolumeClaim != nil:
-		place := filepath.Join(c.Dir, "claims", v.PersistentVolumeClaim.ClaimName)
+		place := c.ClaimPath(v.PersistentVolumeClaim.ClaimName)
 		return place, os.MkdirAll(place, 0o755)
 	case v.HostPath != nil:
 		place := c.NodePath(p.node, v.HostPath.Path)
