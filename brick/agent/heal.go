@@ -50,7 +50,7 @@ type Healer struct {
 	// Used by Run alone.
 	onlineSince     map[string]time.Time // by host: since when a brick that answered last is online
 	indexHealAt     time.Time            // last index heal
-	fullHealAt      map[string]time.Time // by host: last full heal for its sake
+	fullHealAt      map[string]time.Time // by ID of a fresh brick's incarnation: its last full heal
 	freshSince      time.Time            // when this fresh brick first saw all others healed
 	waitLoggedAt    time.Time            // when it was last logged that a joining brick waits
 	splitsCountedAt time.Time
@@ -116,11 +116,14 @@ func (h *Healer) poll(ctx context.Context) error {
 		came, wasOnline := h.onlineSince[b.Host]
 		returned = returned || states[i].Online && !wasOnline
 		if states[i].Fresh && states[i].Online && wasOnline && time.Since(came) > fullHealDelay &&
-			time.Since(h.fullHealAt[b.Host]) > fullHealEvery {
-			fresh = b.Host
+			time.Since(h.fullHealAt[states[i].Incarnation.ID]) > fullHealEvery {
+			fresh = states[i].Incarnation.ID
 		}
 	}
 	h.noteOnline(others, states)
+	if err := h.rememberMembers(others, states); err != nil {
+		return err
+	}
 	if err := h.markJoining(ctx, sets, others, states); err != nil {
 		return err
 	}
@@ -131,7 +134,7 @@ func (h *Healer) poll(ctx context.Context) error {
 			return err
 		}
 		h.fullHealAt[fresh] = time.Now()
-		h.Log.Info("started a full heal for a new brick", "host", fresh)
+		h.Log.Info("started a full heal for a new brick", "incarnation", fresh)
 	case returned || backlog > 0 && time.Since(h.indexHealAt) > indexHealEvery:
 		if err := sets.Heal(ctx, h.Socket, gluster.HealIndex); err != nil {
 			return err
@@ -139,7 +142,7 @@ func (h *Healer) poll(ctx context.Context) error {
 		h.indexHealAt = time.Now()
 		h.Log.Info("started an index heal", "entries", backlog, "brickReturned", returned)
 	}
-	return h.clearFresh(states)
+	return h.clearFresh(others, states)
 }
 
 // noteOnline records since when the other bricks are online.
@@ -182,18 +185,23 @@ func (h *Healer) healedSeconds() int64 {
 	return int64(time.Since(h.healedSince).Seconds())
 }
 
-// clearFresh removes the fresh mark of this brick once the others have been online for a
-// while and have no pending heals. As soon as the brick has its first directory, what it
-// lacks is in the others' indices, so that an interruption loses nothing.
-func (h *Healer) clearFresh(states []agent.Status) error {
+// clearFresh removes the fresh mark of this brick once it is shown to be complete: it has joined
+// its set, and for a while all others have been online, have joined, and have said that they have
+// no pending heals. As soon as the brick has its first directory, what it lacks is in the others'
+// indices, so that an interruption loses nothing.
+func (h *Healer) clearFresh(others []gluster.HealBrick, states []agent.Status) error {
 	if !h.hasMark(ondisk.FreshAttribute) {
 		return nil
 	}
-	for _, s := range states {
-		if !s.Online || s.Backlog > 0 {
-			h.freshSince = time.Time{}
-			return nil
-		}
+	complete := !h.hasMark(ondisk.JoiningAttribute)
+	for i, s := range states {
+		hasAgent := strings.HasPrefix(others[i].Name, h.clientPrefix()) // a tiebreaker has none
+		answered := s.Brick != "" && s.Joining == "" && s.Backlog == 0
+		complete = complete && s.Online && (answered || !hasAgent)
+	}
+	if !complete {
+		h.freshSince = time.Time{}
+		return nil
 	}
 	if h.freshSince.IsZero() {
 		h.freshSince = time.Now()
@@ -232,8 +240,8 @@ func attribute(path, name string) string {
 // founders are the bricks with which this one founded the set.
 func (a *Agent) founders() []string { return strings.Fields(a.mark(ondisk.FoundersAttribute)) }
 
-// queryPeers queries bricks and their agents concurrently. One that does not answer is
-// not online.
+// queryPeers queries bricks and their agents concurrently. A brick that does not answer is not
+// online; an agent that does not answer leaves everything else empty.
 func (h *Healer) queryPeers(ctx context.Context, others []gluster.HealBrick) []agent.Status {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()

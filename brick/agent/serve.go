@@ -105,11 +105,16 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		Pool: s.Pool, Brick: s.Position, Fresh: s.hasMark(ondisk.FreshAttribute),
 		Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil,
 	}
+	st.Incarnation, st.Members = s.members()
 	st.Online = s.checkOnline(ctx) == nil
 	// The other index of replicas, dirty, lists files while they are being written: it says
 	// nothing about what a brick lacks.
-	if n, err := countBacklog(s.Directory, "xattrop"); err == nil {
+	n, err := countBacklog(s.Directory, "xattrop")
+	if err == nil {
 		st.Backlog = n
+	}
+	if st.Blames, err = s.blames(); err != nil {
+		s.Log.Error(err, "finding the bricks that lack something")
 	}
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.peersOnline(), s.Healer.markedPeers(), s.Healer.Splits()
@@ -170,11 +175,15 @@ func (s *Server) authenticate(r *http.Request, body []byte) error {
 	return keys.Verify(token, agent.Audience(s.Namespace, s.Pool, s.Position), body, time.Now())
 }
 
-// ready reports whether the brick answers a GlusterFS handshake.
+// ready reports whether the brick answers a GlusterFS handshake and is complete.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if err := s.checkOnline(ctx); err != nil {
+	err := s.checkOnline(ctx)
+	if err == nil && s.Healer != nil {
+		err = s.Healer.checkComplete(ctx)
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

@@ -1,24 +1,26 @@
-// Package join decides whether a brick that was created empty is a founder of its set or
-// has to be healed from it, before it serves clients. Otherwise clients would trust its
-// empty root as much as the others' and list nothing.
+// Package join decides whether a brick may serve clients.
+//
+// A brick that was created empty is a founder of its set or has to be healed from it. If it
+// served before that is certain, clients would trust its empty root as much as the others' and
+// list nothing.
+//
+// A brick that has served before must still be the brick that its set knows: after a replacement
+// was reverted, or a disk was restored from a copy, clients would trust its old data as much as
+// the others' present data.
 package join
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/gluster"
+	"github.com/atoll-storage/atoll/brick/identity"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
@@ -36,10 +38,17 @@ type Brick struct {
 	Volfile        string // of the self-heal daemon: it names the brick's set
 	AgentPort      int
 	Log            logr.Logger
+
+	logged                 time.Time     // when it was last logged what the brick waits for
+	confirmAll, confirmOne time.Duration // instead of the constants, if not 0
 }
 
-// Run returns when the brick may serve. It can be repeated, and interrupted anywhere.
-func (b Brick) Run(ctx context.Context) error {
+// ErrStale says that the brick must not serve: its set has newer data.
+var ErrStale = errors.New("the brick must not serve its data")
+
+// Run returns when the brick may serve. It can be repeated, and interrupted anywhere. ErrStale if
+// the brick must not serve.
+func (b *Brick) Run(ctx context.Context) error {
 	root, err := os.OpenRoot(b.Directory)
 	if err != nil {
 		return fmt.Errorf("open brick: %w", err)
@@ -51,22 +60,41 @@ func (b Brick) Run(ctx context.Context) error {
 	}
 	defer own.Close()
 	id, err := joiningMark(own)
-	if err != nil || id == "" {
-		return err // "": it has joined already
-	}
-	founders, lacks, err := b.decide(ctx, id)
 	if err != nil {
 		return err
 	}
-	if !lacks {
-		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(founders, " ")),
+	before, now, err := identity.Brick{File: own}.Start()
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return b.confirm(ctx, own, before, now)
+	}
+	return b.join(ctx, own, id, now)
+}
+
+// join makes a new brick a member of its set.
+func (b *Brick) join(ctx context.Context, own *os.File, id string, now ondisk.Incarnation) error {
+	d, err := b.decide(ctx, own, id, now)
+	if err != nil {
+		return err
+	}
+	if err := (identity.Brick{File: own}).SetMembers(d.members); err != nil {
+		return err
+	}
+	remove := []string{ondisk.JoiningAttribute}
+	if d.founder {
+		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(d.founders, " ")),
 			0); err != nil {
 			return fmt.Errorf("set attribute %s: %w", ondisk.FoundersAttribute, err)
 		}
+		remove = []string{ondisk.FreshAttribute, ondisk.JoiningAttribute} // it lacks nothing
 	}
-	b.Log.Info("the brick has joined its set", "needsHealing", lacks)
-	if err := unix.Fremovexattr(int(own.Fd()), ondisk.JoiningAttribute); err != nil {
-		return fmt.Errorf("remove attribute %s: %w", ondisk.JoiningAttribute, err)
+	b.Log.Info("the brick has joined its set", "founder", d.founder)
+	for _, name := range remove {
+		if err := unix.Fremovexattr(int(own.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("remove attribute %s: %w", name, err)
+		}
 	}
 	return own.Sync()
 }
@@ -84,93 +112,62 @@ func joiningMark(own *os.File) (string, error) {
 	return string(value[:n]), nil
 }
 
+// decision is what a new brick is to its set.
+type decision struct {
+	founders []string // joining marks of the other founders
+	founder  bool     // it lacks nothing: all others began with it
+	members  ondisk.Members
+}
+
 // decide returns once the brick's part in its set is certain. The brick is a founder if all
 // others are joining too, or if one that has joined counts it among the founders: nothing
 // can have been written without that one, which has pending counters for what this brick
-// lacks, as for any brick that was offline. The brick has to be healed if at least one of
-// the others, and every one that answers, has marked everything as pending for it.
-// Otherwise decide waits for those that do not answer.
-func (b Brick) decide(ctx context.Context, id string) (founders []string, lacks bool, err error) {
-	var logged time.Time
+// lacks, as for any brick that was offline. The brick has to be healed if all others answer, and
+// those that have joined have marked everything as pending for it and know its incarnation.
+// Otherwise decide waits: a brick that does not answer may be stale, and together with this one,
+// which is empty, clients would believe it.
+func (b *Brick) decide(ctx context.Context, own *os.File, id string, now ondisk.Incarnation) (decision, error) {
 	for {
-		peers, err := b.peers()
+		set, err := b.set()
 		if err != nil {
-			return nil, false, err
+			return decision{}, err
 		}
-		states := b.queryPeers(ctx, peers, id)
+		states := b.queryPeers(ctx, set.peers)
+		if epoch := states.epochOf(b.Position, now); epoch != now.Epoch {
+			now.Epoch = epoch
+			if err := (identity.Brick{File: own}).SetIncarnation(now); err != nil {
+				return decision{}, err
+			}
+		}
+		s := states.sum(b.Position, id, now)
+		d := decision{founders: s.joining, members: states.members()}
 		switch {
-		case states.marking > 0 && states.unmarked == 0:
-			return nil, true, nil
-		case states.founders > 0 || len(states.joining) == len(peers):
-			return states.joining, false, nil
+		case s.founders > 0 || len(s.joining) == len(set.peers):
+			d.founder = true
+			return d, nil
+		case set.disperse && s.unmarked > 0 && s.unaware == 0 && 2*len(s.silent) < len(set.peers):
+			return d, nil // its xattrs have versions, which tell what a brick lacks
+		case s.marking > 0 && s.unmarked == 0 && s.unaware == 0 && len(s.silent) == 0:
+			return d, nil
 		}
-		if time.Since(logged) > logEvery {
-			logged = time.Now()
-			b.Log.Info("this brick is new and waits for the others of its set, which may have data", "withData",
-				states.unmarked+states.marking, "silent", states.silent)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, false, fmt.Errorf("wait for the other bricks of the set: %w", ctx.Err())
-		case <-time.After(pollEvery):
+		if err := b.wait(ctx, "this brick is new and waits for the others of its set, which may have data; "+
+			"one that is lost for good has to be replaced too", "withData", s.unmarked+s.marking,
+			"silent", s.silent); err != nil {
+			return decision{}, err
 		}
 	}
 }
 
-// peers are the set's other bricks with data. There are none in a set of one brick, and in
-// a disperse set, where GlusterFS itself detects what a brick lacks.
-func (b Brick) peers() ([]gluster.HealBrick, error) {
-	text, err := os.ReadFile(b.Volfile)
-	if err != nil {
-		return nil, fmt.Errorf("read the volfile of the set: %w", err)
+// wait waits for the next poll. It logs what for, but not each time.
+func (b *Brick) wait(ctx context.Context, reason string, values ...any) error {
+	if time.Since(b.logged) > logEvery {
+		b.logged = time.Now()
+		b.Log.Info(reason, values...)
 	}
-	sets, err := gluster.ParseHealers(string(text))
-	if err != nil {
-		return nil, err
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the other bricks of the set: %w", ctx.Err())
+	case <-time.After(pollEvery):
+		return nil
 	}
-	set, others, found := sets.Around(b.clientName())
-	if !found || set.Disperse {
-		return nil, nil
-	}
-	return slices.DeleteFunc(others,
-		func(one gluster.HealBrick) bool { return !strings.HasPrefix(one.Name, b.Pool+"-client-") }), nil
-}
-
-// clientName is the name of the brick's client in the pool's graphs.
-func (b Brick) clientName() string { return b.Pool + "-client-" + b.Position }
-
-// peerStates sums up the states of the set's other bricks.
-type peerStates struct {
-	joining  []string // joining marks of those that are joining too
-	founders int      // joined, and count this brick among the founders
-	marking  int      // joined without this brick, and have marked everything as pending for it
-	unmarked int      // have not marked it, and serve clients
-	silent   []string // hosts of those that do not answer
-}
-
-func (b Brick) queryPeers(ctx context.Context, peers []gluster.HealBrick, id string) (a peerStates) {
-	ctx, cancel := context.WithTimeout(ctx, peerLimit)
-	defer cancel()
-	addresses := make([]string, len(peers))
-	for i, peer := range peers {
-		addresses[i] = net.JoinHostPort(peer.Host, strconv.Itoa(b.AgentPort))
-	}
-	var client agent.Client
-	for i, s := range client.Statuses(ctx, addresses...) {
-		switch {
-		case s.Err != nil:
-			a.silent = append(a.silent, peers[i].Host)
-		case s.Joining != "":
-			a.joining = append(a.joining, s.Joining)
-		case slices.Contains(s.Founders, id):
-			a.founders++
-		case slices.Contains(s.Lacking, id):
-			a.marking++
-		case s.Online:
-			a.unmarked++
-		default: // it has data, and no client can write there now
-			a.silent = append(a.silent, peers[i].Host)
-		}
-	}
-	return a
 }

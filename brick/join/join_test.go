@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,6 +76,8 @@ func TestBrickJoinsSet(t *testing.T) {
 	noted := &agent.Status{Lacking: []string{id}}
 	other := &agent.Status{Lacking: []string{"the one before"}, Founders: []string{"the one before"}}
 	founder := &agent.Status{Founders: []string{id, "another"}}
+	member := ondisk.Incarnation{ID: "other", Epoch: 1}
+	unaware := &agent.Status{Lacking: []string{id}, Incarnation: member}
 	for name, test := range map[string]struct {
 		kind   string
 		states []*agent.Status
@@ -89,11 +92,15 @@ func TestBrickJoinsSet(t *testing.T) {
 		"all are silent":                     {"cluster/replicate", []*agent.Status{nil, nil}, false},
 		"another has data and has not noted": {"cluster/replicate", []*agent.Status{has, joining}, false},
 		"another lacks something too":        {"cluster/replicate", []*agent.Status{other, nil}, false},
-		"noted by one, the other is silent":  {"cluster/replicate", []*agent.Status{noted, nil}, true},
+		"noted by one, the other is silent":  {"cluster/replicate", []*agent.Status{noted, nil}, false},
 		"noted by one of two":                {"cluster/replicate", []*agent.Status{has, noted}, false},
-		"noted by one, the other is stopped": {"cluster/replicate", []*agent.Status{{}, noted}, true},
+		"noted by one, the other is stopped": {"cluster/replicate", []*agent.Status{{}, noted}, false},
+		"noted by both, one is unaware":      {"cluster/replicate", []*agent.Status{noted, unaware}, false},
 		"noted by both":                      {"cluster/replicate", []*agent.Status{noted, noted}, true},
-		"coded":                              {"cluster/disperse", []*agent.Status{nil, nil}, true},
+		"coded, all are silent":              {"cluster/disperse", []*agent.Status{nil, nil}, false},
+		"coded, one is silent":               {"cluster/disperse", []*agent.Status{nil, has}, false},
+		"coded, and both have data":          {"cluster/disperse", []*agent.Status{has, has}, true},
+		"coded, and one is unaware":          {"cluster/disperse", []*agent.Status{has, unaware}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -101,8 +108,10 @@ func TestBrickJoinsSet(t *testing.T) {
 			if err := os.Mkdir(own, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Setxattr(own, ondisk.JoiningAttribute, []byte(id), 0); err != nil {
-				t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
+			for name, value := range map[string]string{ondisk.JoiningAttribute: id, ondisk.FreshAttribute: "1"} {
+				if err := unix.Setxattr(own, name, []byte(value), 0); err != nil {
+					t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
+				}
 			}
 			b := Brick{
 				Pool: "p", Position: "0", Directory: dir, Volfile: volfile(t, test.kind),
@@ -118,8 +127,12 @@ func TestBrickJoinsSet(t *testing.T) {
 			if marked := err == nil; marked == test.joins {
 				t.Errorf("still marked as joining: %v", marked)
 			}
-			if test.joins { // running again succeeds without answers of the others
-				b.AgentPort = 1
+			_, err = unix.Getxattr(own, ondisk.FreshAttribute, nil)
+			if fresh, founds := err == nil, strings.HasPrefix(name, "a "); fresh == founds {
+				t.Errorf("still marked as fresh: %v", fresh)
+			}
+			if test.joins { // running again succeeds
+				b.AgentPort = serve(t, has, has)
 				if err := b.Run(t.Context()); err != nil {
 					t.Error(err)
 				}

@@ -1,6 +1,10 @@
 package agent
 
-import "time"
+import (
+	"time"
+
+	"github.com/atoll-storage/atoll/internal/ondisk"
+)
 
 // PathStatus returns Status and PathLeftover returns Leftover (GET); PathHeal accepts a
 // HealRequest and PathLayout a LayoutRequest (POST).
@@ -26,8 +30,15 @@ type Status struct {
 	Founders []string `json:"founders,omitempty"`
 	// Lacking are the IDs of the bricks for which this one has marked everything as pending.
 	Lacking []string `json:"lacking,omitempty"`
+	// Incarnation is the brick's own, Members are the newest that it has seen in its set.
+	// Both are empty for agents of versions before they existed.
+	Incarnation ondisk.Incarnation `json:"incarnation"`
+	Members     ondisk.Members     `json:"members,omitempty"`
 	// Backlog counts the entries from which other bricks must be healed.
 	Backlog int `json:"backlog"`
+	// Blames are the positions of bricks that are known to lack something which this one has.
+	// Some may be missing while many heals are pending.
+	Blames []string `json:"blames,omitempty"`
 	// Calm is for how many seconds the backlog was empty, 0 while it is not; nil if that is
 	// unknown.
 	Calm *int64 `json:"calmSeconds,omitempty"`

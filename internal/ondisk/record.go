@@ -16,8 +16,8 @@ const Attribute = "trusted.atoll.volume"
 // are local to the brick and are not healed.
 const GlusterDir = ".glusterfs"
 
-// FreshAttribute is on GlusterDir of a brick that was created empty, until the data of its set
-// is healed to the brick.
+// FreshAttribute is on GlusterDir of a brick that was created empty, until it is certain that its
+// set is new, or until the data of its set is healed to the brick.
 const FreshAttribute = "trusted.atoll.fresh"
 
 // JoiningAttribute is on GlusterDir of a brick that was created empty, until it is known whether

@@ -92,8 +92,8 @@ func (c *Pool) bricks(was, is *schema.Spec) {
 		case i < len(is.Bricks) && !slices.ContainsFunc(was.Bricks,
 			func(o schema.Brick) bool { return explain.Place(o) == explain.Place(is.Bricks[i]) }):
 			c.danger("brick-moved",
-				fmt.Sprintf("brick %d moves from %s to %s: its data is not moved, but healed from others of its set, if any",
-					i, place, explain.Place(is.Bricks[i])), oneBrick)
+				fmt.Sprintf("brick %d moves from %s to %s: its data is not moved, but healed from others of its set, if any; "+
+					"a former brick in the new place is refused", i, place, explain.Place(is.Bricks[i])), oneBrick)
 		case b.Decommissioned && lastSets(was, i):
 			c.Notes = append(c.Notes,
 				fmt.Sprintf("decommissioned brick %d (%s) is removed: apply this only when the rebalance pod is ready",

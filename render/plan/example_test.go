@@ -28,7 +28,7 @@ func ExampleCompare() {
 	// Output:
 	// brick-moved
 	//   brick 0 moves from kube1:/srv/scratch to kube2:/srv/scratch
-	//   its data is not moved, but healed from others of its set, if any
+	//   its data is not moved, but healed from others of its set, if any; a former brick in the new place is refused
 	// set-lost
 	//   set 0 keeps 0 of its bricks with data but needs 1
 	//   its data is lost

@@ -103,12 +103,12 @@ func testReplacedDisk(t *testing.T, replaced string) {
 // filled starts the pod of a new brick, and waits until the brick has these files.
 func filled(t *testing.T, c *podrun.Cluster, pod, dir string, files bricks.Files) {
 	t.Helper()
+	begin := time.Now()
 	if err := c.Start(context.Background(), pod); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	eventually(t, c, "the new brick has all files", func() bool { return contains(dir, files) })
-	t.Logf("filled after %s", time.Since(begin).Round(time.Second/10))
+	t.Logf("shown to be filled after %s", time.Since(begin).Round(time.Second/10))
 }
 
 // TestReplacedNode moves a brick to another node in the document, under a writer. The former

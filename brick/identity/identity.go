@@ -1,0 +1,98 @@
+// Package identity stores on a brick which incarnation it is, and which incarnations it has seen
+// of the other bricks of its set.
+package identity
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/internal/ondisk"
+)
+
+// maxValue is the longest value of an attribute, in bytes. File systems such as ext4 have no
+// room for more.
+const maxValue = 4096
+
+// Brick is GlusterDir of a brick, open.
+type Brick struct{ *os.File }
+
+// Incarnation reads the brick's incarnation. Its ID is "" if the brick was never started by a
+// version that has incarnations.
+func (b Brick) Incarnation() (ondisk.Incarnation, error) {
+	text, err := b.attribute(ondisk.IncarnationAttribute)
+	if err != nil || text == nil {
+		return ondisk.Incarnation{}, err
+	}
+	return ondisk.DecodeIncarnation(text)
+}
+
+// Members reads what the brick has seen of its set. The result is never nil.
+func (b Brick) Members() (ondisk.Members, error) {
+	text, err := b.attribute(ondisk.MembersAttribute)
+	if err != nil || text == nil {
+		return ondisk.Members{}, err
+	}
+	return ondisk.DecodeMembers(text)
+}
+
+// Start notes that the brick starts. It returns its incarnation before that, which is the newest
+// that others can have seen, and its present one. A brick without ID gets one.
+func (b Brick) Start() (before, now ondisk.Incarnation, err error) {
+	before, err = b.Incarnation()
+	if err != nil {
+		return before, now, err
+	}
+	now = before
+	if now.ID == "" {
+		now.ID = uuid.NewString()
+	}
+	nonce := uuid.New()
+	now.Start, now.Nonce = now.Start+1, hex.EncodeToString(nonce[:4])
+	return before, now, b.SetIncarnation(now)
+}
+
+// SetIncarnation stores the brick's incarnation, durably.
+func (b Brick) SetIncarnation(i ondisk.Incarnation) error {
+	text, err := i.Encode()
+	if err != nil {
+		return err
+	}
+	return b.setAttribute(ondisk.IncarnationAttribute, text)
+}
+
+// SetMembers stores what the brick has seen of its set, durably.
+func (b Brick) SetMembers(m ondisk.Members) error {
+	text, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return b.setAttribute(ondisk.MembersAttribute, text)
+}
+
+// attribute is nil if the brick does not have it.
+func (b Brick) attribute(name string) ([]byte, error) {
+	value := make([]byte, maxValue)
+	n, err := unix.Fgetxattr(int(b.Fd()), name, value)
+	if errors.Is(err, unix.ENODATA) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read attribute %s of the brick: %w", name, err)
+	}
+	return value[:n], nil
+}
+
+func (b Brick) setAttribute(name string, value []byte) error {
+	if err := unix.Fsetxattr(int(b.Fd()), name, value, 0); err != nil {
+		return fmt.Errorf("set attribute %s of the brick: %w", name, err)
+	}
+	if err := b.Sync(); err != nil {
+		return fmt.Errorf("sync the brick: %w", err)
+	}
+	return nil
+}
