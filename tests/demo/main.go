@@ -20,7 +20,7 @@ import (
 )
 
 // limit is the timeout of the whole demo.
-const limit = 5 * time.Minute
+const limit = 15 * time.Minute
 
 func main() {
 	podrun.Child()

@@ -60,8 +60,12 @@ func TestTypes(t *testing.T) {
 			c.Eventually("all is healed",
 				func() bool { return c.PendingHeals() == 0 && c.complete(test.victim, during) })
 			c.compare(test.victim, before, during)
+			c.Eventually("the tiebreaker blames no brick", func() bool { return c.Blamed() == 0 })
 			c.loseAnother(test.victim)
 			remount := c.Mount("again", volfile.Client)
+			c.Eventually("the new client is connected to the tiebreaker", func() bool {
+				return c.Pool.Tiebreaker == nil || bricks.ConnectedTiebreakers(remount) > 0
+			})
 			before.Verify(t, remount)
 			during.Verify(t, remount)
 		})
