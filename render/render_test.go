@@ -85,6 +85,23 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestBricksUseNodes: a pod that uses a directory of its node runs in the SELinux domain that may.
+func TestBricksUseNodes(t *testing.T) {
+	for _, p := range load(t, "../examples/pools") {
+		for _, o := range objects(t, p) {
+			set, isBrick := o.(*appsv1.StatefulSet)
+			if !isBrick {
+				continue
+			}
+			spec := set.Spec.Template.Spec
+			usesNode := slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil })
+			if c := spec.SecurityContext.SELinuxOptions; usesNode && (c == nil || c.Type != "spc_t") {
+				t.Errorf("pool %s, %s: SELinux context %v", p.Metadata.Name, set.Name, c)
+			}
+		}
+	}
+}
+
 // TestQuorumSurvivesEvictions evicts pods of each example one by one, as long as the budgets
 // allow it, and checks that every set keeps its quorum.
 func TestQuorumSurvivesEvictions(t *testing.T) {

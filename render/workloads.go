@@ -71,6 +71,11 @@ func (b *builder) statefulSet(br brick) error {
 	return nil
 }
 
+// selinuxType is the domain of containers that work on the node's own files (container-selinux,
+// container.te: spc_t is unconfined). In the default domain, container_t, a brick could neither use
+// directories of the node nor set trusted attributes, whatever its capabilities.
+const selinuxType = "spc_t"
+
 // defaultPriority makes brick pods, on which all volumes of a pool depend, the last to be
 // evicted.
 const defaultPriority = "system-node-critical"
@@ -85,6 +90,7 @@ func (b *builder) pod(br brick) (corev1.PodSpec, error) {
 		InitContainers: []corev1.Container{b.prepare(br), b.volfiles(br)},
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			SELinuxOptions: &corev1.SELinuxOptions{Type: selinuxType},
 		},
 	}
 	if s.PriorityClassName != "" {
