@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -43,83 +42,6 @@ func newServer(t *testing.T) (*httptest.Server, *Server) {
 	h := httptest.NewServer(s.Handler())
 	t.Cleanup(h.Close)
 	return h, s
-}
-
-// TestRequestsAreAuthenticated: a request without a valid token changes nothing.
-func TestRequestsAreAuthenticated(t *testing.T) {
-	h, s := newServer(t)
-	body := []byte(`{"folder":"subvol/aa/bb/v","bytes":1048576}`)
-	sign := func(keys agent.Keys, audience string, body []byte, at time.Time) string {
-		t.Helper()
-		token, err := keys.Sign(audience, body, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return "Bearer " + token
-	}
-	good := sign(agent.Keys{key}, "n/p/0", body, time.Now())
-	for name, test := range map[string]struct {
-		authorization string
-		body          []byte
-		code          int
-	}{
-		"good":    {good, body, http.StatusOK},
-		"missing": {"", body, http.StatusUnauthorized},
-		"wrong key": {
-			sign(agent.Keys{bytes.Repeat([]byte("x"), 32)}, "n/p/0", body, time.Now()), body,
-			http.StatusUnauthorized,
-		},
-		"expired": {
-			sign(agent.Keys{key}, "n/p/0", body, time.Now().Add(-time.Hour)), body,
-			http.StatusUnauthorized,
-		},
-		"other brick":   {sign(agent.Keys{key}, "n/p/1", body, time.Now()), body, http.StatusUnauthorized},
-		"other request": {good, []byte(`{"folder":"subvol/aa/bb/w","bytes":1048576}`), http.StatusUnauthorized},
-		"outside": {
-			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"../x","bytes":1}`), time.Now()),
-			[]byte(`{"folder":"../x","bytes":1}`), http.StatusBadRequest,
-		},
-		"whole brick": {
-			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":".","bytes":1}`), time.Now()),
-			[]byte(`{"folder":".","bytes":1}`), http.StatusBadRequest,
-		},
-		"no size": {
-			sign(agent.Keys{key}, "n/p/0", []byte(`{"folder":"a"}`), time.Now()),
-			[]byte(`{"folder":"a"}`), http.StatusBadRequest,
-		},
-		"endless body":   {good, bytes.Repeat([]byte("x"), maxBody+1), http.StatusBadRequest},
-		"garbled header": {"Basic x", body, http.StatusUnauthorized},
-	} {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit,
-			bytes.NewReader(test.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", test.authorization)
-		answer, err := h.Client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer.Body.Close()
-		if answer.StatusCode != test.code {
-			t.Errorf("%s: %s, want %d", name, answer.Status, test.code)
-		}
-	}
-	s.Keys = func() (agent.Keys, error) { return nil, nil }
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, h.URL+agent.PathLimit,
-		bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", good)
-	answer, err := h.Client().Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without keys: %s", answer.Status)
-	}
 }
 
 func TestStatusAndMetrics(t *testing.T) {

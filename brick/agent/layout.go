@@ -48,6 +48,9 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request) {
 
 // leftover counts the files of the brick, for one caller at a time.
 func (s *Server) leftover(w http.ResponseWriter, r *http.Request) {
+	if _, good := s.authenticatedBody(w, r); !good {
+		return
+	}
 	if !s.counting.TryLock() {
 		http.Error(w, "the files are already being counted for another caller; retry", http.StatusServiceUnavailable)
 		return

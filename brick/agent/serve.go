@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,14 +30,18 @@ type Server struct {
 	// Keys returns the current keys: they may change while the agent runs.
 	Keys     func() (agent.Keys, error)
 	counting sync.Mutex
+	tokens   *agent.Verifier
+	refused  refusals
 
 	// Healer is nil in a set of one brick, which has nothing to heal.
 	Healer *Healer
 }
 
 // Handler serves the paths of internal/agent for the driver and other agents, and /healthz,
-// /readyz and /metrics.
+// /readyz and /metrics. The status and the last three need no token: a request costs the same
+// whatever the brick has. Everything else is authenticated.
 func (s *Server) Handler() http.Handler {
+	s.tokens = agent.NewVerifier(time.Now())
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+agent.PathLimit, s.limit)
 	mux.HandleFunc("POST "+agent.PathHeal, s.heal)
@@ -59,22 +61,6 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) Serve(ctx context.Context, address string) error {
 	h := &http.Server{Handler: s.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
 	return httpserver.Listen(ctx, h, address)
-}
-
-// authenticatedBody reads the body of an authenticated request; false if an error was
-// returned to the caller already.
-func (s *Server) authenticatedBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		http.Error(w, "read request: its body is incomplete or too large", http.StatusBadRequest)
-		return nil, false
-	}
-	if err := s.authenticate(r, body); err != nil {
-		s.Log.Info("refused a caller", "address", r.RemoteAddr, "error", err.Error())
-		http.Error(w, agent.ErrToken.Error(), http.StatusUnauthorized) // the reason is in the log only
-		return nil, false
-	}
-	return body, true
 }
 
 // heal starts a heal.
@@ -164,15 +150,6 @@ func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // fails if the caller has disconnected
-}
-
-func (s *Server) authenticate(r *http.Request, body []byte) error {
-	keys, err := s.Keys()
-	if err != nil {
-		return err
-	}
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return keys.Verify(token, agent.Audience(s.Namespace, s.Pool, s.Position), body, time.Now())
 }
 
 // ready reports whether the brick answers a GlusterFS handshake and is complete.

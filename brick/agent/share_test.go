@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,21 +25,6 @@ func onXFS(t *testing.T, s *Server) {
 		t.Skip("mkfs.xfs is not installed: run make deps")
 	}
 	fstest.MountXFS(t, s.Directory)
-}
-
-// signedRequest is an authenticated request.
-func signedRequest(t *testing.T, url string, body []byte) *http.Request {
-	t.Helper()
-	token, err := agent.Keys{key}.Sign("n/p/0", body, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	return r
 }
 
 // TestShareContent: content is shared where the file system can, only from volumes and

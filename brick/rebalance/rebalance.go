@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -306,6 +307,11 @@ func (r *Rebalancer) agentAddress(b gluster.HealBrick) string {
 	return net.JoinHostPort(b.Host, strconv.Itoa(r.AgentPort))
 }
 
+// audience is what requests to a brick's agent are signed for.
+func (r *Rebalancer) audience(b gluster.HealBrick) string {
+	return agent.Audience(r.Namespace, r.Pool, strings.TrimPrefix(b.Name, r.Pool+"-client-"))
+}
+
 // bricksHaveLayout reports whether bricks have recorded that the layout was reached: at
 // least one has, and none that answers has recorded another. Bricks that are offline or
 // were replaced do not count.
@@ -329,10 +335,17 @@ func (r *Rebalancer) bricksHaveLayout(ctx context.Context, g gluster.Rebalance) 
 
 // checkLeavingEmpty verifies that no file is left on leaving bricks.
 func (r *Rebalancer) checkLeavingEmpty(ctx context.Context, g gluster.Rebalance) error {
+	if len(g.Leaving) == 0 {
+		return nil
+	}
+	keys, err := r.Keys()
+	if err != nil {
+		return err
+	}
 	return errors.Join(forEachBrick(g.Leaving, func(b gluster.HealBrick) error {
 		ctx, cancel := context.WithTimeout(ctx, agent.LeftoverLimit)
 		defer cancel()
-		left, err := r.agents.Leftover(ctx, r.agentAddress(b))
+		left, err := r.agents.Leftover(ctx, r.agentAddress(b), r.audience(b), keys)
 		if err != nil {
 			return fmt.Errorf("count the files left on %s: %w", b.Host, err)
 		}
@@ -355,9 +368,7 @@ func (r *Rebalancer) recordLayout(ctx context.Context, g gluster.Rebalance) {
 		err = errors.Join(forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
 			ctx, cancel := context.WithTimeout(ctx, peerLimit)
 			defer cancel()
-			position := b.Name[len(r.Pool+"-client-"):]
-			return r.agents.Layout(ctx, r.agentAddress(b), agent.Audience(r.Namespace, r.Pool, position),
-				agent.LayoutRequest{Layout: g.LayoutID}, keys)
+			return r.agents.Layout(ctx, r.agentAddress(b), r.audience(b), agent.LayoutRequest{Layout: g.LayoutID}, keys)
 		})...)
 	}
 	if err != nil {

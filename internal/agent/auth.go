@@ -1,19 +1,14 @@
 // Package agent is the protocol between the driver and the agents of bricks, and between
-// agents: JSON over HTTP. Requests that change something carry a token.
+// agents: JSON over HTTP. Requests that change something or walk the brick carry a token.
 package agent
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // Port is the port of an agent in a brick pod.
@@ -34,14 +29,8 @@ type LimitAnswer struct {
 	Enforced bool `json:"enforced"`
 }
 
-// tokenLife is how long a token is valid: long enough for clocks that differ.
-const tokenLife = time.Minute
-
 // minKey is the shortest accepted key, in bytes (RFC 7518, 3.2: as long as the hash).
 const minKey = 32
-
-// ErrToken says that a request has no valid token.
-var ErrToken = errors.New("the request has no valid token for this brick")
 
 // Keys are the keys that the driver and the agents share, the newest first.
 type Keys [][]byte
@@ -73,57 +62,4 @@ func ReadKeys(dir string) (Keys, error) {
 	}
 	slices.Reverse(keys)
 	return keys, nil
-}
-
-// claims are the claims of a token: for one brick, one request, and a minute.
-type claims struct {
-	jwt.RegisteredClaims
-	Body string `json:"body"` // SHA-256 of the request's body, in hex
-}
-
-// Audience names a brick in a token.
-func Audience(namespace, pool, position string) string {
-	return namespace + "/" + pool + "/" + position
-}
-
-// Sign creates the token of a request.
-func (k Keys) Sign(audience string, body []byte, now time.Time) (string, error) {
-	if len(k) == 0 {
-		return "", fmt.Errorf("%w: no key to sign with", ErrToken)
-	}
-	t := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		jwt.RegisteredClaims{
-			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-		}, digest(body),
-	})
-	return t.SignedString(k[0])
-}
-
-// Verify checks a request against its token.
-func (k Keys) Verify(token, audience string, body []byte, now time.Time) error {
-	err := fmt.Errorf("%w: no key to verify with", ErrToken)
-	for _, key := range k {
-		var c claims
-		_, err = jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return key, nil },
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithAudience(audience),
-			jwt.WithExpirationRequired(),
-			jwt.WithIssuedAt(), jwt.WithLeeway(tokenLife/2), jwt.WithTimeFunc(func() time.Time { return now }))
-		switch {
-		case err != nil:
-			err = fmt.Errorf("%w: %w", ErrToken, err)
-		case c.Body != digest(body):
-			err = fmt.Errorf("%w: the token is for another request", ErrToken)
-		case c.IssuedAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > tokenLife:
-			err = fmt.Errorf("%w: the token is valid for too long", ErrToken)
-		default:
-			return nil
-		}
-	}
-	return err
-}
-
-func digest(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:])
 }

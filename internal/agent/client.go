@@ -50,57 +50,60 @@ func (c *Client) Statuses(ctx context.Context, addresses ...string) []StatusResu
 }
 
 // Leftover requests the number of files on a brick.
-func (c *Client) Leftover(ctx context.Context, address string) (Leftover, error) {
+func (c *Client) Leftover(ctx context.Context, address, audience string, keys Keys) (Leftover, error) {
 	var l Leftover
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+PathLeftover, nil)
-	if err != nil {
-		return l, err
-	}
-	return l, c.do(r, &l)
+	return l, c.send(ctx, address, Request{Audience: audience, Method: http.MethodGet, Path: PathLeftover}, keys, &l)
 }
 
 // Layout makes an agent record a layout.
 func (c *Client) Layout(ctx context.Context, address, audience string, q LayoutRequest, keys Keys) error {
-	return c.post(ctx, "http://"+address+PathLayout, audience, q, keys, nil)
+	return c.post(ctx, address, PathLayout, audience, q, keys, nil)
 }
 
 // Limit makes an agent enforce the size of a volume. Audience names the agent's brick.
 func (c *Client) Limit(ctx context.Context, address, audience string, q LimitRequest, keys Keys) (LimitAnswer, error) {
 	var a LimitAnswer
-	return a, c.post(ctx, "http://"+address+PathLimit, audience, q, keys, &a)
+	return a, c.post(ctx, address, PathLimit, audience, q, keys, &a)
 }
 
 // Heal makes an agent start a heal.
 func (c *Client) Heal(ctx context.Context, address, audience string, q HealRequest, keys Keys) error {
-	return c.post(ctx, "http://"+address+PathHeal, audience, q, keys, nil)
+	return c.post(ctx, address, PathHeal, audience, q, keys, nil)
 }
 
 // Pending lists the entries for which a brick has pending counters set for others.
 func (c *Client) Pending(ctx context.Context, address, audience string, q PendingRequest, keys Keys) (Pending, error) {
 	var p Pending
-	return p, c.post(ctx, "http://"+address+PathPending, audience, q, keys, &p)
+	return p, c.post(ctx, address, PathPending, audience, q, keys, &p)
 }
 
 // ClearPending clears pending counters that a brick has set for another.
 func (c *Client) ClearPending(ctx context.Context, address, audience string, q ClearPendingRequest, keys Keys) error {
-	return c.post(ctx, "http://"+address+PathForgive, audience, q, keys, nil)
+	return c.post(ctx, address, PathForgive, audience, q, keys, nil)
 }
 
-func (c *Client) post(ctx context.Context, url, audience string, request any, keys Keys, answer any) error {
+func (c *Client) post(ctx context.Context, address, path, audience string, request any, keys Keys, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	token, err := keys.Sign(audience, body, time.Now())
+	return c.send(ctx, address, Request{Audience: audience, Method: http.MethodPost, Path: path, Body: body}, keys, answer)
+}
+
+// send sends a request with a token of its own: a repeated request needs another one.
+func (c *Client) send(ctx context.Context, address string, q Request, keys Keys, answer any) error {
+	token, err := keys.Sign(q, time.Now())
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, q.Method, "http://"+address+q.Path, bytes.NewReader(q.Body))
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
-	r.Header.Set("Content-Type", "application/json")
+	if len(q.Body) > 0 {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	return c.do(r, answer)
 }
 

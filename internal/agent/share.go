@@ -34,5 +34,5 @@ type ShareAnswer struct {
 // Share makes an agent share the content of a file with another one.
 func (c *Client) Share(ctx context.Context, address, audience string, q ShareRequest, keys Keys) (ShareAnswer, error) {
 	var a ShareAnswer
-	return a, c.post(ctx, "http://"+address+PathShare, audience, q, keys, &a)
+	return a, c.post(ctx, address, PathShare, audience, q, keys, &a)
 }
