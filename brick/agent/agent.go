@@ -43,7 +43,8 @@ type Agent struct {
 	Brick
 	Log logr.Logger
 
-	quota *quota.Brick // nil where sizes are advisory
+	quota  *quota.Brick // nil where sizes are advisory
+	probes *probes
 
 	mu      sync.Mutex
 	volumes []volumeUsage // as of the last derivation
@@ -62,7 +63,10 @@ type volumeUsage struct {
 // New opens the brick. On a file system without project quotas sizes are advisory, which
 // the agent reports; that is not an error. Close it.
 func New(b Brick, log logr.Logger) (*Agent, error) {
-	a := &Agent{Brick: b, Log: log.WithValues("pool", b.Pool, "brick", b.Position)}
+	a := &Agent{
+		Brick: b, Log: log.WithValues("pool", b.Pool, "brick", b.Position),
+		probes: newProbes(keepLeast, keepOnline, keepFactor),
+	}
 	if b.Parts < 1 {
 		return nil, fmt.Errorf("start agent: a volume's data cannot be shared by %d bricks; at least 1 is needed",
 			b.Parts)

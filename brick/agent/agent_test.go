@@ -38,6 +38,7 @@ func newServer(t *testing.T) (*httptest.Server, *Server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
+	a.probes = newProbes(0, 0, 0) // every request sees what the test has just done
 	s := &Server{Agent: a, Keys: func() (agent.Keys, error) { return agent.Keys{key}, nil }}
 	h := httptest.NewServer(s.Handler())
 	t.Cleanup(h.Close)

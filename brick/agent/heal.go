@@ -98,7 +98,7 @@ func (a *Agent) clientName() string { return a.clientPrefix() + a.Position }
 
 // poll queries the set's other bricks and starts a heal where one is needed.
 func (h *Healer) poll(ctx context.Context) error {
-	backlog, err := countBacklog(h.Directory, "xattrop")
+	backlog, err := h.backlog(ctx)
 	h.noteHealed(err == nil && backlog == 0)
 	if err != nil {
 		return fmt.Errorf("count pending heals: %w", err)

@@ -79,7 +79,7 @@ func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 		return 0, nil, fmt.Errorf("count the brick's files: %w", err)
 	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+	err = walk(root, ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // deleted meanwhile
@@ -105,6 +105,12 @@ func (a *Agent) files(ctx context.Context) (n int, names []string, err error) {
 // errFound ends a walk early.
 var errFound = errors.New("found")
 
+// isEmpty reports whether the brick was empty a moment ago. It is not while that is unknown.
+func (a *Agent) isEmpty(ctx context.Context) bool {
+	empty, err := a.probes.empty.get(ctx, func(ctx context.Context) (bool, error) { return a.empty(ctx), nil })
+	return empty && err == nil
+}
+
 // empty reports whether the brick has neither volumes nor files. An unreadable brick is
 // not empty.
 func (a *Agent) empty(ctx context.Context) bool {
@@ -113,7 +119,7 @@ func (a *Agent) empty(ctx context.Context) bool {
 		return false
 	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+	err = walk(root, ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, ctx.Err())

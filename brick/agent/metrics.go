@@ -1,15 +1,11 @@
 package agent
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
-
-	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // metric is one of the brick's gauges.
@@ -85,6 +81,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
+// scrapeLimit is how long a scrape waits for a count: half as long as Prometheus by default.
+const scrapeLimit = 5 * time.Second
+
 // Collect reads the values. Those that cannot be read are left out.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	set := func(m metric, v float64, labels ...string) {
@@ -96,8 +95,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		set(freeBytes, float64(st.Bavail)*float64(st.Frsize))
 		set(freeInodes, float64(st.Ffree))
 	}
-	for _, index := range []string{"xattrop", "dirty"} {
-		if n, err := countBacklog(c.Directory, index); err == nil {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeLimit)
+	defer cancel()
+	for index, count := range map[string]func(context.Context) (int, error){
+		"xattrop": c.backlog, "dirty": c.writing,
+	} {
+		if n, err := count(ctx); err == nil || n > 0 { // n is the former number while it is counted
 			set(healBacklog, float64(n), index)
 		}
 	}
@@ -118,25 +121,4 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		set(volumeUsed, float64(v.used), v.name)
 		set(volumeLimit, float64(v.limit), v.name)
 	}
-}
-
-// indices is the directory of a brick that lists pending heals.
-const indices = ondisk.GlusterDir + "/indices"
-
-// countBacklog counts the entries of an index of pending heals. The base file, of which they
-// are all hard links, does not count (features/index of GlusterFS).
-func countBacklog(directory, index string) (int, error) {
-	d, err := os.Open(filepath.Join(directory, indices, index))
-	if err != nil {
-		return 0, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	n := 0
-	for _, name := range names {
-		if !strings.HasPrefix(name, index+"-") {
-			n++
-		}
-	}
-	return n, err
 }

@@ -58,25 +58,31 @@ func (s *Server) pending(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(p) // fails if the caller has disconnected
 }
 
-// pending reads the index. Entries that are healed meanwhile are left out.
+// pending reads the entries with the lowest GFIDs in the index. Those that are healed meanwhile are
+// left out.
 func (a *Agent) pending(ctx context.Context, limit int) (agent.Pending, error) {
 	root, err := os.OpenRoot(a.Directory)
 	if err != nil {
 		return agent.Pending{}, fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	names, err := fs.ReadDir(root.FS(), indices+"/xattrop")
+	candidates, err := a.lowestPending(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return agent.Pending{}, nil // no heal was ever pending
 	}
 	if err != nil {
 		return agent.Pending{}, fmt.Errorf("read the index: %w", err)
 	}
-	var p agent.Pending
-	for _, n := range names {
-		id, err := uuid.Parse(n.Name())
-		if err != nil || ctx.Err() != nil {
-			continue
+	select {
+	case a.probes.reading <- struct{}{}: // one caller at a time
+		defer func() { <-a.probes.reading }()
+	case <-ctx.Done():
+		return agent.Pending{}, ctx.Err()
+	}
+	p := agent.Pending{More: candidates.more}
+	for _, id := range candidates.ids {
+		if ctx.Err() != nil {
+			break
 		}
 		if len(p.Entries) == limit {
 			p.More = true

@@ -24,6 +24,9 @@ import (
 // maxBody is the largest request that is read, in bytes.
 const maxBody = 64 << 10
 
+// maxHeader is the largest header that is read, in bytes: a token has about 500.
+const maxHeader = 16 << 10
+
 // Server answers the driver, kubelets and Prometheus.
 type Server struct {
 	*Agent
@@ -53,13 +56,17 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+agent.PathLeftover, s.leftover)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics",
+		sharedPage(&s.probes.metrics, "/metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{})))
 	return mux
 }
 
 // Serve answers on an address until the context ends.
 func (s *Server) Serve(ctx context.Context, address string) error {
-	h := &http.Server{Handler: s.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute}
+	h := &http.Server{
+		Handler: s.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute,
+		MaxHeaderBytes: maxHeader,
+	}
 	return httpserver.Listen(ctx, h, address)
 }
 
@@ -83,7 +90,12 @@ func (s *Server) heal(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status reports the state of the brick. It is readable without authentication.
+// walkWait is how long a status waits for walks of the brick: other bricks wait for the whole
+// status as long as peerLimit.
+const walkWait = peerLimit / 2
+
+// status reports the state of the brick. It is readable without authentication: what costs more
+// than a system call is shared by all callers.
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), peerLimit)
 	defer cancel()
@@ -95,10 +107,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	st.Online = s.checkOnline(ctx) == nil
 	// The other index of replicas, dirty, lists files while they are being written: it says
 	// nothing about what a brick lacks.
-	n, err := countBacklog(s.Directory, "xattrop")
-	if err == nil {
-		st.Backlog = n
-	}
+	brief, cancel := context.WithTimeout(ctx, walkWait)
+	defer cancel()
+	st.Backlog = s.atLeastPending(brief)
+	var err error
 	if st.Blames, err = s.blames(); err != nil {
 		s.Log.Error(err, "finding the bricks that lack something")
 	}
@@ -111,7 +123,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		st.Calm = &healedFor
 	}
 	st.Layout, st.Spread = s.mark(ondisk.LayoutAttribute), attribute(s.Directory, ondisk.SpreadAttribute)
-	st.Empty, st.Promised = s.empty(ctx), s.lastPromised()
+	st.Empty, st.Promised = s.isEmpty(brief), s.lastPromised()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {
 		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)
@@ -120,8 +132,12 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(st) // fails if the caller has disconnected
 }
 
+// checkOnline reports whether the brick answers a GlusterFS handshake, as of a moment ago.
 func (s *Server) checkOnline(ctx context.Context) error {
-	return gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
+	_, err := s.probes.online.get(ctx, func(ctx context.Context) (none struct{}, err error) {
+		return none, gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
+	})
+	return err
 }
 
 // limit enforces the size of one volume.
@@ -154,7 +170,7 @@ func (s *Server) limit(w http.ResponseWriter, r *http.Request) {
 
 // ready reports whether the brick answers a GlusterFS handshake and is complete.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), onlineLimit)
 	defer cancel()
 	err := s.checkOnline(ctx)
 	if err == nil && s.Healer != nil {

@@ -20,9 +20,9 @@ const (
 	tokenLeeway = tokenLife / 2
 	// idSize is the size of a token's random ID, in bytes: as long as a UUID.
 	idSize = 16
-	// maxUsed is how many used tokens an agent remembers, about 3 MiB: a token is remembered for
+	// MaxUsed is how many used tokens an agent remembers, about 3 MiB: a token is remembered for
 	// two minutes at most, so this many are 273 requests per second.
-	maxUsed = 1 << 15
+	MaxUsed = 1 << 15
 	// forgetEvery is how often expired tokens are looked for while the memory is full.
 	forgetEvery = time.Second
 )
@@ -98,6 +98,9 @@ func (k Keys) verify(token string, q Request, now time.Time) (c claims, err erro
 // Verifier accepts every token once. It remembers the tokens of its own time only, so it refuses
 // those that were issued before it existed: an earlier one may have accepted them.
 type Verifier struct {
+	// Max is how many tokens are remembered; NewVerifier sets MaxUsed.
+	Max int
+
 	since time.Time
 
 	mu       sync.Mutex
@@ -107,7 +110,7 @@ type Verifier struct {
 
 // NewVerifier returns a Verifier of tokens that are issued from now on.
 func NewVerifier(now time.Time) *Verifier {
-	return &Verifier{since: now, used: map[[idSize]byte]time.Time{}, forgotAt: now}
+	return &Verifier{Max: MaxUsed, since: now, used: map[[idSize]byte]time.Time{}, forgotAt: now}
 }
 
 // Verify checks a request against its token and marks the token as used. The error is ErrToken,
@@ -136,11 +139,11 @@ func (v *Verifier) use(id [idSize]byte, until, now time.Time) error {
 	if _, used := v.used[id]; used {
 		return fmt.Errorf("%w: the token was used before", ErrToken)
 	}
-	if age := now.Sub(v.forgotAt); age > tokenLife || len(v.used) >= maxUsed && age >= forgetEvery {
+	if age := now.Sub(v.forgotAt); age > tokenLife || len(v.used) >= v.Max && age >= forgetEvery {
 		maps.DeleteFunc(v.used, func(_ [idSize]byte, until time.Time) bool { return now.After(until) })
 		v.forgotAt = now
 	}
-	if len(v.used) >= maxUsed {
+	if len(v.used) >= v.Max {
 		return ErrTooMany
 	}
 	v.used[id] = until

@@ -113,7 +113,12 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := (Keys{}).Sign(request, now); !errors.Is(err, ErrToken) {
+}
+
+// TestSignWithoutKey: the error names the Secret that is missing.
+func TestSignWithoutKey(t *testing.T) {
+	if _, err := (Keys{}).Sign(request, now); !errors.Is(err, ErrToken) ||
+		!strings.Contains(err.Error(), "atoll-agent-keys") {
 		t.Errorf("signed without a key: %v", err)
 	}
 }
@@ -178,14 +183,14 @@ func TestMemoryOfTokensIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	for n := range maxUsed {
+	for n := range MaxUsed {
 		if err := v.use(id(n), now.Add(tokenLife), now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	t.Logf("%d tokens take %d KiB", maxUsed, (after.HeapAlloc-before.HeapAlloc)>>10)
+	t.Logf("%d tokens take %d KiB", MaxUsed, (after.HeapAlloc-before.HeapAlloc)>>10)
 	token, err := Keys{key}.Sign(request, now)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +204,7 @@ func TestMemoryOfTokensIsBounded(t *testing.T) {
 			t.Errorf("used again with a full memory, after %s: %v", age, err)
 		}
 	}
-	if len(v.used) != maxUsed {
+	if len(v.used) != MaxUsed {
 		t.Errorf("%d tokens are remembered", len(v.used))
 	}
 	later := now.Add(tokenLife + time.Second)
