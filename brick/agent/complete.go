@@ -61,6 +61,16 @@ func (h *Healer) checkComplete(ctx context.Context) error {
 	return nil
 }
 
+// blamed is blames, as of a moment ago. While it is not known, it is empty: the brick then reports
+// pending heals anyway.
+func (a *Agent) blamed(ctx context.Context) []string {
+	all, err := a.probes.blames.get(ctx, func(context.Context) ([]string, error) { return a.blames() })
+	if err != nil && !errors.Is(err, errUnfinished) {
+		a.Log.Error(err, "finding the bricks that lack something")
+	}
+	return all
+}
+
 // blames lists the positions of the bricks for which this one has pending counters, as far as
 // the first entries of its index say.
 func (a *Agent) blames() ([]string, error) {

@@ -110,10 +110,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	brief, cancel := context.WithTimeout(ctx, walkWait)
 	defer cancel()
 	st.Backlog = s.atLeastPending(brief)
-	var err error
-	if st.Blames, err = s.blames(); err != nil {
-		s.Log.Error(err, "finding the bricks that lack something")
-	}
+	st.Blames = s.blamed(brief)
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.peersOnline(), s.Healer.markedPeers(), s.Healer.Splits()
 		healedFor := s.Healer.healedSeconds()
@@ -174,7 +171,9 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	err := s.checkOnline(ctx)
 	if err == nil && s.Healer != nil {
-		err = s.Healer.checkComplete(ctx)
+		_, err = s.probes.complete.get(ctx, func(ctx context.Context) (none struct{}, err error) {
+			return none, s.Healer.checkComplete(ctx)
+		})
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

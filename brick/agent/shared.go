@@ -82,6 +82,8 @@ type probes struct {
 	lowest         shared[lowest]   // of the index xattrop
 	empty          shared[bool]     // whether the brick has neither volumes nor files
 	online         shared[struct{}] // an error while the brick does not answer
+	complete       shared[struct{}] // an error while the brick lacks data
+	blames         shared[[]string] // positions of bricks that lack something
 	metrics        shared[page]
 
 	reading chan struct{} // has an element while the entries of the index are read
@@ -91,12 +93,14 @@ type probes struct {
 // they took.
 func newProbes(least, online time.Duration, times int) *probes {
 	return &probes{
-		xattrop: shared[int]{least: least, times: times, limit: countLimit},
-		dirty:   shared[int]{least: least, times: times, limit: countLimit},
-		lowest:  shared[lowest]{least: least, times: times, limit: countLimit},
-		empty:   shared[bool]{least: least, times: times, limit: countLimit},
-		online:  shared[struct{}]{least: online, limit: onlineLimit},
-		metrics: shared[page]{least: least, times: times, limit: countLimit},
-		reading: make(chan struct{}, 1),
+		xattrop:  shared[int]{least: least, times: times, limit: countLimit},
+		dirty:    shared[int]{least: least, times: times, limit: countLimit},
+		lowest:   shared[lowest]{least: least, times: times, limit: countLimit},
+		empty:    shared[bool]{least: least, times: times, limit: countLimit},
+		online:   shared[struct{}]{least: online, limit: onlineLimit},
+		complete: shared[struct{}]{least: online, limit: onlineLimit},
+		blames:   shared[[]string]{least: online, times: times, limit: countLimit},
+		metrics:  shared[page]{least: least, times: times, limit: countLimit},
+		reading:  make(chan struct{}, 1),
 	}
 }
