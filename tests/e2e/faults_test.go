@@ -54,6 +54,7 @@ var faults = []fault{
 	}},
 	{"disk-full", "a volume fills the pool's disks, and is emptied", fill},
 	{"bricks-rolled", "all bricks restarted by a change of the pool", roll},
+	{"nodes-drained", "the bricks of all nodes drained, faster than they heal", drain},
 }
 
 // TestFaultBrickKilled is the only fault that make test runs.
@@ -230,4 +231,20 @@ func roll(w *workload) {
 		}
 		return nil
 	})
+}
+
+// drain evicts the brick of each node, and of the next node as soon as the eviction API lets it.
+// While a brick is away, it misses a large file.
+func drain(w *workload) {
+	name := w.name + "-filler"
+	w.apply(claim(name, "atoll."+faultPool, "64Mi", "ReadWriteMany") + pod(name, name, podOptions{node: "n2"}))
+	w.waitRunning(name)
+	for n := 1; n <= 3; n++ {
+		node := fmt.Sprintf("n%d", n)
+		w.kubectl("drain", node, "--pod-selector=atoll.storage/pool="+faultPool, "--ignore-daemonsets",
+			"--delete-emptydir-data", "--timeout=150s")
+		w.sh(name, fmt.Sprintf("dd if=/dev/zero of=/data/missed-by-%s bs=1M count=15 conv=fsync", node))
+		w.kubectl("uncordon", node)
+	}
+	w.finish(name, name)
 }
