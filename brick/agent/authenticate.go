@@ -47,7 +47,8 @@ func (s *Server) authenticatedBody(w http.ResponseWriter, r *http.Request) ([]by
 		return body, true
 	}
 	if log, silent := s.refused.next(time.Now()); log {
-		s.Log.Info("refused a caller", "address", r.RemoteAddr, "path", r.URL.Path, "error", err.Error(), "othersBefore",
+		s.Log.Info("refused a caller", "address", r.RemoteAddr, "path", r.URL.Path, "error", err.Error(),
+			"othersBefore",
 			silent)
 	}
 	if errors.Is(err, agent.ErrTooMany) {
@@ -65,6 +66,7 @@ func (s *Server) authenticate(r *http.Request, body []byte) error {
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return s.tokens.Verify(keys, token, agent.Request{
-		Audience: agent.Audience(s.Namespace, s.Pool, s.Position), Method: r.Method, Path: r.URL.RequestURI(), Body: body,
+		Audience: agent.Audience(s.Namespace, s.Pool, s.Position),
+		Method:   r.Method, Path: r.URL.RequestURI(), Body: body,
 	}, time.Now())
 }

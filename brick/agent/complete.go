@@ -52,7 +52,8 @@ func (h *Healer) checkComplete(ctx context.Context) error {
 		switch {
 		case s.Brick == "": // it does not answer, or is the tiebreaker
 		case slices.Contains(s.Blames, h.Position):
-			return fmt.Errorf("%w: brick %s on host %s has changes that it lacks", ErrIncomplete, s.Brick, others[i].Host)
+			return fmt.Errorf("%w: brick %s on host %s has changes that it lacks", ErrIncomplete, s.Brick,
+				others[i].Host)
 		case hasTiebreaker && !settled:
 			return fmt.Errorf("%w: heals were pending in the last %s, and the tiebreaker may still blame a brick",
 				ErrIncomplete, settleTiebreaker)

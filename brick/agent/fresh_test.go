@@ -21,7 +21,7 @@ func TestFreshUntilProven(t *testing.T) {
 	}
 	others := []gluster.HealBrick{{Name: "p-client-1"}, {Name: "p-ta-2"}}
 	healed := agent.Status{Brick: "1", Online: true}
-	tiebreaker := agent.Status{Online: true}
+	tiebreaker, joining := agent.Status{Online: true}, agent.Status{Brick: "1", Online: true, Joining: "x"}
 	for name, test := range map[string]struct {
 		states  []agent.Status
 		joining bool
@@ -33,7 +33,7 @@ func TestFreshUntilProven(t *testing.T) {
 		"an agent does not answer":  {[]agent.Status{{Online: true}, tiebreaker}, false, false},
 		"a brick is offline":        {[]agent.Status{{Brick: "1"}, tiebreaker}, false, false},
 		"the tiebreaker is offline": {[]agent.Status{healed, {}}, false, false},
-		"another joins":             {[]agent.Status{{Brick: "1", Online: true, Joining: "x"}, tiebreaker}, false, false},
+		"another joins":             {[]agent.Status{joining, tiebreaker}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := newServer(t)

@@ -76,7 +76,7 @@ func TestCallersOfSharedValueGiveUp(t *testing.T) {
 		if n, err := s.get(t.Context(), compute); n != 8 || err != nil {
 			t.Errorf("waited: %d, %v", n, err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		stuck := func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() }
 		begin := time.Now()
 		if _, err := s.get(t.Context(), stuck); !errors.Is(err, context.DeadlineExceeded) ||

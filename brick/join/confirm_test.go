@@ -54,6 +54,7 @@ func TestBrickIsConfirmed(t *testing.T) {
 	fresh.Fresh = true
 	joining := &agent.Status{Joining: "x", Incarnation: ondisk.Incarnation{ID: "x", Epoch: 9}}
 	replaced := &agent.Status{Online: true, Incarnation: ondisk.Incarnation{ID: "former", Epoch: 1}}
+	earlier, before := ondisk.Incarnation{ID: "own", Epoch: 2, Start: 6}, ondisk.Incarnation{ID: "before", Epoch: 1}
 	former, newer := &agent.Status{}, ondisk.Incarnation{ID: "new", Epoch: 3}
 	for name, test := range map[string]struct {
 		states []*agent.Status
@@ -61,8 +62,8 @@ func TestBrickIsConfirmed(t *testing.T) {
 	}{
 		"known to both":           {[]*agent.Status{knows(own), knows(own)}, nil},
 		"known to one":            {[]*agent.Status{nil, knows(own)}, nil},
-		"the others are behind":   {[]*agent.Status{knows(ondisk.Incarnation{ID: "before", Epoch: 1}), knows(own)}, nil},
-		"an earlier start":        {[]*agent.Status{knows(ondisk.Incarnation{ID: "own", Epoch: 2, Start: 6}), nil}, nil},
+		"the others are behind":   {[]*agent.Status{knows(before), knows(own)}, nil},
+		"an earlier start":        {[]*agent.Status{knows(earlier), nil}, nil},
 		"all are silent":          {[]*agent.Status{nil, nil}, context.DeadlineExceeded},
 		"known to an empty one":   {[]*agent.Status{fresh, nil}, context.DeadlineExceeded},
 		"the others join":         {[]*agent.Status{joining, joining}, nil},

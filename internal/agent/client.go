@@ -87,7 +87,8 @@ func (c *Client) post(ctx context.Context, address, path, audience string, reque
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, address, Request{Audience: audience, Method: http.MethodPost, Path: path, Body: body}, keys, answer)
+	q := Request{Audience: audience, Method: http.MethodPost, Path: path, Body: body}
+	return c.send(ctx, address, q, keys, answer)
 }
 
 // send sends a request with a token of its own: a repeated request needs another one.

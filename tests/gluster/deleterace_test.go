@@ -40,7 +40,9 @@ func TestDeleteBesideSweep(t *testing.T) {
 		deleting.Go(func() {
 			for i := range 10 {
 				name := fmt.Sprintf("pvc-%d-%d", caller, i)
-				request := backend.CreateRequest{Request: name, Name: name, Size: 1 << 20, Reclaim: schema.ReclaimDelete}
+				request := backend.CreateRequest{
+					Request: name, Name: name, Size: 1 << 20, Reclaim: schema.ReclaimDelete,
+				}
 				if _, err := s.Create(t.Context(), request); err != nil {
 					t.Errorf("create %s: %v", name, err)
 				}
