@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -32,8 +31,12 @@ const (
 // Rebalancer moves the files of one pool to where its volfile's layout has them.
 type Rebalancer struct {
 	Namespace, Pool string
-	// Volfile is the path of the graph. The file changes with the pool's document.
+	// Volfile is the path of the graph. The file changes with the pool's document, up to a
+	// minute later.
 	Volfile string
+	// Layout is the layout to reach. While the volfile has another one, no files are moved,
+	// and none are settled. "" means that of the volfile.
+	Layout string
 	// Socket is the unix socket of the rebalance process.
 	Socket string
 	// Settle is how long all bricks must have answered before any file is moved: nodes
@@ -66,6 +69,9 @@ var (
 	ErrIncomplete = errors.New("not all files could be moved")
 	// ErrUnsettled says that files are being moved, or will be.
 	ErrUnsettled = errors.New("the files are not in the layout of the pool's document")
+	// ErrOtherLayout says that the volfile or this process is of a former document.
+	ErrOtherLayout = errors.New("the volfile has another layout than this pod; wait about a minute until the kubelet " +
+		"updates the volfile, or the Deployment the pod")
 )
 
 // Run rebalances whenever files are not in the volfile's layout, until the context ends.
@@ -73,9 +79,10 @@ func (r *Rebalancer) Run(ctx context.Context) error {
 	for {
 		pause := pollEvery
 		if err := r.runOnce(ctx); err != nil && ctx.Err() == nil {
-			r.setReason(err.Error())
-			r.Log.Info("the rebalance is not complete", "reason", err.Error())
-			if !errors.Is(err, ErrSuperseded) {
+			if r.setReason(err.Error()) || !errors.Is(err, ErrOtherLayout) { // it is polled often
+				r.Log.Info("the rebalance is not complete", "reason", err.Error())
+			}
+			if !errors.Is(err, ErrSuperseded) && !errors.Is(err, ErrOtherLayout) {
 				pause = retryAfter
 			}
 		}
@@ -87,11 +94,14 @@ func (r *Rebalancer) Run(ctx context.Context) error {
 	}
 }
 
-// Settled is nil when all files are in the volfile's layout, else ErrUnsettled.
+// Settled is nil when the volfile is that of the wanted layout, and all files are in it.
 func (r *Rebalancer) Settled() error {
 	g, _, err := r.graph()
 	if err != nil {
 		return err
+	}
+	if err := r.checkCurrent(g); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,16 +118,22 @@ func (r *Rebalancer) Last() gluster.Progress {
 	return r.last
 }
 
-func (r *Rebalancer) setReason(reason string) {
+// setReason reports whether the reason is another one than before.
+func (r *Rebalancer) setReason(reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	changed := r.reason != reason
 	r.reason = reason
+	return changed
 }
 
 func (r *Rebalancer) setSettled(layout string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settled, r.reason = layout, ""
+	r.settled = layout
+	if layout != "" {
+		r.reason = ""
+	}
 }
 
 func (r *Rebalancer) isSettled(layout string) bool {
@@ -132,16 +148,28 @@ func (r *Rebalancer) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.checkCurrent(g); err != nil {
+		if r.isSettled(r.Layout) { // and may have to settle again
+			r.setSettled("")
+			r.announceMove(ctx, g)
+		}
+		return err
+	}
 	if r.isSettled(g.LayoutID) {
 		return r.recheckLeaving(ctx, g)
 	}
+	r.setSettled("") // files may leave the layout that they are in
 	if r.bricksHaveLayout(ctx, g) && r.checkLeavingEmpty(ctx, g) == nil {
 		r.Log.Info("all files are already in the wanted layout", "layout", g.LayoutID)
 		r.setSettled(g.LayoutID)
 		return nil
 	}
 	r.setReason("waiting until all bricks and clients know the layout")
+	r.announceMove(ctx, g)
 	if err := r.waitForBricks(ctx, g); err != nil {
+		return err
+	}
+	if err := r.recordMoving(ctx, g); err != nil {
 		return err
 	}
 	r.setReason("files are being moved")
@@ -159,8 +187,8 @@ func (r *Rebalancer) runOnce(ctx context.Context) error {
 	if err := r.checkLeavingEmpty(ctx, g); err != nil {
 		return err
 	}
-	r.setSettled(g.LayoutID)
 	r.recordLayout(ctx, g)
+	r.setSettled(g.LayoutID)
 	return nil
 }
 
@@ -239,6 +267,14 @@ func (r *Rebalancer) graph() (gluster.Rebalance, string, error) {
 	return g, string(text), err
 }
 
+// checkCurrent is ErrOtherLayout when g is not of the wanted layout.
+func (r *Rebalancer) checkCurrent(g gluster.Rebalance) error {
+	if r.Layout != "" && g.LayoutID != r.Layout {
+		return fmt.Errorf("%w: layout %s, want %s", ErrOtherLayout, g.LayoutID, r.Layout)
+	}
+	return nil
+}
+
 // checkUnchanged is ErrSuperseded when the volfile's layout differs from g's.
 func (r *Rebalancer) checkUnchanged(g gluster.Rebalance) error {
 	now, _, err := r.graph()
@@ -312,27 +348,6 @@ func (r *Rebalancer) audience(b gluster.HealBrick) string {
 	return agent.Audience(r.Namespace, r.Pool, strings.TrimPrefix(b.Name, r.Pool+"-client-"))
 }
 
-// bricksHaveLayout reports whether bricks have recorded that the layout was reached: at
-// least one has, and none that answers has recorded another. Bricks that are offline or
-// were replaced do not count.
-func (r *Rebalancer) bricksHaveLayout(ctx context.Context, g gluster.Rebalance) bool {
-	var noted, other atomic.Int32
-	forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
-		ctx, cancel := context.WithTimeout(ctx, peerLimit)
-		defer cancel()
-		s, err := r.agents.Status(ctx, r.agentAddress(b))
-		switch {
-		case err != nil || s.Layout == "":
-		case s.Layout == g.LayoutID:
-			noted.Add(1)
-		default:
-			other.Add(1)
-		}
-		return err
-	})
-	return noted.Load() > 0 && other.Load() == 0
-}
-
 // checkLeavingEmpty verifies that no file is left on leaving bricks.
 func (r *Rebalancer) checkLeavingEmpty(ctx context.Context, g gluster.Rebalance) error {
 	if len(g.Leaving) == 0 {
@@ -355,24 +370,4 @@ func (r *Rebalancer) checkLeavingEmpty(ctx context.Context, g gluster.Rebalance)
 		}
 		return nil
 	})...)
-}
-
-// recordLayout records the layout on all bricks, so that it is not rebalanced again. Without
-// the agents' keys, all files are scanned once more after a restart.
-func (r *Rebalancer) recordLayout(ctx context.Context, g gluster.Rebalance) {
-	keys, err := r.Keys()
-	if err == nil && len(keys) == 0 {
-		err = errors.New("no keys for the agents")
-	}
-	if err == nil {
-		err = errors.Join(forEachBrick(g.Bricks, func(b gluster.HealBrick) error {
-			ctx, cancel := context.WithTimeout(ctx, peerLimit)
-			defer cancel()
-			return r.agents.Layout(ctx, r.agentAddress(b), r.audience(b), agent.LayoutRequest{Layout: g.LayoutID}, keys)
-		})...)
-	}
-	if err != nil {
-		r.Log.Info("the layout could not be recorded on all bricks; all files are scanned again after a restart",
-			"error", err.Error())
-	}
 }

@@ -32,6 +32,7 @@ func newRebalance() *cobra.Command {
 	f.StringVar(&r.Namespace, "namespace", "", "namespace of the pool")
 	f.StringVar(&r.Pool, "pool", "", "name of the pool")
 	f.StringVar(&r.Volfile, "volfile", "", "volfile of the rebalance")
+	f.StringVar(&r.Layout, "layout", "", "layout to reach; while the volfile has another one, nothing is moved")
 	f.StringVar(&r.Socket, "socket", "/run/gluster/rebalance.sock", "socket of the rebalance process")
 	f.DurationVar(&r.Settle, "settle", 2*time.Minute, "how long all bricks must have answered before files are moved")
 	f.IntVar(&r.AgentPort, "agent-port", wire.Port, "port of the bricks' agents")

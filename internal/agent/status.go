@@ -46,7 +46,8 @@ type Status struct {
 	SplitBrain int `json:"splitBrain"`
 	// Peers maps the hosts of the set's other bricks to whether this one reaches them.
 	Peers map[string]bool `json:"peers,omitempty"`
-	// Layout is the layout of the last completed rebalance, "" if there was none.
+	// Layout is the layout of the last completed rebalance, "" if there was none, "moving" while
+	// files are being moved to another layout.
 	Layout string `json:"layout,omitempty"`
 	// Spread is the value of ondisk.SpreadAttribute on the brick, "" if it has none.
 	Spread string `json:"spread,omitempty"`

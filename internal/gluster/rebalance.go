@@ -62,6 +62,8 @@ type Rebalance struct {
 	Name     string // of the distribute xlator
 	LayoutID string // identifies the wanted layout
 	Bricks   []HealBrick
+	// First are the bricks of the first set, which no change of the layout removes.
+	First []HealBrick
 	// Leaving are the bricks of sets that are being removed.
 	Leaving []HealBrick
 }
@@ -87,13 +89,16 @@ func ParseRebalance(volfile string) (Rebalance, error) {
 		return r, ErrNoRebalance
 	}
 	brick := strings.TrimSuffix(r.Name, "-dht") + "-client-" // leaves out the tiebreaker
-	for _, set := range g.volumes[r.Name].subvolumes {
+	for i, set := range g.volumes[r.Name].subvolumes {
 		for _, b := range g.bricksOf(set) {
 			if !strings.HasPrefix(b.name, brick) {
 				continue
 			}
 			one := newHealBrick(b)
 			r.Bricks = append(r.Bricks, one)
+			if i == 0 {
+				r.First = append(r.First, one)
+			}
 			if slices.Contains(leaving, set) {
 				r.Leaving = append(r.Leaving, one)
 			}

@@ -29,7 +29,7 @@ const JoiningAttribute = "trusted.atoll.joining"
 const FoundersAttribute = "trusted.atoll.founders"
 
 // LayoutAttribute is on GlusterDir of a brick: the layout of the pool's last completed
-// rebalance.
+// rebalance, or "moving" during one and after one that was interrupted.
 const LayoutAttribute = "trusted.atoll.layout"
 
 // SpreadAttribute is on a pool's root: the number of sets when the records of all volumes were

@@ -243,8 +243,10 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 	c.StopUpdates(frozen)
 	begin = time.Now()
-	apply(t, c, sets(t, 6, true))
-	eventually(t, c, "the rebalance notices that a set leaves", func() bool { return !settled() })
+	if err := c.Stop(pod); err != nil {
+		t.Fatal(err)
+	}
+	rebalancer(t, c, sets(t, 6, true), settle)
 	eventually(t, c, "the set is empty", settled)
 	t.Logf("drained after %s", time.Since(begin).Round(time.Second/10))
 	for brick := 3; brick < 6; brick++ {
