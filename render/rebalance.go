@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,8 +11,30 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
+// layoutFlag sets the layout that the rebalance pod has to reach. A volfile in a ConfigMap
+// changes in a running pod, up to a minute later: only the pod's template says for which
+// layout it is ready.
+const layoutFlag = "--layout="
+
+// RebalanceLayout returns the layout for which the pod of a rebalance Deployment is ready, ""
+// for Deployments of versions that did not say.
+func RebalanceLayout(d *appsv1.Deployment) string {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, argument := range c.Command {
+			if layout, found := strings.CutPrefix(argument, layoutFlag); found && c.Name == rebalanceContainer {
+				return layout
+			}
+		}
+	}
+	return ""
+}
+
+// rebalanceContainer is the name of the container in the rebalance pod.
+const rebalanceContainer = "rebalance"
+
 // rebalance adds the Deployment that keeps the files of a pool distributed over its sets. It
 // has one pod, never two, which is ready when all files are where the document places them.
+// A document with another layout replaces the pod.
 func (b *builder) rebalance() error {
 	if _, several := b.bricksMap[keyRebalance]; !several {
 		return nil
@@ -65,10 +88,11 @@ func (b *builder) rebalancer() corev1.Container {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("rebalance")}}
 	}
 	return corev1.Container{
-		Name: "rebalance", Image: b.options.Images.Brick,
+		Name: rebalanceContainer, Image: b.options.Images.Brick,
 		Command: []string{
 			"atoll-brick", "rebalance", "--namespace=" + b.namespace, "--pool=" + b.name,
 			"--volfile=" + volfilesPath + "/" + keyRebalance,
+			layoutFlag + strconv.FormatUint(uint64(b.volume.LayoutID()), 10),
 			"--socket=" + runPath + "/rebalance.sock", "--settle=2m", "--agent-port=" + strconv.Itoa(AgentPort),
 			"--keys=" + keysPath,
 			fmt.Sprintf("--health=:%d", RebalancePort),

@@ -45,7 +45,7 @@ func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
 		dangers = append(dangers, c.Dangers...)
 	}
 	if len(p.Document.Spec.Bricks) < len(last.Spec.Bricks) {
-		notEmpty, err := a.checkDrained(ctx, p)
+		notEmpty, err := a.checkDrained(ctx, p, last)
 		if err != nil {
 			return err
 		}
@@ -66,21 +66,51 @@ func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
 	return nil
 }
 
-// checkDrained reports a danger unless the rebalance, which moves the files off removed bricks,
-// has finished.
-func (a *Applier) checkDrained(ctx context.Context, p Pool) ([]plan.Danger, error) {
-	var rebalance appsv1.Deployment
-	err := a.client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: render.RebalanceName(p.Name)}, &rebalance)
-	if err != nil && !apierrors.IsNotFound(err) {
+// checkDrained reports a danger unless the rebalance has moved all files off the bricks that
+// the last document decommissions. Whether all removed bricks are among those, the plan says.
+func (a *Applier) checkDrained(ctx context.Context, p Pool, last *schema.Pool) ([]plan.Danger, error) {
+	wanted, err := layoutOf(last, p.Options)
+	if err != nil {
 		return nil, fmt.Errorf("check that removed bricks are empty: %w", err)
 	}
-	if err == nil && rebalance.Status.ReadyReplicas > 0 && rebalance.Status.ObservedGeneration == rebalance.Generation {
-		return nil, nil
+	var rebalance appsv1.Deployment
+	err = a.client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: render.RebalanceName(p.Name)}, &rebalance)
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return nil, fmt.Errorf("check that removed bricks are empty: %w", err)
 	}
-	return []plan.Danger{{
+	d := plan.Danger{
 		Code: notDrained,
 		Message: fmt.Sprintf("bricks are removed before Deployment %s is ready: they may still have files",
 			render.RebalanceName(p.Name)),
 		Instead: "wait until it is ready",
-	}}, nil
+	}
+	switch {
+	case missing, wanted == "", render.RebalanceLayout(&rebalance) != wanted:
+		d.Message = fmt.Sprintf("bricks are removed, but no Deployment %s is for the layout of the last document: "+
+			"they may still have files", render.RebalanceName(p.Name))
+		d.Instead = "apply the pool with these bricks decommissioned, and wait until the Deployment is ready"
+	case allReady(&rebalance):
+		return nil, nil
+	}
+	return []plan.Danger{d}, nil
+}
+
+// layoutOf returns the layout that the rebalance of a document has to reach, "" if there is none.
+func layoutOf(document *schema.Pool, o render.Options) (string, error) {
+	objects, err := render.Render(document, o)
+	for _, object := range objects {
+		if d, ok := object.(*appsv1.Deployment); ok && d.Name == render.RebalanceName(document.Metadata.Name) {
+			return render.RebalanceLayout(d), nil
+		}
+	}
+	return "", err
+}
+
+// allReady reports whether all pods of a Deployment are ready and of its current template. A pod
+// of a former template that is still ready does not count.
+func allReady(d *appsv1.Deployment) bool {
+	s := d.Status
+	return s.ObservedGeneration == d.Generation && s.UpdatedReplicas > 0 && s.Replicas == s.UpdatedReplicas &&
+		s.ReadyReplicas == s.UpdatedReplicas && s.AvailableReplicas == s.UpdatedReplicas
 }

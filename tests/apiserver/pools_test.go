@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -371,16 +370,7 @@ func (c *commandLine) checkShrink(ctx context.Context) {
 	c.decommission("fast")
 	c.mustRun()
 	c.checkRefused("fast", 3, "not-drained")
-	rebalance, err := c.typed.AppsV1().Deployments(schema.DefaultNamespace).Get(ctx, "atoll-fast-rebalance",
-		metav1.GetOptions{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	rebalance.Status = appsv1.DeploymentStatus{ObservedGeneration: rebalance.Generation, Replicas: 1, ReadyReplicas: 1}
-	if _, err := c.typed.AppsV1().Deployments(schema.DefaultNamespace).UpdateStatus(ctx, rebalance,
-		metav1.UpdateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
+	c.rebalanced("fast", 0, allPodsReady)
 	c.writePool("fast", 3, "suspend: false")
 	for range 2 { // every run keeps and reports the same objects
 		changes := c.mustRun()
@@ -426,22 +416,5 @@ func (c *commandLine) checkRefused(name string, bricks int, danger string) {
 	if changes, stderr, err := c.run(); err == nil || !strings.Contains(stderr, danger) ||
 		!strings.Contains(stderr, "nothing of it was applied") {
 		c.t.Errorf("%v: %v\n%s", changes, err, stderr)
-	}
-}
-
-// decommission decommissions the second replica set of a pool.
-func (c *commandLine) decommission(name string) {
-	c.t.Helper()
-	path := filepath.Join(c.dir, name+".yaml")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for i := 3; i < 6; i++ {
-		brick := fmt.Sprintf("{node: n%d, path: /%s", i, name)
-		text = []byte(strings.Replace(string(text), brick, brick+", decommissioned: true", 1))
-	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		c.t.Fatal(err)
 	}
 }
