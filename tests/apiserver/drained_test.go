@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -38,7 +39,7 @@ var allPodsReady = appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, Read
 
 // rebalanced sets the status of the rebalance Deployment, as of so many generations ago: no
 // controller does that here.
-func (c *commandLine) rebalanced(pool string, ago int64, status appsv1.DeploymentStatus) {
+func (c *cluster) rebalanced(pool string, ago int64, status appsv1.DeploymentStatus) {
 	c.t.Helper()
 	deployments := c.typed.AppsV1().Deployments(schema.DefaultNamespace)
 	d, err := deployments.Get(c.t.Context(), render.RebalanceName(pool), metav1.GetOptions{})
@@ -140,4 +141,43 @@ func TestRemoveDrainedBricks(t *testing.T) {
 	if _, err := deployments.Get(t.Context(), d.Name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("a pool of one set has a rebalance Deployment: %v", err)
 	}
+}
+
+// TestEarlyRemoval removes bricks from the document before they are empty: the reconciler refuses
+// that, also after a restart, and applies it when the rebalance is done.
+func TestEarlyRemoval(t *testing.T) {
+	o := newTestEnv(t)
+	p := o.startReconciler()
+	deployments := o.typed.AppsV1().Deployments(schema.DefaultNamespace)
+	generation := func() int64 {
+		d, err := deployments.Get(t.Context(), render.RebalanceName("early"), metav1.GetOptions{})
+		if err != nil {
+			return 0
+		}
+		return d.Generation
+	}
+	o.must(o.put(poolText("early", 6, "")))
+	o.eventually("the pool is applied", func() bool { return generation() == 1 })
+	o.rebalanced("early", 0, allPodsReady)
+	leaving := poolText("early", 6, "")
+	for i := 3; i < 6; i++ {
+		leaving = strings.Replace(leaving, fmt.Sprintf("n%d,", i), fmt.Sprintf("n%d, decommissioned: true,", i), 1)
+	}
+	o.must(o.put(leaving))
+	o.eventually("the rebalance is for the other layout", func() bool { return generation() == 2 })
+	o.must(o.put(poolText("early", 3, "")))
+	for range 2 {
+		refused := o.waitCondition("early", "Ready", "ChangeRefused")
+		if !strings.Contains(refused.Message, "not-drained") {
+			t.Errorf("%+v", refused)
+		}
+		p.end(syscall.SIGKILL)
+		p = o.startReconciler()
+		o.reconcileAgain("early")
+	}
+	if generation() != 2 {
+		t.Error("the bricks were removed")
+	}
+	o.rebalanced("early", 0, allPodsReady)
+	o.eventually("the bricks are removed", func() bool { return generation() == 0 })
 }
