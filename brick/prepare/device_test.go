@@ -95,6 +95,21 @@ func TestBlankDisk(t *testing.T) {
 	}
 }
 
+// TestNothingIsDiscarded: to discard a whole disk can take hours.
+func TestNothingIsDiscarded(t *testing.T) {
+	b := newDiskBrick(t)
+	disk, err := os.OpenFile(b.Device, os.O_RDWR, 0)
+	must(t, err)
+	defer disk.Close()
+	must(t, unix.Fallocate(int(disk.Fd()), 0, 0, diskSize))
+	must(t, run(b))
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(disk.Fd()), &st))
+	if allocated := st.Blocks * 512; allocated < diskSize {
+		t.Errorf("%d of %d bytes are left on the disk", allocated, int64(diskSize))
+	}
+}
+
 // TestMissingDiskIsNotFormatted: a blank disk under the name of the brick's disk is not formatted.
 func TestMissingDiskIsNotFormatted(t *testing.T) {
 	b := newDiskBrick(t)

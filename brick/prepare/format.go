@@ -82,11 +82,13 @@ func (b Brick) unfinished(path string) (bool, error) {
 	return true, nil
 }
 
-// format creates the brick's file system. mkfs.xfs itself checks once more for existing ones.
+// format creates the brick's file system. mkfs.xfs itself checks once more for existing ones. It
+// discards nothing (-K): a slow device takes longer for that than prepare may, and would begin again
+// at every start.
 func (b Brick) format(ctx context.Context, path string, more ...string) error {
 	id := b.deviceUUID()
 	cmd := exec.CommandContext(ctx, "mkfs.xfs",
-		append(more, "-q", "-m", "uuid="+id.String(), "-i", "size=512", path)...)
+		append(more, "-q", "-K", "-m", "uuid="+id.String(), "-i", "size=512", path)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("create a file system on %s: %w: %s", b.Device, err, bytes.TrimSpace(out))
 	}
