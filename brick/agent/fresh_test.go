@@ -46,7 +46,7 @@ func TestFreshUntilProven(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			h := &Healer{Agent: s.Agent, freshSince: time.Now().Add(-2 * freshMinimum)}
+			h := &Healer{Agent: s.Agent, FreshFor: FreshFor, freshSince: time.Now().Add(-2 * FreshFor)}
 			if err := h.clearFresh(others, test.states); err != nil {
 				t.Fatal(err)
 			}

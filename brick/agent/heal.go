@@ -28,9 +28,11 @@ const (
 	// fullHealDelay is how long a brick must be online before a full heal begins: the
 	// daemon tries to connect every three seconds only, and heals without absent bricks.
 	fullHealDelay = 8 * time.Second
-	freshMinimum  = 30 * time.Second // how long a fresh brick keeps its mark at least
 	peerLimit     = 2 * time.Second  // for one answer of another brick
 )
+
+// FreshFor is the default of Healer.FreshFor.
+const FreshFor = 30 * time.Second
 
 // Healer starts heals of the self-heal daemon beside the brick when there is something to
 // heal: by itself the daemon notices neither the end of a network partition, nor that
@@ -41,6 +43,9 @@ type Healer struct {
 	Socket  string // of the self-heal daemon
 	// AgentPort is the port of the other bricks' agents.
 	AgentPort int
+
+	// FreshFor is how long no heals may have been pending before a new brick counts as complete.
+	FreshFor time.Duration
 
 	// Keys authenticate this agent to those of other bricks.
 	Keys func() (agent.Keys, error)
@@ -206,7 +211,7 @@ func (h *Healer) clearFresh(others []gluster.HealBrick, states []agent.Status) e
 	if h.freshSince.IsZero() {
 		h.freshSince = time.Now()
 	}
-	if time.Since(h.freshSince) < freshMinimum {
+	if time.Since(h.freshSince) < h.FreshFor {
 		return nil
 	}
 	h.Log.Info("the new brick is healed")

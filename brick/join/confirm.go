@@ -22,7 +22,8 @@ const (
 )
 
 // confirm returns when the other bricks of the set agree that this one is the newest of its
-// position. Before is its incarnation before this start, which is the newest that they can know.
+// position. Before is its incarnation before this start, which is the newest that they can know when it asks
+// for the first time. Later they may have learned of this start from its agent.
 //
 // All bricks of a set learn of a replacement before it serves. So any brick of the set that was
 // not replaced itself knows whether this one was.
@@ -47,7 +48,7 @@ func (b *Brick) confirm(ctx context.Context, own *os.File, before, now ondisk.In
 			return err
 		}
 		states := b.queryPeers(ctx, set.peers)
-		if err := states.check(b.Position, before); err != nil {
+		if err := states.check(b.Position, before, now); err != nil {
 			return b.stale(err)
 		}
 		waited := time.Since(began)

@@ -108,6 +108,25 @@ func TestBrickIsConfirmed(t *testing.T) {
 	}
 }
 
+// TestBrickWaitsLong: the others learn of a start while the brick waits for one of them, as when all
+// nodes boot after a power failure.
+func TestBrickWaitsLong(t *testing.T) {
+	b, stored := newMember(t, ondisk.Incarnation{ID: "own", Epoch: 1, Start: 7, Nonce: "7"})
+	b.confirmAll = 2 * pollEvery
+	state := &agent.Status{Online: true, Incarnation: ondisk.Incarnation{ID: "one", Epoch: 1}}
+	b.AgentPort = serveWith(t, func() *agent.Status {
+		now, err := stored.Incarnation()
+		if err != nil {
+			t.Error(err)
+		}
+		state.Members = ondisk.Members{"0": now}
+		return state
+	}, nil)
+	if err := b.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBrickOfFormerVersion: a brick without incarnation gets one, unless its set knows another.
 func TestBrickOfFormerVersion(t *testing.T) {
 	b, stored := newMember(t, ondisk.Incarnation{})

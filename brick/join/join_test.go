@@ -39,14 +39,28 @@ func volfile(t *testing.T, kind string) string {
 // serve answers as the agents of bricks 1 and 2 do; a nil one is silent.
 func serve(t *testing.T, states ...*agent.Status) (port int) {
 	t.Helper()
+	var answers []func() *agent.Status
+	for _, state := range states {
+		if state == nil {
+			answers = append(answers, nil)
+			continue
+		}
+		answers = append(answers, func() *agent.Status { return state })
+	}
+	return serveWith(t, answers...)
+}
+
+// serveWith is serve with answers that may change.
+func serveWith(t *testing.T, answers ...func() *agent.Status) (port int) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	port = l.Addr().(*net.TCPAddr).Port
-	for i, state := range states {
-		if state == nil {
+	for i, answer := range answers {
+		if answer == nil {
 			continue
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort(fmt.Sprintf("127.0.0.%d", i+2), strconv.Itoa(port)))
@@ -56,7 +70,7 @@ func serve(t *testing.T, states ...*agent.Status) (port int) {
 		s := &http.Server{
 			ReadHeaderTimeout: time.Second,
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				_ = json.NewEncoder(w).Encode(state)
+				_ = json.NewEncoder(w).Encode(answer())
 			}),
 		}
 		go func() { _ = s.Serve(l) }()

@@ -92,10 +92,12 @@ func (all peers) members() ondisk.Members {
 	return m
 }
 
-// check returns why a brick is not what one of the others knows of its position.
-func (all peers) check(position string, own ondisk.Incarnation) error {
+// check returns why a brick is not what one of the others knows of its position: neither what it
+// was before this start, nor what it is now.
+func (all peers) check(position string, before, now ondisk.Incarnation) error {
 	for _, p := range all {
-		if err := p.Members[position].Check(own); p.Err == nil && err != nil {
+		known := p.Members[position]
+		if err := known.Check(before); p.Err == nil && err != nil && known != now {
 			return fmt.Errorf("brick %s on host %s says: %w", p.position, p.host, err)
 		}
 	}

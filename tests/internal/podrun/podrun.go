@@ -40,6 +40,8 @@ type Cluster struct {
 	Program string
 	// Hold is the flag --hold of the brick pods' volfile server, unless it is zero.
 	Hold time.Duration
+	// FreshFor is the flag --fresh-for of the agents, unless it is zero.
+	FreshFor time.Duration
 	// Secrets are the Secrets that pods may mount, by name and key.
 	Secrets map[string]map[string]string
 

@@ -76,6 +76,9 @@ func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hostsFile(),
 		Root: filepath.Join(c.Dir, "pods", p.Name, "root-"+spec.Name), Program: c.Program,
 	}
+	if spec.Name == "agent" && c.FreshFor > 0 {
+		set.Command = append(slices.Clone(set.Command), "--fresh-for="+c.FreshFor.String())
+	}
 	if spec.Name == "volfiles" && c.Hold > 0 {
 		set.Command = append(slices.Clone(set.Command), "--hold="+c.Hold.String())
 	}

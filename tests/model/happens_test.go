@@ -1,0 +1,175 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// step does a step, unless it is not possible now.
+func (w *world) step(step string) (done bool, err error) {
+	kind, i, err := parse(step)
+	if err != nil {
+		return false, err
+	}
+	all := len(w.away) == 0
+	switch kind {
+	case "write":
+		return true, w.write()
+	case "kill":
+		return all, w.takeAway(all, i, "killed", func() error { return w.c.Kill(pod(i), "glusterfsd") })
+	case "power":
+		return all, w.takeAway(all, i, "off", func() error { return w.c.Delete(pod(i)) })
+	case "cut":
+		return all, w.takeAway(all, i, "cut", func() error { return w.c.Connect(pod(i), false) })
+	case "back":
+		return !all, w.back()
+	}
+	if !all {
+		return false, nil // the plan warns: one brick of a set at a time, and only when it is healed
+	}
+	if err := w.healed(); err != nil {
+		return true, err
+	}
+	switch kind {
+	case "blackout":
+		return true, w.blackout(i)
+	case "move":
+		w.spare++
+		return true, w.replace(i, place{fmt.Sprintf("kube%d", w.spare), "/srv/b"})
+	case "renew":
+		w.spare++
+		return true, w.replace(i, place{w.at[i].node, fmt.Sprintf("/srv/b%d", w.spare)})
+	case "revert":
+		return len(w.former[i]) > 0, w.revert(i)
+	case "copy":
+		return true, w.copy(i)
+	case "restore":
+		return w.copies[i] != "" && w.starts[i] > 0 && w.copied[i] == w.at[i], w.restore(i)
+	}
+	return false, fmt.Errorf("no such step: %q", step)
+}
+
+// takeAway takes a brick away. The others go on without it.
+func (w *world) takeAway(possible bool, i int, how string, work func() error) error {
+	if !possible {
+		return nil
+	}
+	w.away[i] = how
+	return work()
+}
+
+// back brings back what is away.
+func (w *world) back() error {
+	for i, how := range w.away {
+		delete(w.away, i)
+		var err error
+		switch how {
+		case "cut":
+			err = w.c.Connect(pod(i), true)
+		case "killed":
+			err = errors.Join(w.c.Delete(pod(i)), w.run(i))
+		default:
+			err = w.run(i)
+		}
+		if err != nil {
+			return fmt.Errorf("bring brick %d back: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// blackout ends all pods at once. They start again, one of them when the others are ready.
+func (w *world) blackout(last int) error {
+	var errs []error
+	for i := range w.at {
+		errs = append(errs, w.c.Delete(pod(i)))
+	}
+	started := make(chan error)
+	for i := range w.at {
+		if i != last {
+			go func() { started <- w.run(i) }()
+		}
+	}
+	for range bricksOfSet - 1 {
+		errs = append(errs, <-started)
+	}
+	return errors.Join(append(errs, w.run(last))...)
+}
+
+// replace makes the document name another place for a brick, which is empty.
+func (w *world) replace(i int, to place) error {
+	if err := os.MkdirAll(w.c.NodePath(to.node, to.path), 0o755); err != nil {
+		return fmt.Errorf("%w: %w", errSetUp, err)
+	}
+	if err := w.c.Delete(pod(i)); err != nil {
+		return err
+	}
+	w.former[i] = append(w.former[i], w.at[i])
+	w.at[i], w.starts[i] = to, 0
+	return errors.Join(w.apply(), w.run(i))
+}
+
+// revert takes the last replacement of a brick back. The former brick is refused; writes go on
+// without it. The document then names the newer one again.
+func (w *world) revert(i int) error {
+	if len(w.former[i]) == 0 {
+		return nil
+	}
+	newer, starts := w.at[i], w.starts[i]
+	if err := w.c.Delete(pod(i)); err != nil {
+		return err
+	}
+	w.at[i] = w.former[i][len(w.former[i])-1]
+	if err := w.apply(); err != nil {
+		return err
+	}
+	if err := w.refused(i, "another brick has replaced this one"); err != nil {
+		return err
+	}
+	w.at[i], w.starts[i] = newer, starts
+	return errors.Join(w.apply(), w.run(i))
+}
+
+// refused starts a brick that must not start, writes meanwhile, and ends its pod.
+func (w *world) refused(i int, reason string) error {
+	if err := w.run(i); err == nil || !strings.Contains(err.Error(), reason) {
+		return fmt.Errorf("brick %d is not refused: %w", i, errors.Join(err, errors.New(reason)))
+	}
+	return errors.Join(w.write(), w.c.Delete(pod(i)))
+}
+
+// copy copies the disk of a brick while its pod is stopped.
+func (w *world) copy(i int) error {
+	if err := w.c.Stop(pod(i)); err != nil {
+		return err
+	}
+	w.spare++
+	w.copies[i], w.copied[i], w.starts[i] = fmt.Sprintf("%s.copy%d", w.disk(i), w.spare), w.at[i], 0
+	err := copyTree(w.disk(i), w.copies[i])
+	w.starts[i] = -1 // this start is of the brick that was copied
+	return errors.Join(err, w.run(i))
+}
+
+// restore puts an earlier copy of a disk in its place: the brick is refused. The disk itself is
+// then put back.
+func (w *world) restore(i int) error {
+	if w.copies[i] == "" || w.starts[i] <= 0 || w.copied[i] != w.at[i] {
+		return nil
+	}
+	if err := w.c.Delete(pod(i)); err != nil {
+		return err
+	}
+	disk := w.disk(i)
+	if err := errors.Join(os.Rename(disk, disk+".newer"), copyTree(w.copies[i], disk)); err != nil {
+		return err
+	}
+	if err := w.refused(i, "this brick is an earlier copy"); err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(disk), os.Rename(disk+".newer", disk)); err != nil {
+		return fmt.Errorf("%w: %w", errSetUp, err)
+	}
+	return w.run(i)
+}
