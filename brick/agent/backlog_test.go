@@ -244,6 +244,10 @@ func TestStatusDuringCount(t *testing.T) {
 func TestLoopsDoNotWalk(t *testing.T) {
 	h, s := newServer(t)
 	s.probes = newProbes(time.Hour, time.Hour, 0)
+	file := filepath.Join(s.Directory, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	handler := s.Handler()
 	texts := map[string]string{}
 	for round := range 3 {
@@ -269,7 +273,7 @@ func TestLoopsDoNotWalk(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(s.Directory, indices)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(s.Directory, "file"), nil, 0o600); err != nil {
+		if err := os.RemoveAll(file); err != nil {
 			t.Fatal(err)
 		}
 	}

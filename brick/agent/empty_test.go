@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestEmptyBrick: a brick with directories that volumes have left behind is empty; one with
@@ -36,5 +37,28 @@ func TestEmptyBrick(t *testing.T) {
 		if got := s.empty(t.Context()); got != test.empty {
 			t.Errorf("with %s/%s: empty %t", test.folder, test.file, got)
 		}
+	}
+}
+
+// TestEmptyIsNotKept: a brick that was empty a moment ago may not be any more. A pool is deleted
+// when all of its bricks say that they are empty.
+func TestEmptyIsNotKept(t *testing.T) {
+	_, s := newServer(t)
+	s.probes = newProbes(time.Hour, time.Hour, 0)
+	if !s.isEmpty(t.Context()) {
+		t.Error("a new brick is not empty")
+	}
+	file := filepath.Join(s.Directory, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.isEmpty(t.Context()) {
+		t.Error("a brick with a file is empty")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if s.isEmpty(t.Context()) {
+		t.Error("that the brick has files is not kept")
 	}
 }

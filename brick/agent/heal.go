@@ -28,7 +28,7 @@ const (
 	// fullHealDelay is how long a brick must be online before a full heal begins: the
 	// daemon tries to connect every three seconds only, and heals without absent bricks.
 	fullHealDelay = 8 * time.Second
-	peerLimit     = 2 * time.Second  // for one answer of another brick
+	peerLimit     = 2 * time.Second // for one answer of another brick
 )
 
 // FreshFor is the default of Healer.FreshFor.

@@ -29,6 +29,9 @@ type shared[T any] struct {
 	least time.Duration // for how long a result is kept at least
 	times int           // and so many times as long as it took
 	limit time.Duration // how long computing may take
+	// fleeting reports whether a value must not be kept: a pool whose bricks say that they are
+	// empty is deleted. Nil: every value may be kept.
+	fleeting func(T) bool
 
 	mu      sync.Mutex
 	running chan struct{} // closed when the computation ends; nil while none runs
@@ -72,7 +75,9 @@ func (s *shared[T]) run(ctx context.Context, ended chan struct{}, compute func(c
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.value, s.err, s.running = value, err, nil
-	s.until = time.Now().Add(max(s.least, time.Duration(s.times)*time.Since(begin)))
+	if s.fleeting == nil || !s.fleeting(value) {
+		s.until = time.Now().Add(max(s.least, time.Duration(s.times)*time.Since(begin)))
+	}
 	close(ended)
 }
 
@@ -80,7 +85,7 @@ func (s *shared[T]) run(ctx context.Context, ended chan struct{}, compute func(c
 type probes struct {
 	xattrop, dirty shared[int]      // entries of the indices
 	lowest         shared[lowest]   // of the index xattrop
-	empty          shared[bool]     // whether the brick has neither volumes nor files
+	empty          shared[bool]     // whether the brick has neither volumes nor files: only false is kept
 	online         shared[struct{}] // an error while the brick does not answer
 	complete       shared[struct{}] // an error while the brick lacks data
 	blames         shared[[]string] // positions of bricks that lack something
@@ -93,10 +98,13 @@ type probes struct {
 // they took.
 func newProbes(least, online time.Duration, times int) *probes {
 	return &probes{
-		xattrop:  shared[int]{least: least, times: times, limit: countLimit},
-		dirty:    shared[int]{least: least, times: times, limit: countLimit},
-		lowest:   shared[lowest]{least: least, times: times, limit: countLimit},
-		empty:    shared[bool]{least: least, times: times, limit: countLimit},
+		xattrop: shared[int]{least: least, times: times, limit: countLimit},
+		dirty:   shared[int]{least: least, times: times, limit: countLimit},
+		lowest:  shared[lowest]{least: least, times: times, limit: countLimit},
+		empty: shared[bool]{
+			least: least, times: times, limit: countLimit,
+			fleeting: func(empty bool) bool { return empty },
+		},
 		online:   shared[struct{}]{least: online, limit: onlineLimit},
 		complete: shared[struct{}]{least: online, limit: onlineLimit},
 		blames:   shared[[]string]{least: online, times: times, limit: countLimit},
