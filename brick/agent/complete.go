@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
@@ -38,6 +41,9 @@ func (h *Healer) checkComplete(ctx context.Context) error {
 	if h.hasMark(ondisk.FreshAttribute) {
 		return fmt.Errorf("%w: it is new and not yet shown to have everything", ErrIncomplete)
 	}
+	if err := h.checkSettled(); err != nil {
+		return err
+	}
 	_, others, err := h.set()
 	if err != nil {
 		return err
@@ -58,6 +64,38 @@ func (h *Healer) checkComplete(ctx context.Context) error {
 			return fmt.Errorf("%w: heals were pending in the last %s, and the tiebreaker may still blame a brick",
 				ErrIncomplete, settleTiebreaker)
 		}
+	}
+	return nil
+}
+
+// noteOwn records since when this brick is online.
+func (h *Healer) noteOwn(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, peerLimit)
+	defer cancel()
+	err := gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		h.ownWasAway = h.ownWasAway || !h.ownSince.IsZero()
+		h.ownSince = time.Time{}
+	} else if h.ownSince.IsZero() {
+		h.ownSince = time.Now()
+	}
+}
+
+// checkSettled is an error while clients may still be connecting to this brick: if another brick
+// of the set went away now, they would have no quorum. A brick that was never offline has no
+// clients that wait for it.
+func (h *Healer) checkSettled() error {
+	own, _ := h.members()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if own.Start <= 1 && !h.ownWasAway {
+		return nil
+	}
+	if h.ownSince.IsZero() || time.Since(h.ownSince) < h.SettleFor {
+		return fmt.Errorf("%w: clients may still be connecting to it; it must be online for %s", ErrIncomplete,
+			h.SettleFor)
 	}
 	return nil
 }

@@ -106,6 +106,46 @@ func TestBrickIsComplete(t *testing.T) {
 	}
 }
 
+// TestBrickSettles: a brick that was offline is not complete before clients have had time to
+// connect to it.
+func TestBrickSettles(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("sets trusted attributes: needs root")
+	}
+	_, s := newServer(t)
+	b, err := s.openIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	h := &Healer{Agent: s.Agent, SettleFor: SettleFor}
+	if err := h.checkSettled(); err != nil {
+		t.Errorf("a brick that never started: %v", err)
+	}
+	h.ownWasAway = true
+	if err := h.checkSettled(); err == nil {
+		t.Error("a brick whose process is restarted counts as complete at once")
+	}
+	h.ownWasAway = false
+	for start, settled := range map[uint64]map[time.Duration]bool{
+		1: {0: true, time.Second: true},                      // nobody can have lost it
+		2: {0: false, time.Second: false, time.Minute: true}, // 0: offline
+	} {
+		if err := b.SetIncarnation(ondisk.Incarnation{ID: "x", Epoch: 1, Start: start}); err != nil {
+			t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)
+		}
+		for online, want := range settled {
+			h.ownSince = time.Time{}
+			if online > 0 {
+				h.ownSince = time.Now().Add(-online)
+			}
+			if err := h.checkSettled(); (err == nil) != want {
+				t.Errorf("start %d, online for %s: %v", start, online, err)
+			}
+		}
+	}
+}
+
 // TestBlames: a brick names the bricks for which it has pending counters.
 func TestBlames(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -31,8 +31,11 @@ const (
 	peerLimit     = 2 * time.Second // for one answer of another brick
 )
 
-// FreshFor is the default of Healer.FreshFor.
-const FreshFor = 30 * time.Second
+// Defaults of Healer.
+const (
+	FreshFor  = 30 * time.Second
+	SettleFor = 15 * time.Second
+)
 
 // Healer starts heals of the self-heal daemon beside the brick when there is something to
 // heal: by itself the daemon notices neither the end of a network partition, nor that
@@ -46,6 +49,10 @@ type Healer struct {
 
 	// FreshFor is how long no heals may have been pending before a new brick counts as complete.
 	FreshFor time.Duration
+	// SettleFor is how long a brick that has been offline must be online before it counts as
+	// complete. Clients connect to it again within three seconds, and then acquire the locks of
+	// their block volumes there.
+	SettleFor time.Duration
 
 	// Keys authenticate this agent to those of other bricks.
 	Keys func() (agent.Keys, error)
@@ -62,6 +69,8 @@ type Healer struct {
 
 	// Results of Run, read by others.
 	mu          sync.Mutex
+	ownSince    time.Time         // since when this brick is online; zero while it is not
+	ownWasAway  bool              // whether it was offline after it had been online
 	peers       map[string]bool   // by host: whether the brick was online at the last poll
 	marked      map[string]string // by client name: the joining mark of a brick whose pending counters are set
 	splits      int               // entries on which this brick and others blame each other
@@ -103,6 +112,7 @@ func (a *Agent) clientName() string { return a.clientPrefix() + a.Position }
 
 // poll queries the set's other bricks and starts a heal where one is needed.
 func (h *Healer) poll(ctx context.Context) error {
+	h.noteOwn(ctx)
 	backlog, err := h.backlog(ctx)
 	h.noteHealed(err == nil && backlog == 0)
 	if err != nil {

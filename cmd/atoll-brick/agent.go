@@ -19,7 +19,7 @@ func newAgent() *cobra.Command {
 	var b agent.Brick
 	var listen, keys, volfile, socket string
 	var grow bool
-	var freshFor time.Duration
+	var freshFor, settleFor time.Duration
 	cmd := &cobra.Command{
 		Use: "agent", Short: "Enforce the sizes of a brick's volumes, and report the brick's state", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,7 +30,7 @@ func newAgent() *cobra.Command {
 			defer a.Close()
 			h := &agent.Healer{
 				Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) },
-				Volfile: volfile, Socket: socket, AgentPort: portOf(listen), FreshFor: freshFor,
+				Volfile: volfile, Socket: socket, AgentPort: portOf(listen), FreshFor: freshFor, SettleFor: settleFor,
 			}
 			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
 			g, ctx := errgroup.WithContext(cmd.Context())
@@ -59,6 +59,8 @@ func newAgent() *cobra.Command {
 	f.BoolVar(&grow, "grow", false, "grow the brick's XFS when its device has grown; the device must be the brick's own")
 	f.DurationVar(&freshFor, "fresh-for", agent.FreshFor,
 		"how long no heals may have been pending before a new brick counts as complete")
+	f.DurationVar(&settleFor, "settle-for", agent.SettleFor,
+		"how long a brick that has been offline must be online before it counts as complete")
 	f.StringVar(&listen, "listen", ":"+strconv.Itoa(wire.Port), "address to serve on")
 	f.StringVar(&volfile, "heal-volfile", "",
 		"volfile of the self-heal daemon beside the brick; empty if the set has one brick")

@@ -148,6 +148,9 @@ func testPoolFull(t *testing.T, reserve string, makeRoom func(c *cluster, filler
 	t.Logf("the raw volume was written %s after there was free space", time.Since(begin).Round(time.Second))
 	w.finish()
 	w.check(t, a.target(raw))
+	if t.Failed() {
+		logBricks(c, raw, w)
+	}
 	must(t, a.unpublish(raw))
 	must(t, a.unpublish(files))
 	must(t, a.publish(files, "xfs"))
@@ -171,4 +174,35 @@ func writeSynced(path string, data []byte) error {
 		return err
 	}
 	return f.Sync()
+}
+
+// logBricks logs which acknowledged pages are missing on which bricks, and whom the bricks blame.
+func logBricks(c *cluster, volume string, w *writer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, b := range c.bricks.Pool.Bricks {
+		name := volume[strings.LastIndexByte(volume, '.')+1:]
+		files, _ := filepath.Glob(filepath.Join(b.Directory, "blocks/volumes/*/*", name))
+		for _, file := range files {
+			f, err := os.Open(file)
+			must(c.t, err)
+			lost, p := map[int64]string{}, make([]byte, page)
+			for at, n := range w.acked {
+				if _, err := f.ReadAt(p, at*page); err != nil || numberOf(p) < n {
+					lost[at] = fmt.Sprintf("want %d, have %d, %v", n, numberOf(p), err)
+				}
+			}
+			f.Close()
+			blames := []int{}
+			for j := range c.bricks.Pool.Bricks {
+				name, _ := filepath.Rel(b.Directory, file)
+				if c.bricks.Blames(i, j, name) {
+					blames = append(blames, j)
+				}
+			}
+			var st unix.Statfs_t
+			_ = unix.Statfs(b.Directory, &st)
+			c.t.Logf("brick %d (%d MiB free) blames %v, and lacks %v", i, st.Bavail*uint64(st.Bsize)>>20, blames, lost)
+		}
+	}
 }

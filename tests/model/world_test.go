@@ -86,7 +86,7 @@ func (w *world) start(dir string) error {
 	if w.c, err = podrun.New(dir, program, objects); err != nil {
 		return err
 	}
-	w.c.FreshFor = 2 * time.Second
+	w.c.FreshFor, w.c.SettleFor = 2*time.Second, 5*time.Second // clients connect again within 3 s
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for _, p := range w.at {

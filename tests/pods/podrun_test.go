@@ -80,6 +80,7 @@ func startPool(
 			t.Errorf("clean up: %v", err)
 		}
 	})
+	c.SettleFor = 5 * time.Second // clients connect again within 3 s
 	prepare(t, c, pool)
 	if err := c.StartAll(context.Background(), c.Pods()...); err != nil {
 		t.Fatal(err)

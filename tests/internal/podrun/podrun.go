@@ -40,8 +40,9 @@ type Cluster struct {
 	Program string
 	// Hold is the flag --hold of the brick pods' volfile server, unless it is zero.
 	Hold time.Duration
-	// FreshFor is the flag --fresh-for of the agents, unless it is zero.
-	FreshFor time.Duration
+	// FreshFor and SettleFor are the flags --fresh-for and --settle-for of the agents, unless they
+	// are zero.
+	FreshFor, SettleFor time.Duration
 	// Secrets are the Secrets that pods may mount, by name and key.
 	Secrets map[string]map[string]string
 

@@ -79,6 +79,9 @@ func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	if spec.Name == "agent" && c.FreshFor > 0 {
 		set.Command = append(slices.Clone(set.Command), "--fresh-for="+c.FreshFor.String())
 	}
+	if spec.Name == "agent" && c.SettleFor > 0 {
+		set.Command = append(slices.Clone(set.Command), "--settle-for="+c.SettleFor.String())
+	}
 	if spec.Name == "volfiles" && c.Hold > 0 {
 		set.Command = append(slices.Clone(set.Command), "--hold="+c.Hold.String())
 	}

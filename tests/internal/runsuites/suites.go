@@ -44,8 +44,9 @@ var suites = []suite{
 	},
 	{name: "fast", packages: []string{rest}, after: []string{"vet"}},
 	{
-		name: "gluster", packages: []string{"./tests/gluster", "./tests/pods", "./tests/csi", "./tests/demo"},
-		args: []string{"-p=4", "-timeout=40m"}, after: []string{"vet"},
+		name:     "gluster",
+		packages: []string{"./tests/gluster", "./tests/pods", "./tests/model", "./tests/csi", "./tests/demo"},
+		args:     []string{"-p=4", "-timeout=40m"}, after: []string{"vet"},
 	},
 	{
 		name: "quota", packages: []string{"./tests/quota", "./tests/internal/vm"}, args: []string{"-timeout=40m"},
