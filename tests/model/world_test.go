@@ -53,7 +53,10 @@ const limit = await.Limit
 
 // play plays a sequence on a new pool.
 func play(t *testing.T, sequence []string) (err error) {
-	w := &world{volumeID: uuid.NewString(), away: map[int]string{}, files: map[string][32]byte{}, spare: bricksOfSet + 1}
+	w := &world{
+		volumeID: uuid.NewString(), away: map[int]string{}, files: map[string][32]byte{},
+		spare: bricksOfSet + 1,
+	}
 	for i := range w.at {
 		w.at[i] = place{fmt.Sprintf("kube%d", i+1), "/srv/b"}
 	}
