@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
@@ -81,6 +82,18 @@ func (h *Healer) noteOwn(ctx context.Context) {
 	} else if h.ownSince.IsZero() {
 		h.ownSince = time.Now()
 	}
+}
+
+// noteIsolated notes whether the others of the set are reached. Clients were cut off from a brick
+// that was cut off from all of them.
+func (h *Healer) noteIsolated(states []agent.Status) {
+	reached := slices.ContainsFunc(states, func(s agent.Status) bool { return s.Online || s.Brick != "" })
+	if h.isolated && reached {
+		h.mu.Lock()
+		h.ownSince, h.ownWasAway = time.Now(), true
+		h.mu.Unlock()
+	}
+	h.isolated = !reached && len(states) > 0
 }
 
 // checkSettled is an error while clients may still be connecting to this brick: if another brick

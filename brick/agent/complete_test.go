@@ -126,6 +126,19 @@ func TestBrickSettles(t *testing.T) {
 	if err := h.checkSettled(); err == nil {
 		t.Error("a brick whose process is restarted counts as complete at once")
 	}
+	h.ownWasAway, h.ownSince = false, time.Now().Add(-time.Hour)
+	h.noteIsolated([]agent.Status{{Online: true}, {}})
+	if err := h.checkSettled(); err != nil {
+		t.Errorf("a brick that was never cut off: %v", err)
+	}
+	h.noteIsolated([]agent.Status{{}, {}})
+	if err := h.checkSettled(); err != nil {
+		t.Errorf("while the others may be down: %v", err)
+	}
+	h.noteIsolated([]agent.Status{{}, {Online: true}})
+	if err := h.checkSettled(); err == nil {
+		t.Error("a brick that was cut off counts as complete at once")
+	}
 	h.ownWasAway = false
 	for start, settled := range map[uint64]map[time.Duration]bool{
 		1: {0: true, time.Second: true},                      // nobody can have lost it

@@ -66,6 +66,7 @@ type Healer struct {
 	freshSince      time.Time            // when this fresh brick first saw all others healed
 	waitLoggedAt    time.Time            // when it was last logged that a joining brick waits
 	splitsCountedAt time.Time
+	isolated        bool // whether none of the others answered at the last poll
 
 	// Results of Run, read by others.
 	mu          sync.Mutex
@@ -136,6 +137,7 @@ func (h *Healer) poll(ctx context.Context) error {
 		}
 	}
 	h.noteOnline(others, states)
+	h.noteIsolated(states)
 	if err := h.rememberMembers(others, states); err != nil {
 		return err
 	}

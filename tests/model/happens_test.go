@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/atoll-storage/atoll/tests/internal/bricks"
 )
 
 // step does a step, unless it is not possible now.
@@ -67,7 +69,8 @@ func (w *world) back() error {
 		var err error
 		switch how {
 		case "cut":
-			err = w.c.Connect(pod(i), true)
+			err = errors.Join(w.c.Connect(pod(i), true), w.until("the client is connected again",
+				func() bool { return bricks.Connected(w.mount) == bricksOfSet }))
 		case "killed":
 			err = errors.Join(w.c.Delete(pod(i)), w.run(i))
 		default:
