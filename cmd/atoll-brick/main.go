@@ -27,8 +27,23 @@ func main() {
 	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
+		leaveMessage(terminationLog, err)
 		os.Exit(1)
 	}
+}
+
+// terminationLog is the file from which the kubelet takes why a container ended, for the status of
+// its pod (the default of terminationMessagePath).
+const terminationLog = "/dev/termination-log"
+
+// leaveMessage writes why this process ends, in a container. Elsewhere there is no such file.
+func leaveMessage(file string, reason error) {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteString(reason.Error()) // the log has it too
 }
 
 // prepareLimit is how long preparing a brick may take.

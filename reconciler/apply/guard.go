@@ -60,8 +60,8 @@ func (a *Applier) guard(ctx context.Context, p Pool, last *schema.Pool) error {
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("%w; to allow a change, add its code to annotation %s:\n%w", ErrDangerous, AllowAnnotation,
-			errors.Join(errs...))
+		return fmt.Errorf("%w: %w\nto allow a change nevertheless, add its code to annotation %s", ErrDangerous,
+			errors.Join(errs...), AllowAnnotation)
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (a *Applier) checkDrained(ctx context.Context, p Pool, last *schema.Pool) (
 		Code: notDrained,
 		Message: fmt.Sprintf("bricks are removed before Deployment %s is ready: they may still have files",
 			render.RebalanceName(p.Name)),
-		Instead: "wait until it is ready",
+		Instead: "wait until it is ready: the change is then applied by itself",
 	}
 	switch {
 	case missing, wanted == "", render.RebalanceLayout(&rebalance) != wanted:

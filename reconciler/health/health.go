@@ -101,7 +101,11 @@ func fromPod(p *corev1.Pod, updateRevision string) Brick {
 	for _, c := range p.Status.InitContainerStatuses {
 		if c.Name == "join" && c.State.Running != nil {
 			b.Phase = v1alpha1.PhaseJoining
-			b.Message = "it is new and waits for the other bricks of its set, or for clients to load the new volfile"
+			b.Message = fmt.Sprintf("it waits for the other bricks of its set, or for clients to load the new volfile: "+
+				"'kubectl logs -n %s %s -c join' says for which", p.Namespace, p.Name)
+			if reason := waitReason(p); reason != "" { // it has failed before
+				b.Phase, b.Message = v1alpha1.PhaseStarting, reason
+			}
 			return b
 		}
 	}
@@ -119,6 +123,11 @@ func waitReason(p *corev1.Pod) string {
 			return "its pod is not scheduled: " + c.Message
 		}
 	}
+	for _, c := range p.Status.InitContainerStatuses {
+		if message := failure(c); message != "" {
+			return c.Name + ": " + message
+		}
+	}
 	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if last := c.LastTerminationState.Terminated; c.State.Waiting != nil && last != nil && last.Message != "" {
 			return c.Name + ": " + last.Message
@@ -134,6 +143,19 @@ func waitReason(p *corev1.Pod) string {
 			p.Spec.NodeName, p.Namespace, p.Name)
 	}
 	return ""
+}
+
+// failure returns why an init container has failed, also while it is restarted; "" if it has not, or
+// left no message.
+func failure(c corev1.ContainerStatus) string {
+	ended := c.State.Terminated
+	if ended == nil {
+		ended = c.LastTerminationState.Terminated
+	}
+	if ended == nil || ended.ExitCode == 0 || c.Started != nil && *c.Started && c.Ready {
+		return ""
+	}
+	return ended.Message
 }
 
 // slowStart is how long the kubelet may take to start a pod before the brick's message says so.

@@ -9,6 +9,43 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// TestFormerBrick: while a brick is refused, its message says why, whatever its container is doing at
+// the moment.
+func TestFormerBrick(t *testing.T) {
+	const reason = "the brick must not serve its data"
+	failed := &corev1.ContainerStateTerminated{ExitCode: 1, Message: reason}
+	ended := &corev1.ContainerStateTerminated{}
+	running := &corev1.ContainerStateRunning{}
+	for name, test := range map[string]struct {
+		state, last corev1.ContainerState
+		want, not   string
+	}{
+		"waits":           {corev1.ContainerState{Running: running}, corev1.ContainerState{}, "-c join", reason},
+		"has just failed": {corev1.ContainerState{Terminated: failed}, corev1.ContainerState{}, reason, "new"},
+		"tries again":     {corev1.ContainerState{Running: running}, corev1.ContainerState{Terminated: failed}, reason, "new"},
+		"will try again": {
+			corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+			corev1.ContainerState{Terminated: failed},
+			reason, "CrashLoopBackOff",
+		},
+		"has joined": {corev1.ContainerState{Terminated: ended}, corev1.ContainerState{Terminated: failed}, "", reason},
+	} {
+		b := fromPod(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "atoll-fast-0-0", Namespace: "pools"},
+			Spec:       corev1.PodSpec{NodeName: "n1"},
+			Status: corev1.PodStatus{
+				PodIP: "10.0.0.1",
+				InitContainerStatuses: []corev1.ContainerStatus{
+					{Name: "join", State: test.state, LastTerminationState: test.last},
+				},
+			},
+		}, "")
+		if !strings.Contains(b.Message, test.want) || strings.Contains(b.Message, test.not) {
+			t.Errorf("%s: phase %s, message %q", name, b.Phase, b.Message)
+		}
+	}
+}
+
 // TestPodNotStartedByKubelet: a pod whose host path is missing never gets an address, and its
 // status has no reason. After a while the brick's message names the command that shows it.
 func TestPodNotStartedByKubelet(t *testing.T) {
