@@ -47,7 +47,8 @@ func (f Folder) Pool(name string) (Pool, error) {
 	defer root.Close()
 	p, err := readPool(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Pool{}, fmt.Errorf("%w: %s; is it applied, and does its catalog ConfigMap exist?", ErrNoPool, name)
+		return Pool{}, fmt.Errorf("%w: %s; is it applied, and does the driver follow its namespace "+
+			"(--namespaces of the catalog containers)?", ErrNoPool, name)
 	}
 	if err == nil && p.Pool != name {
 		err = fmt.Errorf("the entry belongs to pool %s", p.Pool)

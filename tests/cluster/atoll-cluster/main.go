@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/atoll-storage/atoll/tests/internal/cluster"
@@ -42,7 +43,11 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("export KUBECONFIG=%s PATH=%s:$PATH\n", c.Kubeconfig, c.Programs)
+		built, err := filepath.Abs("bin/linux-" + runtime.GOARCH) // with 'atoll', by 'make images'
+		if err != nil {
+			return err
+		}
+		fmt.Printf("export KUBECONFIG=%s PATH=%s:%s:$PATH\n", c.Kubeconfig, c.Programs, built)
 		return nil
 	case "down":
 		return cluster.Down(dir)
