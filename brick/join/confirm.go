@@ -3,7 +3,6 @@ package join
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -70,11 +69,6 @@ func (b *Brick) confirm(ctx context.Context, own *os.File, before, now ondisk.In
 
 // stale says what to do about a brick that was replaced or copied.
 func (b *Brick) stale(err error) error {
-	remedy := "to use this disk or path again, name another path in the pool's document, or empty it; " +
-		"a new brick is then created and healed"
-	if errors.Is(err, ondisk.ErrRolledBack) || errors.Is(err, ondisk.ErrCloned) {
-		remedy = "raise the brick's generation in the pool's document and empty the disk or path; " +
-			"a new brick is then created and healed"
-	}
-	return fmt.Errorf("%w: %w; %s has old data; %s", ErrStale, err, b.Directory, remedy)
+	return fmt.Errorf("%w: %w; %s has old data; name another path or device in the pool's document, or raise the brick's "+
+		"generation and empty this one: a new brick is then created and healed", ErrStale, err, b.Directory)
 }
