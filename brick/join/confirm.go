@@ -69,6 +69,7 @@ func (b *Brick) confirm(ctx context.Context, own *os.File, before, now ondisk.In
 
 // stale says what to do about a brick that was replaced or copied.
 func (b *Brick) stale(err error) error {
-	return fmt.Errorf("%w: %w; %s has old data; name another path or device in the pool's document, or raise the brick's "+
-		"generation and empty this one: a new brick is then created and healed", ErrStale, err, b.Directory)
+	return fmt.Errorf("%w: %w; %s has old data; name another path or device in the pool's document, "+
+		"or raise the brick's generation and empty this one: a new brick is then created and healed",
+		ErrStale, err, b.Directory)
 }
