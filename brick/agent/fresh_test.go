@@ -90,3 +90,18 @@ func TestMembersAreRemembered(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitsAreKept: the number of entries in split-brain does not change while a brick of the set
+// does not say whom it blames.
+func TestSplitsAreKept(t *testing.T) {
+	_, s := newServer(t)
+	h := &Healer{Agent: s.Agent, Keys: s.Keys, AgentPort: freePort(t), splits: 3}
+	h.countSplits(t.Context(), []gluster.HealBrick{{Name: "p-client-1", Host: "127.0.0.1"}}, 1)
+	if n := h.Splits(); n != 3 {
+		t.Errorf("%d entries, want 3", n)
+	}
+	h.countSplits(t.Context(), nil, 0)
+	if n := h.Splits(); n != 0 {
+		t.Errorf("%d entries when no heal is pending", n)
+	}
+}

@@ -298,8 +298,8 @@ func (h *Healer) peersOnline() map[string]bool {
 }
 
 // countSplits counts the entries on which this brick and another one blame each other.
-// Without keys, or without an answer of another brick, the number is unknown and not
-// changed.
+// Without keys the number is unknown and not changed; while another brick does not answer, it only
+// grows.
 func (h *Healer) countSplits(ctx context.Context, others []gluster.HealBrick, backlog int) {
 	if backlog == 0 || h.Keys == nil {
 		h.splitsCountedAt = time.Time{}
@@ -320,7 +320,7 @@ func (h *Healer) countSplits(ctx context.Context, others []gluster.HealBrick, ba
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	set := map[string]agent.Pending{h.clientName(): own}
+	set, silent := map[string]agent.Pending{h.clientName(): own}, false
 	for _, b := range others {
 		position, is := strings.CutPrefix(b.Name, h.clientPrefix())
 		if !is {
@@ -329,11 +329,16 @@ func (h *Healer) countSplits(ctx context.Context, others []gluster.HealBrick, ba
 		at := net.JoinHostPort(b.Host, strconv.Itoa(h.AgentPort))
 		p, err := h.client.Pending(ctx, at, agent.Audience(h.Namespace, h.Pool, position),
 			agent.PendingRequest{Limit: maxPending}, keys)
-		if err == nil {
-			set[b.Name] = p
+		if err != nil {
+			silent = true
+			continue
 		}
+		set[b.Name] = p
 	}
 	splits := len(agent.Splits(set))
+	if silent {
+		splits = max(splits, h.Splits())
+	}
 	if splits > 0 {
 		h.Log.Info("split-brain: bricks blame each other; 'atoll heal split-brain' lists the entries", "entries",
 			splits)
