@@ -55,7 +55,7 @@ func attachedToOneNode(e *env) {
 			e.Errorf("%s is attached to %q", name, node)
 		}
 		e.apply(pod(name+"-2", name, podOptions{node: "n2"}))
-		e.waitEvent(name+"-2", "Multi-Attach error")
+		e.waitEvent(name+"-2", "is already used by pod") // the rest of the text differs between versions
 		e.kubectl("delete", "pod", name+"-1")
 		e.waitRunning(name + "-2")
 		if got := e.sh(name+"-2", "cat /data/a; echo two > /data/b; sync"); got != "one\n" {
