@@ -47,9 +47,8 @@ func (s *Server) authenticatedBody(w http.ResponseWriter, r *http.Request) ([]by
 		return body, true
 	}
 	if log, silent := s.refused.next(time.Now()); log {
-		s.Log.Info("refused a caller", "address", r.RemoteAddr, "path", r.URL.Path, "error", err.Error(),
-			"othersBefore",
-			silent)
+		s.Log.Info("refused a caller", "address", r.RemoteAddr, "path", r.URL.Path,
+			"error", err.Error(), "othersBefore", silent)
 	}
 	if errors.Is(err, agent.ErrTooMany) {
 		http.Error(w, agent.ErrTooMany.Error(), http.StatusServiceUnavailable)

@@ -69,11 +69,19 @@ func (h *Healer) checkComplete(ctx context.Context) error {
 	return nil
 }
 
+// checkOnline reports whether the brick answers a GlusterFS handshake, as of a moment ago.
+func (a *Agent) checkOnline(ctx context.Context) error {
+	_, err := a.probes.online.get(ctx, func(ctx context.Context) (none struct{}, err error) {
+		return none, gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port)))
+	})
+	return err
+}
+
 // noteOwn records since when this brick is online.
 func (h *Healer) noteOwn(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	err := gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port)))
+	err := h.checkOnline(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
-	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/httpserver"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
@@ -127,14 +124,6 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(st) // fails if the caller has disconnected
-}
-
-// checkOnline reports whether the brick answers a GlusterFS handshake, as of a moment ago.
-func (s *Server) checkOnline(ctx context.Context) error {
-	_, err := s.probes.online.get(ctx, func(ctx context.Context) (none struct{}, err error) {
-		return none, gluster.Ping(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
-	})
-	return err
 }
 
 // limit enforces the size of one volume.

@@ -9,14 +9,10 @@ import (
 	"os"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
-
-// maxValue is the longest value of an attribute, in bytes. File systems such as ext4 have no
-// room for more.
-const maxValue = 4096
 
 // Brick is GlusterDir of a brick, open.
 type Brick struct{ *os.File }
@@ -56,6 +52,12 @@ func (b Brick) Start() (before, now ondisk.Incarnation, err error) {
 	return before, now, b.SetIncarnation(now)
 }
 
+// Joining reads the random ID with which a brick joins its set, "" if it has joined.
+func (b Brick) Joining() (string, error) {
+	id, err := b.attribute(ondisk.JoiningAttribute)
+	return string(id), err
+}
+
 // SetIncarnation stores the brick's incarnation, durably.
 func (b Brick) SetIncarnation(i ondisk.Incarnation) error {
 	text, err := i.Encode()
@@ -76,20 +78,19 @@ func (b Brick) SetMembers(m ondisk.Members) error {
 
 // attribute is nil if the brick does not have it.
 func (b Brick) attribute(name string) ([]byte, error) {
-	value := make([]byte, maxValue)
-	n, err := unix.Fgetxattr(int(b.Fd()), name, value)
-	if errors.Is(err, unix.ENODATA) {
+	value, err := safepath.FromFile(b.File).Attribute(name)
+	if errors.Is(err, safepath.ErrNoAttribute) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read attribute %s of the brick: %w", name, err)
+		return nil, fmt.Errorf("brick: %w", err)
 	}
-	return value[:n], nil
+	return value, nil
 }
 
 func (b Brick) setAttribute(name string, value []byte) error {
-	if err := unix.Fsetxattr(int(b.Fd()), name, value, 0); err != nil {
-		return fmt.Errorf("set attribute %s of the brick: %w", name, err)
+	if err := safepath.FromFile(b.File).SetAttribute(name, value); err != nil {
+		return fmt.Errorf("brick: %w", err)
 	}
 	if err := b.Sync(); err != nil {
 		return fmt.Errorf("sync the brick: %w", err)

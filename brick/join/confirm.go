@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/atoll-storage/atoll/brick/identity"
@@ -26,18 +25,17 @@ const (
 //
 // All bricks of a set learn of a replacement before it serves. So any brick of the set that was
 // not replaced itself knows whether this one was.
-func (b *Brick) confirm(ctx context.Context, own *os.File, before, now ondisk.Incarnation) error {
-	brick := identity.Brick{File: own}
+func (b *Brick) confirm(ctx context.Context, own identity.Brick, before, now ondisk.Incarnation) error {
 	if now.Epoch == 0 { // of a version without incarnations
 		before.Epoch, now.Epoch = 1, 1
 		if before.ID == "" {
 			before.ID = now.ID
 		}
-		if err := brick.SetIncarnation(now); err != nil {
+		if err := own.SetIncarnation(now); err != nil {
 			return err
 		}
 	}
-	members, err := brick.Members()
+	members, err := own.Members()
 	if err != nil {
 		return err
 	}

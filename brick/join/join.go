@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/brick/identity"
+	"github.com/atoll-storage/atoll/internal/linux/safepath"
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
@@ -59,57 +59,44 @@ func (b *Brick) Run(ctx context.Context) error {
 		return fmt.Errorf("open brick: %w", err)
 	}
 	defer own.Close()
-	id, err := joiningMark(own)
+	stored := identity.Brick{File: own}
+	id, err := stored.Joining()
 	if err != nil {
 		return err
 	}
-	before, now, err := identity.Brick{File: own}.Start()
+	before, now, err := stored.Start()
 	if err != nil {
 		return err
 	}
 	if id == "" {
-		return b.confirm(ctx, own, before, now)
+		return b.confirm(ctx, stored, before, now)
 	}
-	return b.join(ctx, own, id, now)
+	return b.join(ctx, stored, id, now)
 }
 
 // join makes a new brick a member of its set.
-func (b *Brick) join(ctx context.Context, own *os.File, id string, now ondisk.Incarnation) error {
+func (b *Brick) join(ctx context.Context, own identity.Brick, id string, now ondisk.Incarnation) error {
 	d, err := b.decide(ctx, own, id, now)
 	if err != nil {
 		return err
 	}
-	if err := (identity.Brick{File: own}).SetMembers(d.members); err != nil {
+	if err := own.SetMembers(d.members); err != nil {
 		return err
 	}
-	remove := []string{ondisk.JoiningAttribute}
+	marks, remove := safepath.FromFile(own.File), []string{ondisk.JoiningAttribute}
 	if d.founder {
-		if err := unix.Fsetxattr(int(own.Fd()), ondisk.FoundersAttribute, []byte(strings.Join(d.founders, " ")),
-			0); err != nil {
-			return fmt.Errorf("set attribute %s: %w", ondisk.FoundersAttribute, err)
+		if err := marks.SetAttribute(ondisk.FoundersAttribute, []byte(strings.Join(d.founders, " "))); err != nil {
+			return err
 		}
 		remove = []string{ondisk.FreshAttribute, ondisk.JoiningAttribute} // it lacks nothing
 	}
 	b.Log.Info("the brick has joined its set", "founder", d.founder)
 	for _, name := range remove {
-		if err := unix.Fremovexattr(int(own.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {
-			return fmt.Errorf("remove attribute %s: %w", name, err)
+		if err := marks.RemoveAttribute(name); err != nil {
+			return err
 		}
 	}
 	return own.Sync()
-}
-
-// joiningMark is the random ID with which a brick joins, "" if it has joined.
-func joiningMark(own *os.File) (string, error) {
-	value := make([]byte, 256)
-	n, err := unix.Fgetxattr(int(own.Fd()), ondisk.JoiningAttribute, value)
-	if errors.Is(err, unix.ENODATA) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read attribute %s: %w", ondisk.JoiningAttribute, err)
-	}
-	return string(value[:n]), nil
 }
 
 // decision is what a new brick is to its set.
@@ -126,7 +113,9 @@ type decision struct {
 // those that have joined have marked everything as pending for it and know its incarnation.
 // Otherwise decide waits: a brick that does not answer may be stale, and together with this one,
 // which is empty, clients would believe it.
-func (b *Brick) decide(ctx context.Context, own *os.File, id string, now ondisk.Incarnation) (decision, error) {
+func (b *Brick) decide(
+	ctx context.Context, own identity.Brick, id string, now ondisk.Incarnation,
+) (decision, error) {
 	for {
 		set, err := b.set()
 		if err != nil {
@@ -135,7 +124,7 @@ func (b *Brick) decide(ctx context.Context, own *os.File, id string, now ondisk.
 		states := b.queryPeers(ctx, set.peers)
 		if epoch := states.epochOf(b.Position, now); epoch != now.Epoch {
 			now.Epoch = epoch
-			if err := (identity.Brick{File: own}).SetIncarnation(now); err != nil {
+			if err := own.SetIncarnation(now); err != nil {
 				return decision{}, err
 			}
 		}

@@ -25,7 +25,7 @@ var errNoKeys = errors.New("no keys for the agents; create Secret atoll-agent-ke
 // bricksHaveLayout reports whether bricks have recorded that the layout was reached: at least
 // one of the first set has, and none that answers has recorded anything else. Bricks that are
 // offline or were replaced do not count. The first set is part of every layout, so its bricks
-// were told of every move; a set that was removed and added again was not.
+// recorded every move; those of a set that was removed and added again did not.
 func (r *Rebalancer) bricksHaveLayout(ctx context.Context, g gluster.Rebalance) bool {
 	var recorded, other atomic.Int32
 	forEachBrick(g.Bricks, func(b gluster.HealBrick) error {

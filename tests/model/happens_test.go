@@ -15,21 +15,27 @@ func (w *world) step(step string) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	all := len(w.away) == 0
+	possible := len(w.away) == 0
 	switch kind {
 	case "write":
 		return true, w.write()
-	case "kill":
-		return all, w.takeAway(all, i, "killed", func() error { return w.c.Kill(pod(i), "glusterfsd") })
-	case "power":
-		return all, w.takeAway(all, i, "off", func() error { return w.c.Delete(pod(i)) })
-	case "cut":
-		return all, w.takeAway(all, i, "cut", func() error { return w.c.Connect(pod(i), false) })
 	case "back":
-		return !all, w.back()
+		return !possible, w.back()
+	case "revert":
+		possible = possible && len(w.former[i]) > 0
+	case "restore":
+		possible = possible && w.copies[i] != "" && w.starts[i] > 0 && w.copied[i] == w.at[i]
 	}
-	if !all {
+	if !possible {
 		return false, nil // the plan warns: one brick of a set at a time, and only when it is healed
+	}
+	switch kind {
+	case "kill":
+		return true, w.takeAway(i, "killed", w.c.Kill(pod(i), "glusterfsd"))
+	case "power":
+		return true, w.takeAway(i, "off", w.c.Delete(pod(i)))
+	case "cut":
+		return true, w.takeAway(i, "cut", w.c.Connect(pod(i), false))
 	}
 	if err := w.healed(); err != nil {
 		return true, err
@@ -44,22 +50,19 @@ func (w *world) step(step string) (done bool, err error) {
 		w.spare++
 		return true, w.replace(i, place{w.at[i].node, fmt.Sprintf("/srv/b%d", w.spare)})
 	case "revert":
-		return len(w.former[i]) > 0, w.revert(i)
+		return true, w.revert(i)
 	case "copy":
 		return true, w.copy(i)
 	case "restore":
-		return w.copies[i] != "" && w.starts[i] > 0 && w.copied[i] == w.at[i], w.restore(i)
+		return true, w.restore(i)
 	}
 	return false, fmt.Errorf("no such step: %q", step)
 }
 
-// takeAway takes a brick away. The others go on without it.
-func (w *world) takeAway(possible bool, i int, how string, work func() error) error {
-	if !possible {
-		return nil
-	}
+// takeAway notes that a brick was taken away. The others go on without it.
+func (w *world) takeAway(i int, how string, err error) error {
 	w.away[i] = how
-	return work()
+	return err
 }
 
 // back brings back what is away.
@@ -117,9 +120,6 @@ func (w *world) replace(i int, to place) error {
 // revert takes the last replacement of a brick back. The former brick is refused; writes go on
 // without it. The document then names the newer one again.
 func (w *world) revert(i int) error {
-	if len(w.former[i]) == 0 {
-		return nil
-	}
 	newer, starts := w.at[i], w.starts[i]
 	if err := w.c.Delete(pod(i)); err != nil {
 		return err
@@ -158,9 +158,6 @@ func (w *world) copy(i int) error {
 // restore puts an earlier copy of a disk in its place: the brick is refused. The disk itself is
 // then put back.
 func (w *world) restore(i int) error {
-	if w.copies[i] == "" || w.starts[i] <= 0 || w.copied[i] != w.at[i] {
-		return nil
-	}
 	if err := w.c.Delete(pod(i)); err != nil {
 		return err
 	}
