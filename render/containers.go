@@ -78,7 +78,8 @@ func (b *builder) volfiles(br brick) corev1.Container {
 		},
 	}
 	if b.heals(br) {
-		c.Command = append(c.Command, "--volfile="+b.healVolfileID()+"="+volfilesPath+"/"+keyHeal)
+		c.Command = append(c.Command, "--volfile="+b.healVolfileID()+"="+volfilesPath+"/"+keyHeal,
+			"--agent=127.0.0.1:"+strconv.Itoa(AgentPort))
 	}
 	return c
 }

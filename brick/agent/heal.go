@@ -66,7 +66,9 @@ type Healer struct {
 	freshSince      time.Time            // when this fresh brick first saw all others healed
 	waitLoggedAt    time.Time            // when it was last logged that a joining brick waits
 	splitsCountedAt time.Time
-	isolated        bool // whether none of the others answered at the last poll
+	isolated        bool                 // whether none of the others answered at the last poll
+	formerSeenAt    map[string]time.Time // by ID of a replaced brick: when it answered last
+	formerLoggedAt  time.Time            // when it was last logged that a replaced brick serves
 
 	// Results of Run, read by others.
 	mu          sync.Mutex
@@ -74,6 +76,7 @@ type Healer struct {
 	ownWasAway  bool              // whether it was offline after it had been online
 	peers       map[string]bool   // by host: whether the brick was online at the last poll
 	marked      map[string]string // by client name: the joining mark of a brick whose pending counters are set
+	former      ondisk.Places     // replaced bricks that may still serve
 	splits      int               // entries on which this brick and others blame each other
 	healedSince time.Time         // since when no heal is pending on this brick; zero while some is
 }
@@ -138,6 +141,12 @@ func (h *Healer) poll(ctx context.Context) error {
 	}
 	h.noteOnline(others, states)
 	h.noteIsolated(states)
+	if err := h.noteReplaced(states); err != nil {
+		return err
+	}
+	if err := h.watchFormers(ctx, others, states); err != nil {
+		return err
+	}
 	if err := h.rememberMembers(others, states); err != nil {
 		return err
 	}

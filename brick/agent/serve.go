@@ -101,6 +101,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		Joining: s.mark(ondisk.JoiningAttribute), Founders: s.founders(), Enforced: s.quota != nil,
 	}
 	st.Incarnation, st.Members = s.members()
+	st.Replaced = s.mark(ondisk.ReplacedAttribute)
 	st.Online = s.checkOnline(ctx) == nil
 	// The other index of replicas, dirty, lists files while they are being written: it says
 	// nothing about what a brick lacks.
@@ -110,6 +111,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	st.Blames = s.blamed(brief)
 	if s.Healer != nil {
 		st.Peers, st.Lacking, st.SplitBrain = s.Healer.peersOnline(), s.Healer.markedPeers(), s.Healer.Splits()
+		st.Former = s.Healer.formers()
 		healedFor := s.Healer.healedSeconds()
 		if st.Backlog > 0 {
 			healedFor = 0

@@ -76,6 +76,35 @@ func (b Brick) SetMembers(m ondisk.Members) error {
 	return b.setAttribute(ondisk.MembersAttribute, text)
 }
 
+// Places reads where the brick has seen the others of its set.
+func (b Brick) Places() (ondisk.Places, error) {
+	text, err := b.attribute(ondisk.PlacesAttribute)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	return ondisk.DecodePlaces(text)
+}
+
+// SetPlaces stores where the brick has seen the others of its set, durably.
+func (b Brick) SetPlaces(p ondisk.Places) error {
+	text, err := p.Encode()
+	if err != nil {
+		return err
+	}
+	return b.setAttribute(ondisk.PlacesAttribute, text)
+}
+
+// Replaced reads why the brick must not serve any more, "" if it may.
+func (b Brick) Replaced() (string, error) {
+	reason, err := b.attribute(ondisk.ReplacedAttribute)
+	return string(reason), err
+}
+
+// SetReplaced stores, durably, that the brick must not serve any more, and why.
+func (b Brick) SetReplaced(reason string) error {
+	return b.setAttribute(ondisk.ReplacedAttribute, []byte(reason))
+}
+
 // attribute is nil if the brick does not have it.
 func (b Brick) attribute(name string) ([]byte, error) {
 	value, err := safepath.FromFile(b.File).Attribute(name)

@@ -3,6 +3,7 @@ package join
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +35,13 @@ func (b *Brick) confirm(ctx context.Context, own identity.Brick, before, now ond
 		if err := own.SetIncarnation(now); err != nil {
 			return err
 		}
+	}
+	reason, err := own.Replaced()
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		return b.stale(errors.New(reason))
 	}
 	members, err := own.Members()
 	if err != nil {

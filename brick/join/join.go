@@ -110,7 +110,8 @@ type decision struct {
 // others are joining too, or if one that has joined counts it among the founders: nothing
 // can have been written without that one, which has pending counters for what this brick
 // lacks, as for any brick that was offline. The brick has to be healed if all others answer, and
-// those that have joined have marked everything as pending for it and know its incarnation.
+// those that have joined have marked everything as pending for it, know its incarnation, and no
+// longer find the brick that it replaces.
 // Otherwise decide waits: a brick that does not answer may be stale, and together with this one,
 // which is empty, clients would believe it.
 func (b *Brick) decide(
@@ -134,14 +135,15 @@ func (b *Brick) decide(
 		case s.founders > 0 || len(s.joining) == len(set.peers):
 			d.founder = true
 			return d, nil
+		case len(s.former) > 0: // clients may use it instead of this one
 		case set.disperse && s.unmarked > 0 && s.unaware == 0 && 2*len(s.silent) < len(set.peers):
 			return d, nil // its xattrs have versions, which tell what a brick lacks
 		case s.marking > 0 && s.unmarked == 0 && s.unaware == 0 && len(s.silent) == 0:
 			return d, nil
 		}
 		if err := b.wait(ctx, "this brick is new and waits for the others of its set, which may have data; "+
-			"one that is lost for good has to be replaced too", "withData", s.unmarked+s.marking,
-			"silent", s.silent); err != nil {
+			"one that is lost for good has to be replaced too, and one that this brick replaces must have ended",
+			"withData", s.unmarked+s.marking, "silent", s.silent, "replacedMayServeAt", s.former); err != nil {
 			return decision{}, err
 		}
 	}

@@ -92,6 +92,8 @@ func TestBrickJoinsSet(t *testing.T) {
 	founder := &agent.Status{Founders: []string{id, "another"}}
 	member := ondisk.Incarnation{ID: "other", Epoch: 1}
 	unaware := &agent.Status{Lacking: []string{id}, Incarnation: member}
+	place := ondisk.Place{Position: "0", ID: "the one before", Address: "127.0.0.9"}
+	runs := &agent.Status{Online: true, Lacking: []string{id}, Former: []ondisk.Place{place}}
 	for name, test := range map[string]struct {
 		kind   string
 		states []*agent.Status
@@ -111,6 +113,8 @@ func TestBrickJoinsSet(t *testing.T) {
 		"noted by one, the other is stopped": {"cluster/replicate", []*agent.Status{{}, noted}, false},
 		"noted by both, one is unaware":      {"cluster/replicate", []*agent.Status{noted, unaware}, false},
 		"noted by both":                      {"cluster/replicate", []*agent.Status{noted, noted}, true},
+		"noted, the one before still runs":   {"cluster/replicate", []*agent.Status{noted, runs}, false},
+		"coded, the one before still runs":   {"cluster/disperse", []*agent.Status{has, runs}, false},
 		"coded, all are silent":              {"cluster/disperse", []*agent.Status{nil, nil}, false},
 		"coded, one is silent":               {"cluster/disperse", []*agent.Status{nil, has}, false},
 		"coded, and both have data":          {"cluster/disperse", []*agent.Status{has, has}, true},

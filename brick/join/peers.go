@@ -137,12 +137,18 @@ type summary struct {
 	unmarked int      // have not marked it, and serve clients
 	unaware  int      // joined, and do not know this brick's incarnation yet
 	silent   []string // hosts of those that do not answer
+	former   []string // addresses where the brick that this one replaces may still serve
 }
 
 func (all peers) sum(position, id string, own ondisk.Incarnation) (s summary) {
 	for _, p := range all {
 		if p.hasJoined() && !p.knows(position, own) {
 			s.unaware++
+		}
+		for _, place := range p.Former {
+			if place.Position == position && place.ID != own.ID && !slices.Contains(s.former, place.Address) {
+				s.former = append(s.former, place.Address)
+			}
 		}
 		switch {
 		case p.Err != nil:

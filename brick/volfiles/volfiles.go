@@ -27,6 +27,9 @@ const Every = 2 * time.Second
 // ConfigMap of the driver on its node.
 const Hold = 3 * time.Minute
 
+// replacedLimit is how long the answer whether the brick was replaced may take.
+const replacedLimit = 2 * time.Second
+
 // maxVolfile is the largest volfile that is read, in bytes: a ConfigMap has at most 1 MiB.
 const maxVolfile = 1 << 20
 
@@ -37,7 +40,10 @@ type Server struct {
 	// Hold is how long a brick continues to admit clients that its new volfile refuses: they
 	// have a graph with fewer replicas, and need time to get the new one.
 	Hold time.Duration
-	Log  logr.Logger
+	// Replaced reports whether another brick has replaced the one of this pod, and why its
+	// daemons must end; nil if nothing can.
+	Replaced func(context.Context) (reason string, err error)
+	Log      logr.Logger
 
 	heldBack map[string]refusal // by name
 }
@@ -55,6 +61,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if err := s.readAll(server); err != nil {
 		return errors.Join(err, l.Close())
 	}
+	s.withdraw(ctx, server)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Serve(ctx, l) })
 	g.Go(func() error {
@@ -68,10 +75,27 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 				if err := s.readAll(server); err != nil {
 					s.Log.Error(err, "cannot read volfiles; daemons keep those they have")
 				}
+				s.withdraw(ctx, server)
 			}
 		}
 	})
 	return g.Wait()
+}
+
+// withdraw ends the daemons once the brick was replaced. Clients would go on to use it beside
+// the one that has replaced it, which would then lack what they write.
+func (s *Server) withdraw(ctx context.Context, server *volfileserver.Server) {
+	if s.Replaced == nil || server.Withdrawn() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, replacedLimit)
+	defer cancel()
+	reason, err := s.Replaced(ctx)
+	if err != nil || reason == "" {
+		return // its agent starts after this process, and says why it does not answer
+	}
+	server.Withdraw()
+	s.Log.Info("another brick has replaced this one; its daemons end", "reason", reason)
 }
 
 // readAll passes all files to the server, which notifies the daemons of changed ones.

@@ -2,6 +2,7 @@ package volfiles
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -95,6 +96,31 @@ func TestHoldsBackRefusals(t *testing.T) {
 		}
 		if served, _ := server.Get("p"); served != step.served {
 			t.Errorf("step %d: served is %s", i, served)
+		}
+	}
+}
+
+// TestReplacedBrickIsWithdrawn: once the brick of the pod was replaced, no daemon gets a volfile.
+func TestReplacedBrickIsWithdrawn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v")
+	if err := os.WriteFile(path, []byte("volume a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reason, err := "", errors.New("the agent has not started")
+	s := Server{
+		Files: map[string]string{"p": path}, Log: logr.Discard(),
+		Replaced: func(context.Context) (string, error) { return reason, err },
+	}
+	server := volfileserver.New(logr.Discard())
+	for _, step := range []struct {
+		reason string
+		err    error
+		want   bool
+	}{{"", err, false}, {"", nil, false}, {"it is old", nil, true}, {"", err, true}} {
+		reason, err = step.reason, step.err
+		s.withdraw(t.Context(), server)
+		if server.Withdrawn() != step.want {
+			t.Errorf("reason %q, error %v: withdrawn is %t", reason, err, !step.want)
 		}
 	}
 }

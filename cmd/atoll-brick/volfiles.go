@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-storage/atoll/brick/volfiles"
+	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/httpserver"
 )
 
 func newVolfiles() *cobra.Command {
 	s := volfiles.Server{Log: logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))}
-	var listen, health string
+	var listen, health, agentAddress string
 	cmd := &cobra.Command{
 		Use: "volfiles", Short: "Serve volfiles to the daemons of a brick pod, and notify them of changes",
 		Args: cobra.NoArgs,
@@ -27,6 +28,9 @@ func newVolfiles() *cobra.Command {
 			l, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("listen for volfile requests: %w", err)
+			}
+			if agentAddress != "" {
+				s.Replaced = replaced(agentAddress)
 			}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return s.Run(ctx, l) })
@@ -39,9 +43,20 @@ func newVolfiles() *cobra.Command {
 	f.StringVar(&listen, "listen", "127.0.0.1:24011", "address to serve on")
 	f.DurationVar(&s.Hold, "hold", volfiles.Hold,
 		"how long a brick continues to admit clients whose graph has fewer replicas")
+	f.StringVar(&agentAddress, "agent", "",
+		"address of the brick's agent, which knows whether another brick has replaced this one; empty if none can")
 	f.StringVar(&health, "health", ":24012", "address of /healthz")
 	_ = cmd.MarkFlagRequired("volfile") // the flag exists
 	return cmd
+}
+
+// replaced asks the agent at an address why its brick must not serve any more.
+func replaced(address string) func(context.Context) (string, error) {
+	var client agent.Client
+	return func(ctx context.Context) (string, error) {
+		s, err := client.Status(ctx, address)
+		return s.Replaced, err
+	}
 }
 
 // alive serves /healthz.

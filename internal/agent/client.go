@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"time"
@@ -25,11 +27,17 @@ type Client struct{ http http.Client }
 // Status requests the state of a brick from its agent at host:port.
 func (c *Client) Status(ctx context.Context, address string) (Status, error) {
 	var s Status
+	var from string
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		from, _, _ = net.SplitHostPort(i.Conn.RemoteAddr().String())
+	}})
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+PathStatus, nil)
 	if err != nil {
 		return s, err
 	}
-	return s, c.do(r, &s)
+	err = c.do(r, &s)
+	s.Address = from
+	return s, err
 }
 
 // StatusResult is the response of one of several agents, or the error.
@@ -109,6 +117,9 @@ func (c *Client) send(ctx context.Context, address string, q Request, keys Keys,
 }
 
 func (c *Client) do(r *http.Request, answer any) error {
+	// Resolve the name for each request: a kept connection would lead to the agent of a brick that
+	// was replaced, for as long as that one runs.
+	r.Close = true
 	a, err := c.http.Do(r)
 	if err != nil {
 		return err

@@ -34,6 +34,13 @@ type Status struct {
 	// Both are empty for agents of versions before they existed.
 	Incarnation ondisk.Incarnation `json:"incarnation"`
 	Members     ondisk.Members     `json:"members,omitempty"`
+	// Replaced says why the brick must not serve: its set knows a newer one. "" if it may serve.
+	Replaced string `json:"replaced,omitempty"`
+	// Former are bricks of the set that were replaced, and for which it is not certain yet that
+	// they no longer serve clients.
+	Former []ondisk.Place `json:"former,omitempty"`
+	// Address is the IP address from which the agent answered. Client sets it.
+	Address string `json:"-"`
 	// Backlog counts the entries from which other bricks must be healed.
 	Backlog int `json:"backlog"`
 	// Blames are the positions of bricks that are known to lack something which this one has.

@@ -46,6 +46,9 @@ func (w *world) step(step string) (done bool, err error) {
 	case "move":
 		w.spare++
 		return true, w.replace(i, place{fmt.Sprintf("kube%d", w.spare), "/srv/b"})
+	case "lose":
+		w.spare++
+		return true, w.lose(i, place{fmt.Sprintf("kube%d", w.spare), "/srv/b"})
 	case "renew":
 		w.spare++
 		return true, w.replace(i, place{w.at[i].node, fmt.Sprintf("/srv/b%d", w.spare)})
@@ -109,12 +112,33 @@ func (w *world) replace(i int, to place) error {
 	if err := os.MkdirAll(w.c.NodePath(to.node, to.path), 0o755); err != nil {
 		return fmt.Errorf("%w: %w", errSetUp, err)
 	}
-	if err := w.c.Delete(pod(i)); err != nil {
-		return err
-	}
+	return errors.Join(w.c.Delete(pod(i)), w.become(i, to))
+}
+
+// become makes the document name another place for a brick, and starts it there.
+func (w *world) become(i int, to place) error {
 	w.former[i] = append(w.former[i], w.at[i])
 	w.at[i], w.starts[i] = to, 0
 	return errors.Join(w.apply(), w.run(i))
+}
+
+// lose is replace while the former pod runs on: it was deleted by force, because its node does not
+// reach the API server any more. When the new brick serves, the former one has ended.
+func (w *world) lose(i int, to place) error {
+	if err := os.MkdirAll(w.c.NodePath(to.node, to.path), 0o755); err != nil {
+		return fmt.Errorf("%w: %w", errSetUp, err)
+	}
+	former, err := w.c.Lose(pod(i))
+	if err != nil {
+		return err
+	}
+	if err := w.become(i, to); err != nil {
+		return err
+	}
+	if !former.Ended("glusterfsd") {
+		return fmt.Errorf("brick %d serves at two places", i)
+	}
+	return nil
 }
 
 // revert takes the last replacement of a brick back. The former brick is refused; writes go on

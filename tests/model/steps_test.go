@@ -22,6 +22,7 @@ var kinds = []struct {
 	{"back", 6, false},    // what is away comes back
 	{"blackout", 1, true}, // all nodes lose power; this one starts last
 	{"move", 3, true},     // the document moves the brick to another node
+	{"lose", 2, true},     // the same, while the former pod runs on, unknown to Kubernetes
 	{"renew", 2, true},    // the document names another path on the same node
 	{"revert", 3, true},   // the commit that moved or renewed the brick last is reverted
 	{"copy", 2, true},     // somebody copies the brick's disk

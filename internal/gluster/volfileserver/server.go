@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -48,6 +49,7 @@ type Server struct {
 
 	mu          sync.Mutex
 	volfiles    map[string]string
+	withdrawn   bool
 	connections map[*connection]bool
 }
 
@@ -95,6 +97,30 @@ func (s *Server) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.volfiles, key)
+}
+
+// Withdraw makes all processes that have fetched a volfile exit, and all that request one later.
+// GlusterFS 10 (mgmt_getspec_cbk) exits, with code 0, when the server of its volfile answers that
+// the operation is not supported, also while it serves clients.
+func (s *Server) Withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.withdrawn {
+		return
+	}
+	s.withdrawn = true
+	for c := range s.connections {
+		if len(c.keys) > 0 {
+			go s.notify(c)
+		}
+	}
+}
+
+// Withdrawn reports whether Withdraw was called.
+func (s *Server) Withdrawn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.withdrawn
 }
 
 func (s *Server) notify(c *connection) {
@@ -196,13 +222,20 @@ func (s *Server) replyVolfile(c *connection, call oncrpc.RequestMessage) []byte 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text, known := s.volfiles[key]
-	if !known {
-		failed := append(oncrpc.Numbers(^uint32(0), uint32(syscall.ENOENT)), oncrpc.Bytes(nil)...)
-		return call.Reply(append(failed, oncrpc.Bytes(nil)...))
+	switch {
+	case s.withdrawn:
+		return call.Reply(noVolfile(syscall.ENOTSUP))
+	case !known:
+		return call.Reply(noVolfile(syscall.ENOENT))
 	}
 	c.keys[key] = true
 	results := append(oncrpc.Numbers(uint32(len(text)), 0), oncrpc.Bytes([]byte(text))...)
 	return call.Reply(append(results, oncrpc.Bytes(nil)...))
+}
+
+// noVolfile is the reply that there is no volfile.
+func noVolfile(reason syscall.Errno) []byte {
+	return slices.Concat(oncrpc.Numbers(^uint32(0), uint32(reason)), oncrpc.Bytes(nil), oncrpc.Bytes(nil))
 }
 
 // replyEvent accepts a number and a dictionary, and replies with 0, an errno, and a

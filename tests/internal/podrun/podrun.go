@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,7 @@ type Cluster struct {
 	network *netns.Network
 	objects []render.Object
 	pods    map[string]*Pod
+	lost    []*Pod            // see Lose
 	mounts  map[string]string // graph of the catalog by the volfile of a client
 	clients map[string]client // by mount
 	served  map[string]bool   // pods whose bricks are in the clients' graphs
@@ -60,6 +62,7 @@ type Pod struct {
 	Name string
 	IP   string
 
+	dir        string // below Dir: its volumes, and the roots of its containers
 	node       string
 	namespace  string // path of its network namespace
 	spec       corev1.PodSpec
@@ -117,7 +120,11 @@ func (c *Cluster) addPod(o render.Object) error {
 		p.spec, p.node = *spec, nodeOf(name, spec)
 		return nil
 	}
-	p := &Pod{Name: name, spec: *spec, containers: map[string]*process{}, node: nodeOf(name, spec)}
+	return c.newPod(name, filepath.Join("pods", name), spec)
+}
+
+func (c *Cluster) newPod(name, dir string, spec *corev1.PodSpec) error {
+	p := &Pod{Name: name, dir: dir, spec: *spec, containers: map[string]*process{}, node: nodeOf(name, spec)}
 	var err error
 	if p.IP, p.namespace, err = c.network.Add(); err != nil {
 		return fmt.Errorf("pod %s: %w", p.Name, err)
@@ -451,7 +458,7 @@ func (c *Cluster) logFile(pod, container string) string {
 // error and returns all errors.
 func (c *Cluster) Close() error {
 	var errs []error
-	for _, p := range c.pods {
+	for _, p := range slices.AppendSeq(slices.Clone(c.lost), maps.Values(c.pods)) {
 		for _, run := range p.containers {
 			errs = append(errs, run.kill())
 		}

@@ -74,7 +74,7 @@ func (p *process) stop(grace time.Duration) error {
 func (c *Cluster) start(p *Pod, spec corev1.Container) (*process, error) {
 	set := setup{
 		Hostname: p.Name, Network: p.namespace, Command: spec.Command, Hosts: c.hostsFile(),
-		Root: filepath.Join(c.Dir, "pods", p.Name, "root-"+spec.Name), Program: c.Program,
+		Root: filepath.Join(c.Dir, p.dir, "root-"+spec.Name), Program: c.Program,
 	}
 	if spec.Name == "agent" && c.FreshFor > 0 {
 		set.Command = append(slices.Clone(set.Command), "--fresh-for="+c.FreshFor.String())

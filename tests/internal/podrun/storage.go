@@ -97,7 +97,7 @@ func (c *Cluster) ClaimPath(claim string) string { return filepath.Join(c.Dir, "
 
 // volume makes a pod's volume and returns its path on this machine.
 func (c *Cluster) volume(p *Pod, v corev1.Volume) (string, error) {
-	dir := filepath.Join(c.Dir, "pods", p.Name, v.Name)
+	dir := filepath.Join(c.Dir, p.dir, v.Name)
 	switch {
 	case v.ConfigMap != nil:
 		return dir, c.writeConfigMap(v.ConfigMap.Name, dir)
