@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -33,6 +34,7 @@ func (b *builder) prepare(br brick) corev1.Container {
 	}
 	c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(br.Device, br.Path, br.PVC))
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath})
+	c.Command = append(c.Command, b.formerSet(br)...)
 	if br.Device != "" {
 		device := br.Device
 		if isFile(device) {
@@ -45,6 +47,33 @@ func (b *builder) prepare(br brick) corev1.Container {
 		c.SecurityContext = &corev1.SecurityContext{Privileged: &yes, ReadOnlyRootFilesystem: &yes}
 	}
 	return c
+}
+
+// formerSet returns the flags of prepare that describe the set of a brick that another operator
+// may have written: only a document that names a volume ID can be of one.
+func (b *builder) formerSet(br brick) (flags []string) {
+	index, err := strconv.Atoi(br.suffix)
+	size := b.pool.Spec.SetSize()
+	if b.pool.Spec.VolumeID == "" || err != nil || size < 2 {
+		return nil // the tiebreaker has no data
+	}
+	var positions []string
+	for first := index - index%size; len(positions) < size; {
+		positions = append(positions, strconv.Itoa(first+len(positions)))
+	}
+	flags = append(flags, "--set="+strings.Join(positions, ","))
+	switch b.pool.Spec.Type {
+	case schema.Disperse:
+		flags = append(flags, "--disperse")
+	case schema.Arbiter:
+		if index%size == size-1 {
+			flags = append(flags, "--arbiter")
+		}
+	}
+	if b.pool.Metadata.Annotations[schema.AnnotationFormerOrder] == schema.FormerOrderConfirmed {
+		flags = append(flags, "--order-confirmed")
+	}
+	return flags
 }
 
 // volfiles returns the container that serves volfiles to the daemons of the pod. Running

@@ -18,6 +18,14 @@ const AnnotationDefaultClass = "storageclass.kubernetes.io/is-default-class"
 // its value is that kind. Rendering adds the class names that the kind's users know.
 const AnnotationConverted = "atoll.storage/converted-from"
 
+// AnnotationFormerOrder, with the value FormerOrderConfirmed, is on a pool whose bricks another
+// operator wrote: the document lists them in the order that they had there. Nothing on such a
+// brick says its position, so a brick that seems to have had another is refused without it.
+const (
+	AnnotationFormerOrder = "atoll.storage/former-order"
+	FormerOrderConfirmed  = "confirmed"
+)
+
 // ConvertedClass is a storage.k8s.io/v1 StorageClass, converted from the class of a
 // provisioner that Atoll replaces.
 type ConvertedClass struct {

@@ -52,6 +52,8 @@ type Brick struct {
 	// State is a directory of the node that records which bricks were created there;
 	// "" records nothing. Place is the brick's device, path or claim in the document.
 	State, Place string
+	// Set is for bricks of another operator.
+	Set Set
 }
 
 // Errors of Run. The text around them says what to do.
@@ -200,6 +202,11 @@ func (b Brick) adopt(root *os.Root, name string) error {
 	}
 	if err := b.checkGeneration(root, name); err != nil {
 		return err
+	}
+	if at == "" {
+		if err := b.checkFormer(b.Directory); err != nil {
+			return err
+		}
 	}
 	return b.mark(root, name)
 }

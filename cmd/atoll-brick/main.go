@@ -80,6 +80,11 @@ func newPrepare() *cobra.Command {
 	f.IntVar(&b.Generation, "generation", 1, "number of bricks that have been in this position, including this one")
 	f.StringVar(&b.State, "state", "", "directory with this node's records of its bricks")
 	f.StringVar(&b.Place, "place", "", "device, path or claim in the pool's document, for the record")
+	f.StringSliceVar(&b.Set.Positions, "set", nil,
+		"indices of the bricks of its set, to verify the position of a brick of another operator")
+	f.BoolVar(&b.Set.Disperse, "disperse", false, "its set is a Disperse set")
+	f.BoolVar(&b.Set.Arbiter, "arbiter", false, "it is the arbiter of its set")
+	f.BoolVar(&b.Set.Confirmed, "order-confirmed", false, "do not verify the position of a brick of another operator")
 	for _, name := range []string{"pool", "brick", "volume-id", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists
 	}
