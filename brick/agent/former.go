@@ -119,6 +119,14 @@ func (h *Healer) formers() ondisk.Places {
 	return slices.Clone(h.former)
 }
 
+// formerMayServe reports whether a brick that was replaced by the one with this client name may
+// still serve.
+func (h *Healer) formerMayServe(clientName string) bool {
+	return slices.ContainsFunc(h.formers(), func(p ondisk.Place) bool {
+		return h.clientPrefix()+p.Position == clientName
+	})
+}
+
 // lookFor reports which former bricks have ended.
 func (h *Healer) lookFor(ctx context.Context, former ondisk.Places, others []gluster.HealBrick) []bool {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)

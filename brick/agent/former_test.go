@@ -114,3 +114,30 @@ func silentPort(t *testing.T, address string) net.Listener {
 	t.Cleanup(func() { l.Close() })
 	return l
 }
+
+// TestNoMarksWhileFormerServes: nothing is marked as pending for a new brick while the one that it
+// replaces may serve.
+func TestNoMarksWhileFormerServes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("sets trusted attributes: needs root")
+	}
+	_, s := newServer(t)
+	h := &Healer{Agent: s.Agent}
+	others := []gluster.HealBrick{{Name: "p-client-1"}}
+	sets := gluster.Healers{{Disperse: true}} // clients of such a set know all bricks
+	for _, step := range []struct {
+		former ondisk.Places
+		want   string
+	}{
+		{ondisk.Places{{Position: "1", ID: "a", Address: "127.0.0.9"}}, ""},
+		{ondisk.Places{{Position: "2", ID: "c", Address: "127.0.0.9"}}, "x"},
+	} {
+		h.former = step.former
+		if err := h.markJoining(t.Context(), sets, others, []agent.Status{{Joining: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.markedAs("p-client-1"); got != step.want {
+			t.Errorf("former %v: marked for %q", step.former, got)
+		}
+	}
+}

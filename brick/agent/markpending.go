@@ -43,6 +43,9 @@ func (h *Healer) markJoining(
 		if joining == "" || h.markedAs(b.Name) == joining || slices.Contains(founders, joining) {
 			continue
 		}
+		if h.formerMayServe(b.Name) {
+			continue // self-heal daemons would heal that one, and clear the counters
+		}
 		if known, err := h.clientsKnowAllBricks(ctx, sets); err != nil || !known {
 			return err
 		}

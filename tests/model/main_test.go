@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 var kept = map[string]string{
 	"all nodes lose power":                 "write blackout:0 write blackout:2 write",
 	"the next brick before clients return": "write copy:2 power:0 write back copy:0 power:1 write back",
+	"marked while the former one runs":     "write move:0 lose:0 lose:1 revert:1 write",
 }
 
 // TestSequences plays sequences. One that fails is shortened: steps are left out as long as it

@@ -68,13 +68,24 @@ func play(t *testing.T, sequence []string) (err error) {
 		begin := time.Now()
 		done, err := w.step(step)
 		if err != nil {
-			return fmt.Errorf("step %d of [%s], %s: %w", i, strings.Join(sequence, " "), step, err)
+			return fmt.Errorf("step %d of [%s], %s: %w\n%s", i, strings.Join(sequence, " "), step, err, w.situation())
 		}
 		if done {
 			t.Logf("%s %s", step, time.Since(begin).Round(time.Second/10))
 		}
 	}
 	return w.check()
+}
+
+// situation describes the bricks and the client, for a failure.
+func (w *world) situation() string {
+	text := fmt.Sprintf("the client is connected to %d bricks\n", bricks.Connected(w.mount))
+	for i := range w.at {
+		for _, container := range []string{"join", "agent", "glusterfsd"} {
+			text += fmt.Sprintf("brick %d, %s:\n%s\n", i, container, w.c.Log(pod(i), container))
+		}
+	}
+	return text + "client:\n" + w.c.Log("client", filepath.Base(w.mount))
 }
 
 func (w *world) start(dir string) error {
