@@ -86,7 +86,9 @@ func TestFormerPositions(t *testing.T) {
 			files(t, b, 1, 1)
 		}, "which part of each file"},
 		"an empty Disperse set": {Set{Positions: first, Disperse: true}, func(*testing.T, Brick) {}, ""},
-		"one brick":             {Set{Positions: []string{"0"}}, func(t *testing.T, b Brick) { lacks(t, b.Directory, "4", 1) }, ""},
+		"one brick": {Set{Positions: []string{"0"}}, func(t *testing.T, b Brick) {
+			lacks(t, b.Directory, "4", 1)
+		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newDirBrick(t)

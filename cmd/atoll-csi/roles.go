@@ -97,7 +97,7 @@ func newNode(f *flags) *cobra.Command {
 			c.KubeletRoot = filepath.Clean(c.KubeletRoot)
 			remote := mounts.NewRemote(mounter)
 			defer remote.Close()
-			c.Devices = remote
+			c.Devices, c.Clients = remote, remote
 			if writeEvents {
 				client, err := f.cluster()
 				if err != nil {
@@ -148,6 +148,7 @@ func newMounter(f *flags) *cobra.Command {
 					Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts,
 					Log: f.log(),
 				}
+				clients.HoldsVolumes = server.Devices.Holds
 				if err := server.Devices.Start(); err != nil {
 					return err
 				}

@@ -57,6 +57,7 @@ func (m *Manager) Attach(ctx context.Context, pool, name string) (Device, error)
 	if err != nil {
 		return Device{}, err
 	}
+	a.of = p
 	if err := m.attach(ctx, a, locked); err != nil {
 		return Device{}, errors.Join(err, locked.Close())
 	}
@@ -85,7 +86,7 @@ func (m *Manager) attach(ctx context.Context, a *attachment, locked *backend.Loc
 	if err != nil {
 		return err
 	}
-	a.locked, a.device, a.lost, a.fenced = locked, device, nil, false
+	a.locked, a.device, a.closed, a.lost, a.fenced = locked, device, false, nil, false
 	a.attached.Store(true)
 	m.Log.Info("attached a volume", "pool", a.pool, "volume", a.name, "device", device.Name(),
 		"epoch", locked.Attachment().Epoch)
@@ -135,6 +136,7 @@ func (m *Manager) Grow(ctx context.Context, pool, name string) (Device, error) {
 		if err := a.locked.Extend(); err != nil {
 			return err
 		}
+		a.reopen()
 		return loop.Refresh(a.device)
 	})
 }

@@ -33,12 +33,13 @@ const releaseLimit = 5 * time.Second
 // description is closed everywhere; the device is the last to close it.
 func (m *Manager) release(ctx context.Context, a *attachment) error {
 	path := a.device.Name()
+	a.reopen()
 	if at, err := mountedAt(path); err != nil {
 		return err
 	} else if at != "" {
 		return fmt.Errorf("%w: %s of volume %s is mounted at %s", ErrOpen, path, a.name, at)
 	}
-	if a.lost == nil {
+	if a.lost == nil && !a.closed {
 		if err := errors.Join(a.device.Sync(), a.locked.File.Sync()); err != nil {
 			m.Log.Info("could not sync a volume before it was detached", "volume", a.name, "error", err.Error())
 		}
@@ -51,7 +52,7 @@ func (m *Manager) release(ctx context.Context, a *attachment) error {
 	if lost != nil {
 		record = locked.RemoveHolder
 	}
-	a.device, a.locked, a.lost = nil, nil, nil
+	a.device, a.closed, a.locked, a.lost = nil, false, nil, nil
 	a.attached.Store(false)
 	if err := record(); err != nil {
 		m.Log.Info("could not record that a volume was detached", "volume", a.name, "error", err.Error())
@@ -67,21 +68,33 @@ func (m *Manager) release(ctx context.Context, a *attachment) error {
 // the last process closes it, which may be one that only inspects devices.
 func (m *Manager) clearDevice(ctx context.Context, a *attachment) error {
 	path := a.device.Name()
-	if err := errors.Join(loop.Detach(a.device), a.device.Close()); err != nil {
-		return err
+	a.reopen()
+	if !a.closed {
+		if err := errors.Join(loop.Detach(a.device), a.device.Close()); err != nil {
+			return err
+		}
+		a.closed = true
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
 	for loop.Attached(path, a.label) {
 		select {
 		case <-ctx.Done():
-			device, err := loop.Open(path, a.label)
-			if err == nil {
-				a.device = device // for the next attempt
-			}
+			a.reopen() // it stays the volume's
 			return fmt.Errorf("%w: %s of volume %s (%w)", ErrOpen, path, a.name, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	return nil
+}
+
+// reopen opens the device again that an unfinished clearDevice has closed. It may fail for a while,
+// such as while the pool does not respond.
+func (a *attachment) reopen() {
+	if !a.closed {
+		return
+	}
+	if device, err := loop.Open(a.device.Name(), a.label); err == nil {
+		a.device, a.closed = device, false
+	}
 }

@@ -91,20 +91,19 @@ func (m *Manager) keepPool(ctx context.Context, pool string, volumes []*attachme
 	if len(mine) == 0 {
 		return nil
 	}
-	p, err := m.Catalog.Pool(pool)
-	if err != nil {
-		return err
+	p := mine[0].of // also when the catalog no longer has it
+	if _, err := m.Pools.Running(p, schema.Block); err != nil {
+		m.markAllLost(mine, err) // their locks ended with their client
+		return nil
 	}
 	graph, connections, err := m.Pools.Connections(p, schema.Block)
-	if errors.Is(err, gluster.ErrGraphChanging) && p.Type != schema.Disperse {
-		m.verify(mine)
-		return err // the next run compares the graphs
+	if errors.Is(err, gluster.ErrGraphChanging) && p.Type == schema.Disperse {
+		m.markAllLost(mine, errMoved)
+		return nil
 	}
 	if err != nil {
-		for _, a := range mine {
-			m.markLost(a, err) // its client has ended, or the locks of a Disperse pool ended with the graph
-		}
-		return nil
+		m.verify(mine)
+		return err // the next run compares the graphs
 	}
 	returned, changed := m.connectionChanges(pool, graph, connections)
 	if !returned && !changed {
@@ -168,8 +167,12 @@ func (m *Manager) keepDisperse(volumes []*attachment, changed bool) {
 		m.verify(volumes) // on too few bricks, they are lost
 		return
 	}
+	m.markAllLost(volumes, errMoved)
+}
+
+func (m *Manager) markAllLost(volumes []*attachment, reason error) {
 	for _, a := range volumes {
-		m.markLost(a, errMoved)
+		m.markLost(a, reason)
 	}
 }
 

@@ -28,6 +28,7 @@ type fakePool struct {
 	open     int // more files than on the other brick
 	onReload func()
 	err      error // of Connections
+	ended    error // of Running
 }
 
 func (b *fakePool) Root(context.Context, catalog.Pool, schema.Layout) (string, error) {
@@ -35,7 +36,7 @@ func (b *fakePool) Root(context.Context, catalog.Pool, schema.Layout) (string, e
 }
 
 func (b *fakePool) Running(catalog.Pool, schema.Layout) (string, error) {
-	return "", errors.New("unexpected: no freeze request is read in this test")
+	return "", b.ended
 }
 
 func (b *fakePool) Connections(catalog.Pool, schema.Layout) (string, []gluster.Connection, error) {
@@ -82,8 +83,8 @@ func newTestbed(t *testing.T, kind schema.Type) *testbed {
 // addVolume is Attach without the lock and the device.
 func (b *testbed) addVolume(name string) *attachment {
 	b.t.Helper()
-	a := &attachment{pool: "p", name: name}
 	p, err := b.Catalog.Pool("p")
+	a := &attachment{pool: "p", name: name, of: p}
 	if err == nil {
 		err = b.initLocks(p, a)
 	}
@@ -93,7 +94,8 @@ func (b *testbed) addVolume(name string) *attachment {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { a.device.Close() })
+	device := a.device
+	b.t.Cleanup(func() { device.Close() })
 	a.locked = &backend.LockedVolume{File: a.device}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,23 +152,29 @@ func TestLocksOfFormerGraph(t *testing.T) {
 	}
 }
 
-// TestGraphUnreadable keeps volumes while the mount switches to another graph, which cannot be read
-// then. Volumes of a Disperse pool, whose locks end with the graph, and those of a client that has
-// ended are lost.
+// TestGraphUnreadable keeps volumes while the graph of the mount cannot be read, as while it
+// switches to another one, and while the catalog does not have the pool. Volumes of a Disperse
+// pool, whose locks end with the graph, and those of a client that has ended are lost.
 func TestGraphUnreadable(t *testing.T) {
 	changing := fmt.Errorf("read: %w: %w", gluster.ErrGraphChanging, os.ErrNotExist)
 	for _, c := range []struct {
-		kind schema.Type
-		err  error
-		lost bool
+		kind  schema.Type
+		err   error
+		ended error
+		lost  bool
 	}{
-		{schema.Replica3, changing, false},
-		{schema.Disperse, changing, true},
-		{schema.Replica3, unix.ENOTCONN, true},
+		{schema.Replica3, changing, nil, false},
+		{schema.Disperse, changing, nil, true},
+		{schema.Replica3, unix.EIO, nil, false},
+		{schema.Disperse, unix.EIO, nil, false},
+		{schema.Replica3, unix.ENOTCONN, errors.New("ended"), true},
 	} {
 		b := newTestbed(t, c.kind)
 		a := b.addVolume("a")
-		b.pools.err = c.err
+		b.pools.err, b.pools.ended = c.err, c.ended
+		if err := b.Catalog.Remove("p"); err != nil {
+			t.Fatal(err)
+		}
 		if err := b.keepPool(t.Context(), "p", b.byPool()["p"]); (a.lost != nil) != c.lost || (err == nil) != c.lost {
 			t.Errorf("%s with %v: lost: %v, error %v; want lost: %t", c.kind, c.err, a.lost, err, c.lost)
 		}
@@ -238,4 +246,29 @@ func TestBusyVolumesAreLockedLater(t *testing.T) {
 	}
 	b.keepOnce()
 	checkLocked(idle, false)
+}
+
+// TestHolds: a pool's client is needed while a volume is attached, or a call may be attaching one.
+func TestHolds(t *testing.T) {
+	b := newTestbed(t, schema.Replica3)
+	if b.Holds("p") {
+		t.Error("held without volumes")
+	}
+	a := b.addVolume("a")
+	if !b.Holds("p") || b.Holds("q") {
+		t.Error("an attached volume is not held, or its pool is not told apart")
+	}
+	a.locked, a.lost = nil, ErrLost
+	if !b.Holds("p") {
+		t.Error("a lost volume with a device is not held")
+	}
+	a.device = nil
+	if b.Holds("p") {
+		t.Error("held after it was detached")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !b.Holds("p") {
+		t.Error("a busy volume is not held")
+	}
 }

@@ -22,6 +22,7 @@ func (m *Manager) markLost(a *attachment, reason error) {
 
 // fence cuts the device of a lost volume off its file.
 func (m *Manager) fence(a *attachment) {
+	a.reopen()
 	err := loop.Fence(a.device, a.label, deviceFlags)
 	if a.fenced = err == nil; !a.fenced {
 		m.Log.Error(err, "could not fence the device of a lost volume", "volume", a.name, "device", a.device.Name())
@@ -33,6 +34,7 @@ type Lost struct {
 	Pool   string `json:"pool"`
 	Name   string `json:"name"`
 	Device string `json:"device"`
+	Label  string `json:"label,omitempty"` // of the device: see loop.Open
 	Why    string `json:"why"`
 }
 
@@ -45,10 +47,25 @@ func (m *Manager) Lost(context.Context) ([]Lost, error) {
 				continue
 			}
 			if a.lost != nil {
-				all = append(all, Lost{a.pool, a.name, a.device.Name(), a.lost.Error()})
+				all = append(all, Lost{a.pool, a.name, a.device.Name(), a.label, a.lost.Error()})
 			}
 			a.mu.Unlock()
 		}
 	}
 	return all, nil
+}
+
+// Holds reports whether volumes of a pool are attached to this node, or may be.
+func (m *Manager) Holds(pool string) bool {
+	for _, a := range m.byPool()[pool] {
+		if !a.mu.TryLock() {
+			return true // a call is working on it
+		}
+		holds := a.device != nil || a.locked != nil
+		a.mu.Unlock()
+		if holds {
+			return true
+		}
+	}
+	return false
 }

@@ -84,8 +84,10 @@ type attachment struct {
 	pool   string
 	name   string
 	label  string
+	of     catalog.Pool          // as it was when the volume was attached
 	locked *backend.LockedVolume // nil: not attached
 	device *os.File
+	closed bool  // device was closed to detach it, and could not be opened again
 	lost   error // why the volume was lost, nil if it was not
 	fenced bool  // the device of a lost volume passes nothing to its file
 	// paused is not nil while writes are paused for a copy.

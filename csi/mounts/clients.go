@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
@@ -50,22 +51,34 @@ type Clients struct {
 	port          int                   // of volfiles, on the loopback address
 	stop          func()                // stops volfiles
 
+	// HoldsVolumes reports whether block volumes of a pool are attached to this machine, which
+	// need its client although nothing is mounted from it. Nil: none ever are.
+	HoldsVolumes func(pool string) bool
+
+	opening singleflight.Group // of Root, by key
+
 	mu      sync.Mutex
 	clients map[string]*client // by key
 }
 
-// client is one graph of one pool. It is locked while it is started or checked, so that
-// other pools do not wait for it.
+// client is one graph of one pool. It is locked while it is started, ended, or given a graph.
+//
+// A client whose process runs is never ended for not answering: when its bricks are back, it
+// connects to them and all that is mounted from it goes on.
 type client struct {
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when the process has ended
 	target  string
 	pool    string
+	layout  schema.Layout
 	used    time.Time    // last call of Root
 	reaped  bool         // it was removed from Clients
 	running atomic.Bool  // readable without the lock
 	reloads atomic.Int32 // how often it was made to load its graph again
+	// graph is the volfile that is served to it, before RenameTop; nil before the first.
+	graph atomic.Pointer[string]
+	state state
 }
 
 // New returns Clients that mount pools below dir, which is for them alone. Mounts that an
@@ -95,17 +108,36 @@ func NewUncached(dir string, log logr.Logger) (*Clients, error) {
 var uncachedArgs = []string{"--entry-timeout=0", "--xlator-option=*md-cache.md-cache-timeout=0"}
 
 // Root returns the directory where a pool is mounted with the graph of a layout. The mount
-// was just verified to respond.
+// was just verified to respond. ErrUnreachable if it does not, or did not before the context ended:
+// the client then goes on to try.
 func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error) {
 	key := keyOf(p, layout)
-	cl := c.locked(key, p.Pool)
-	defer cl.mu.Unlock()
+	// Callers that give up end neither the client nor the wait of others.
+	opened := c.opening.DoChan(key, func() (any, error) { return c.open(key, p, layout) })
+	select {
+	case r := <-opened:
+		target, _ := r.Val.(string)
+		return target, r.Err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: pool %s: %w%s", ErrUnreachable, p.Pool, ctx.Err(), c.awayText(key))
+	}
+}
+
+// open starts a client unless it runs, and verifies that it responds.
+func (c *Clients) open(key string, p catalog.Pool, layout schema.Layout) (string, error) {
+	cl := c.locked(key, p.Pool, layout)
 	cl.used = time.Now()
-	if cl.alive(ctx) {
+	if cl.running.Load() {
+		cl.mu.Unlock() // it may have to be given a graph meanwhile
+		if err := cl.responds(aliveLimit); err != nil {
+			return "", fmt.Errorf("%w: pool %s: its client runs, but %w%s", ErrUnreachable, p.Pool, err,
+				c.awayText(key))
+		}
 		return cl.target, nil // UpdateGraphs sends it changes
 	}
+	defer cl.mu.Unlock()
 	c.serveGraph(cl, key, p, layout)
-	if err := cl.start(ctx, c, p, layout, key); err != nil {
+	if err := cl.start(c, p, layout, key); err != nil {
 		c.metrics.failures.WithLabelValues(p.Pool).Inc()
 		return "", fmt.Errorf("%w: pool %s: %w", ErrUnreachable, p.Pool, err)
 	}
@@ -114,12 +146,12 @@ func (c *Clients) Root(ctx context.Context, p catalog.Pool, layout schema.Layout
 }
 
 // locked returns the client of a key, locked.
-func (c *Clients) locked(key, pool string) *client {
+func (c *Clients) locked(key, pool string, layout schema.Layout) *client {
 	for {
 		c.mu.Lock()
 		cl := c.clients[key]
 		if cl == nil {
-			cl = &client{target: filepath.Join(c.dir, key, "root"), pool: pool}
+			cl = &client{target: filepath.Join(c.dir, key, "root"), pool: pool, layout: layout}
 			c.clients[key] = cl
 		}
 		c.mu.Unlock()
@@ -151,24 +183,11 @@ func graph(p catalog.Pool, layout schema.Layout) string {
 	return p.Files
 }
 
-// alive reports whether the root responds within the limit.
-func (cl *client) alive(ctx context.Context) bool {
-	if cl.cmd == nil {
-		return false
-	}
-	select {
-	case <-cl.done:
-		return false
-	default:
-	}
-	ctx, cancel := context.WithTimeout(ctx, aliveLimit)
-	defer cancel()
-	return gluster.WaitMounted(ctx, cl.target) == nil
-}
-
-// start starts a new process, in place of an earlier one if there was one.
-func (cl *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout schema.Layout, key string) error {
+// start starts a process, in place of an earlier one that has ended.
+func (cl *client) start(c *Clients, p catalog.Pool, layout schema.Layout, key string) error {
 	cl.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
 	if p.Type == schema.External {
 		if err := probe(ctx, c.log, p); err != nil {
 			return err
@@ -198,16 +217,11 @@ func (cl *client) start(ctx context.Context, c *Clients, p catalog.Pool, layout 
 		cl.running.Store(false)
 		close(done)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	mounted := make(chan error, 1)
-	go func() { mounted <- gluster.WaitMounted(ctx, cl.target) }()
-	select {
-	case err = <-mounted:
-	case <-cl.done:
-		err = errors.New("its client ended")
+	err = cl.responds(startLimit)
+	if err == nil {
+		err = cl.state.mounted(cl.target)
 	}
-	if err != nil {
+	if err != nil { // nobody uses it yet
 		cl.stop()
 		return fmt.Errorf("%w; its log is %s", err, logFile)
 	}
@@ -245,6 +259,7 @@ func (cl *client) arguments(c *Clients, p catalog.Pool, layout schema.Layout, ke
 
 // stop unmounts, ends the client and waits for it.
 func (cl *client) stop() {
+	cl.state.unmounted()
 	for _, at := range []string{cl.target, filepath.Dir(cl.target)} { // see spawn
 		for unix.Unmount(at, unix.MNT_DETACH) == nil {
 			continue // also mounts that an earlier process left

@@ -46,13 +46,19 @@ func (c *Clients) serveGraph(cl *client, key string, p catalog.Pool, layout sche
 	if p.Type == schema.External || text == "" {
 		return // the cluster that serves an External volume notifies its clients itself
 	}
-	text = gluster.RenameTop(text, int(cl.reloads.Load()))
-	if former, known := c.volfiles.Get(key); known && former != text && !c.bricksReachable(key, p.Pool, former, text) {
+	if former := cl.graph.Load(); former != nil && *former != text && !c.bricksReachable(key, p.Pool, *former, text) {
 		return
 	}
-	if c.volfiles.Set(key, text) {
+	cl.graph.Store(&text)
+	if c.serve(cl, key) {
 		c.log.Info("graph of a pool changed", "pool", p.Pool, "layout", layout)
 	}
+}
+
+// serve serves the client's graph to it, under another name after each reload. It reports whether
+// that is a change.
+func (c *Clients) serve(cl *client, key string) bool {
+	return c.volfiles.Set(key, gluster.RenameTop(*cl.graph.Load(), int(cl.reloads.Load())))
 }
 
 // bricksReachable reports whether all bricks that a changed graph adds respond. Until then
@@ -103,6 +109,8 @@ func (c *Clients) Run(ctx context.Context, pools catalog.Folder) error {
 			return nil
 		case <-update.C:
 			c.UpdateGraphs(pools)
+			c.look()
+			c.rotateLogs()
 		case <-reap.C:
 			c.Reap(pools, reapEvery)
 		}

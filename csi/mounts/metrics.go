@@ -7,6 +7,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	starts   *prometheus.CounterVec
 	failures *prometheus.CounterVec
+	hung     *prometheus.GaugeVec
+	away     *prometheus.GaugeVec
 }
 
 func newMetrics(running func() int) *metrics {
@@ -20,8 +22,14 @@ func newMetrics(running func() int) *metrics {
 			Name: "atoll_client_start_failures_total",
 			Help: "GlusterFS clients that could not be started or did not respond in time.",
 		}, []string{"pool"}),
+		hung: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atoll_client_hangs", Help: "1 while a GlusterFS client runs and does not answer.",
+		}, []string{"pool"}),
+		away: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atoll_client_bricks_away", Help: "Bricks that a running GlusterFS client is not connected to.",
+		}, []string{"pool", "layout"}),
 	}
-	m.registry.MustRegister(m.starts, m.failures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.registry.MustRegister(m.starts, m.failures, m.hung, m.away, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "atoll_clients_running", Help: "GlusterFS clients of this process that are running.",
 	}, func() float64 { return float64(running()) }))
 	return m

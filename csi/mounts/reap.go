@@ -10,6 +10,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/atoll-storage/atoll/csi/catalog"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // reapEvery is how often clients are checked for whether they are still needed, and how long
@@ -17,7 +18,7 @@ import (
 const reapEvery = time.Minute
 
 // Reap ends clients of pools that are no longer in the catalog, once nothing is mounted from
-// them and Root was not called for them for idle. A pool that cannot be read keeps its
+// them, no block volume needs them, and Root was not called for them for idle. A pool that cannot be read keeps its
 // clients.
 func (c *Clients) Reap(pools catalog.Folder, idle time.Duration) {
 	wanted, unreadable, err := wantedKeys(pools)
@@ -31,7 +32,7 @@ func (c *Clients) Reap(pools catalog.Folder, idle time.Duration) {
 		if wanted[key] || unreadable[cl.pool] || !cl.mu.TryLock() {
 			continue
 		}
-		if time.Since(cl.used) >= idle && !cl.inUse() {
+		if time.Since(cl.used) >= idle && !cl.inUse() && !c.holdsVolumes(cl) {
 			c.end(key, cl)
 		}
 		cl.mu.Unlock()
@@ -78,6 +79,12 @@ func (cl *client) inUse() bool {
 	return false
 }
 
+// holdsVolumes reports whether block volumes are attached through the client: their devices are
+// not mounts of it.
+func (c *Clients) holdsVolumes(cl *client) bool {
+	return cl.layout == schema.Block && c.HoldsVolumes != nil && c.HoldsVolumes(cl.pool)
+}
+
 // end stops a client and removes its files except for the log.
 func (c *Clients) end(key string, cl *client) {
 	cl.stop()
@@ -86,6 +93,7 @@ func (c *Clients) end(key string, cl *client) {
 	delete(c.clients, key)
 	c.mu.Unlock()
 	c.volfiles.Remove(key)
+	c.metrics.away.DeleteLabelValues(cl.pool, string(cl.layout))
 	for _, name := range []string{filepath.Join(key, "root"), filepath.Join(key, "root.hosts"), key} {
 		_ = os.Remove(filepath.Join(c.dir, name)) // leftovers are overwritten or empty
 	}

@@ -15,22 +15,26 @@ import (
 // reloadLimit is how long a client may take to load its graph again.
 const reloadLimit = 10 * time.Second
 
-// ReloadGraph makes the client of a pool load its graph again under open files. The client
-// reopens them on all bricks, also on those that were down since, and migrates the locks
-// that it still has.
+// ReloadGraph makes the client of a pool load the graph that it has again, under open files. The
+// client reopens them on all bricks, also on those that were down since, and migrates the locks
+// that it still has. A graph that has changed in the catalog is not used: it may wait for its
+// bricks.
 func (c *Clients) ReloadGraph(ctx context.Context, p catalog.Pool, layout schema.Layout) error {
 	key := keyOf(p, layout)
-	cl := c.locked(key, p.Pool)
+	cl := c.locked(key, p.Pool, layout)
 	defer cl.mu.Unlock()
 	if cl.cmd == nil || !cl.running.Load() {
 		return fmt.Errorf("%w: pool %s has no client", ErrUnreachable, p.Pool)
+	}
+	if cl.graph.Load() == nil {
+		return fmt.Errorf("reload the graph of pool %s: an External volume has its own", p.Pool)
 	}
 	before, _, err := gluster.Connections(cl.target)
 	if err != nil {
 		return fmt.Errorf("pool %s: %w", p.Pool, err)
 	}
 	cl.reloads.Add(1)
-	c.serveGraph(cl, key, p, layout)
+	c.serve(cl, key)
 	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
 	defer cancel()
 	link := filepath.Join(cl.target, ".meta/graphs/active")

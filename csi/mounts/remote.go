@@ -46,6 +46,19 @@ func (r *Remote) Root(ctx context.Context, p catalog.Pool, layout schema.Layout)
 	return response.Path, err
 }
 
+// Devices returns the devices of all clients that run, as mountinfo names them.
+func (r *Remote) Devices(ctx context.Context) (map[string]bool, error) {
+	var response clientsResponse
+	if err := r.call(ctx, pathClients, empty{}, &response); err != nil {
+		return nil, err
+	}
+	devices := map[string]bool{}
+	for _, device := range response.Devices {
+		devices[device] = true
+	}
+	return devices, nil
+}
+
 // Attach attaches a block volume to this node: see blockdev.Manager.
 func (r *Remote) Attach(ctx context.Context, pool, name string) (blockdev.Device, error) {
 	var response deviceResponse

@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -21,6 +22,7 @@ import (
 // Paths of the calls.
 const (
 	pathRoot      = "/v1/root"
+	pathClients   = "/v1/clients"
 	pathAttach    = "/v1/attach"
 	pathDetach    = "/v1/detach"
 	pathFormatted = "/v1/formatted"
@@ -46,6 +48,11 @@ type rootRequest struct {
 
 type rootResponse struct {
 	Path string `json:"path"`
+}
+
+// clientsResponse has the devices of running clients, as mountinfo names them.
+type clientsResponse struct {
+	Devices []string `json:"devices"`
 }
 
 // blockRequest names a block volume; FileSystem is for pathFormatted.
@@ -88,6 +95,9 @@ const otherError = "other"
 
 // nameOf returns the name of an error and the HTTP status that it is sent with.
 func nameOf(err error) (name string, status int) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		err = errors.Join(err, ErrUnreachable) // the caller's time is over, which this side noticed first
+	}
 	for _, n := range errorNames {
 		if errors.Is(err, n.err) {
 			return n.name, n.status

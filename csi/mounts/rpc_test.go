@@ -63,6 +63,17 @@ func TestErrorNames(t *testing.T) {
 	}
 }
 
+// TestDeadlineOfServer: the server may notice first that the caller's time is over.
+func TestDeadlineOfServer(t *testing.T) {
+	mux := http.NewServeMux()
+	handle(mux, pathDetach, func(context.Context, blockRequest) (empty, error) {
+		return empty{}, fmt.Errorf("attach: %w", context.DeadlineExceeded)
+	})
+	if err := start(t, mux).Detach(limited(t, 10*time.Second), "p", "v"); !errors.Is(err, ErrUnreachable) {
+		t.Error(err)
+	}
+}
+
 // TestResponse sends a request and its response.
 func TestResponse(t *testing.T) {
 	want := blockdev.Device{Path: "/dev/loop7", Label: "l", Size: 1 << 40, Epoch: 3, FileSystem: "xfs", Shared: true}

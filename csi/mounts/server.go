@@ -3,7 +3,9 @@ package mounts
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
@@ -36,6 +38,11 @@ func serve(ctx context.Context, calls http.Handler, path string) error {
 func (s *Server) calls() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, pathRoot, s.root)
+	handle(mux, pathClients, func(ctx context.Context, _ empty) (a clientsResponse, err error) {
+		devices, err := s.Clients.Devices(ctx)
+		a.Devices = slices.Sorted(maps.Keys(devices))
+		return a, err
+	})
 	if d := s.Devices; d != nil {
 		handle(mux, pathAttach, func(ctx context.Context, r blockRequest) (a deviceResponse, err error) {
 			a.Device, err = d.Attach(ctx, r.Pool, r.Name)

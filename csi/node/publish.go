@@ -66,10 +66,10 @@ func (s *Server) openPublished(ctx context.Context, id volumeid.ID, path string)
 	if !mountpoint.IsDead(err) || id.Layout == schema.Block {
 		return staged, err
 	}
-	s.log.Info("client died; staging the volume again", "volume", id.String())
 	if err := s.stage(ctx, id, path); err != nil {
-		return nil, err
+		return nil, err // such as that the client lives, and does not reach the pool
 	}
+	s.log.Info("client died; staged the volume again", "volume", id.String())
 	return s.openStaged(path)
 }
 

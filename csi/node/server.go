@@ -8,6 +8,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
@@ -39,9 +40,10 @@ type Devices interface {
 // Config is what the service needs beside pools.
 type Config struct {
 	NodeID      string
-	KubeletRoot string        // all staging and target paths must be below it
-	Devices     Devices       // nil: no block volumes
-	Events      repair.Events // nil reports nothing
+	KubeletRoot string         // all staging and target paths must be below it
+	Devices     Devices        // nil: no block volumes
+	Clients     repair.Clients // nil: mounts whose client has died are not repaired
+	Events      repair.Events  // nil reports nothing
 }
 
 // Server is the service.
@@ -51,11 +53,15 @@ type Server struct {
 	pools  pool.Opener
 	log    logr.Logger
 	repair repair.Config
+	asking singleflight.Group // of statfs, by path
+	// formatting is of file systems that are made or checked, by the label of their device.
+	formatting singleflight.Group
 }
 
 // New returns the service of these pools.
 func New(pools pool.Opener, locks *rpc.Locks, log logr.Logger, c Config) *Server {
 	r := repair.Config{Pools: pools, Locks: locks, Log: log, KubeletRoot: c.KubeletRoot, Events: c.Events}
+	r.Clients = c.Clients
 	if c.Devices != nil {
 		r.Losses = c.Devices
 	}

@@ -73,6 +73,11 @@ func (s *Server) NodeGetVolumeHealth(
 	if err != nil {
 		return nil, err
 	}
+	if id.Layout == schema.Block {
+		if _, raw, err := mountpoint.DeviceSize(s.config.KubeletRoot, r.GetVolumePublishPath()); raw && err == nil {
+			return &csi.NodeGetVolumeHealthResponse{VolumeHealth: &csi.VolumeHealth{VolumeId: r.GetVolumeId()}}, nil
+		}
+	}
 	paths := []string{r.GetVolumePublishPath(), r.GetStagingTargetPath()}
 	if id.Layout == schema.Single {
 		paths = paths[:1] // nothing is mounted at its staging path
@@ -100,44 +105,41 @@ func (s *Server) NodeGetVolumeHealth(
 }
 
 // statfs reads the space of a mounted volume, and checks that its root answers, within the
-// limit. A call that hangs is left behind, and ends with the mount.
+// limit. A call that hangs is waited for by all later calls for the path, and ends with the mount.
 func (s *Server) statfs(ctx context.Context, path string) (unix.Statfs_t, error) {
-	at, err := mountpoint.Find(s.config.KubeletRoot, path)
-	if err != nil { // also if no volume can be at the path
-		return unix.Statfs_t{}, fmt.Errorf("%w: %w", backend.ErrNotFound, err)
-	}
-	if found, err := isMounted(path); at == nil || err != nil || !found {
-		if at != nil {
-			at.Close()
-		}
-		return unix.Statfs_t{}, errors.Join(err, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, path))
-	}
-	type result struct {
-		st  unix.Statfs_t
-		err error
-	}
-	results := make(chan result, 1)
-	go func() {
-		defer at.Close()
-		var r result
-		d, err := at.Parent.Dir(at.Name)
-		if err == nil {
-			var root unix.Stat_t
-			err = errors.Join(unix.Fstat(int(d.File().Fd()), &root), unix.Fstatfs(int(d.File().Fd()), &r.st))
-			d.Close()
-		}
-		r.err = err
-		results <- r
-	}()
+	results := s.asking.DoChan(path, func() (any, error) { return s.space(path) })
 	ctx, cancel := context.WithTimeout(ctx, statsLimit)
 	defer cancel()
 	select {
 	case r := <-results:
-		if r.err != nil {
-			return r.st, fmt.Errorf("%w: %w", rpc.ErrNoAnswer, r.err)
-		}
-		return r.st, nil
+		st, _ := r.Val.(unix.Statfs_t)
+		return st, r.Err
 	case <-ctx.Done():
 		return unix.Statfs_t{}, fmt.Errorf("%w: %w", rpc.ErrNoAnswer, ctx.Err())
 	}
+}
+
+// space is statfs without a limit.
+func (s *Server) space(path string) (st unix.Statfs_t, err error) {
+	at, err := mountpoint.Find(s.config.KubeletRoot, path)
+	if err != nil { // also if no volume can be at the path
+		return st, fmt.Errorf("%w: %w", backend.ErrNotFound, err)
+	}
+	if at == nil {
+		return st, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, path)
+	}
+	defer at.Close()
+	if found, err := isMounted(path); err != nil || !found {
+		return st, errors.Join(err, fmt.Errorf("%w: nothing is mounted at %s", backend.ErrNotFound, path))
+	}
+	d, err := at.Parent.Dir(at.Name)
+	if err == nil {
+		defer d.Close()
+		var root unix.Stat_t
+		err = errors.Join(unix.Fstat(int(d.File().Fd()), &root), unix.Fstatfs(int(d.File().Fd()), &st))
+	}
+	if err != nil {
+		return st, fmt.Errorf("%w: %w", rpc.ErrNoAnswer, err)
+	}
+	return st, nil
 }

@@ -42,8 +42,18 @@ const (
 // is switching to another graph, it waits for that, and returns ErrGraphChanging after three
 // seconds.
 func Connections(root string) (graph string, all []Connection, err error) {
+	return ConnectionsIn(filepath.Join(root, MetaDir))
+}
+
+// MetaDir is the directory of the meta xlator in the root of a mount.
+const MetaDir = ".meta"
+
+// ConnectionsIn is Connections with the path of MetaDir. A path in /proc of an open MetaDir works
+// while no brick is connected: the root, by which others lead, does not answer then. It is of one
+// graph, and stale in the next.
+func ConnectionsIn(meta string) (graph string, all []Connection, err error) {
 	for end := time.Now().Add(changingLimit); ; time.Sleep(changingPause) {
-		graph, all, err = readConnections(root)
+		graph, all, err = readConnections(meta)
 		if !isStale(err) {
 			break
 		}
@@ -64,8 +74,8 @@ func isStale(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.EBADF)
 }
 
-func readConnections(root string) (graph string, all []Connection, err error) {
-	graphs := filepath.Join(root, ".meta/graphs")
+func readConnections(meta string) (graph string, all []Connection, err error) {
+	graphs := filepath.Join(meta, "graphs")
 	if graph, err = os.Readlink(filepath.Join(graphs, "active")); err != nil {
 		return "", nil, err
 	}

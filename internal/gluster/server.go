@@ -85,14 +85,7 @@ const rootInode = 1
 // is abandoned and ends with the mount.
 func WaitMounted(ctx context.Context, target string) error {
 	answers := make(chan error, 1)
-	ask := func() {
-		var st unix.Stat_t
-		err := unix.Stat(target, &st)
-		if err == nil && st.Ino != rootInode {
-			err = errNotMounted
-		}
-		answers <- err
-	}
+	ask := func() { answers <- CheckMounted(target) }
 	go ask()
 	last := errors.New("no answer")
 	for {
@@ -111,6 +104,18 @@ func WaitMounted(ctx context.Context, target string) error {
 			go ask()
 		}
 	}
+}
+
+// CheckMounted asks the root of a mount once. It returns when the client answers, or ends.
+func CheckMounted(target string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(target, &st); err != nil {
+		return fmt.Errorf("the mount answers: %w", err)
+	}
+	if st.Ino != rootInode {
+		return errNotMounted
+	}
+	return nil
 }
 
 var errNotMounted = errors.New("nothing is mounted")

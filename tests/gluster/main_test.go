@@ -55,13 +55,19 @@ func newClients(t *testing.T) poolClients {
 // root mounts the pool p and returns the directory.
 func (c poolClients) root(t *testing.T) string {
 	t.Helper()
+	return c.rootOf(t, schema.Subdirectory)
+}
+
+// rootOf is root with the graph of a layout.
+func (c poolClients) rootOf(t *testing.T, layout schema.Layout) string {
+	t.Helper()
 	p, err := c.pools.Pool("p")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
 	defer cancel()
-	root, err := c.Root(ctx, p, schema.Subdirectory)
+	root, err := c.Root(ctx, p, layout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,4 +50,17 @@ func TestReap(t *testing.T) {
 	c.Catalog(pools, schema.Subdirectory)
 	root()
 	running(1, "with the pool again")
+
+	// Devices of block volumes are not mounts of their client.
+	held := true
+	clients.HoldsVolumes = func(pool string) bool { return held && pool == "p" }
+	c.Catalog(pools, schema.Block)
+	clients.rootOf(t, schema.Block)
+	running(1, "while the pool serves block volumes alone")
+	if err := pools.Remove("p"); err != nil {
+		t.Fatal(err)
+	}
+	running(1, "while a block volume is attached")
+	held = false
+	running(0, "without block volumes")
 }

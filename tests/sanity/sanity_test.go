@@ -58,7 +58,7 @@ func serve(t *testing.T, folder csicatalog.Folder) (endpoint, kubelet string) {
 			HasDriver: func(_ context.Context, name string) (bool, error) { return name == "node", nil },
 		},
 		Node: &node.Config{
-			NodeID: "node", KubeletRoot: kubelet,
+			NodeID: "node", KubeletRoot: kubelet, Clients: clients,
 			Devices: &blockdev.Manager{Pools: clients, Catalog: folder, Node: dir, Log: logr.Discard()},
 		},
 	})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/rpc"
@@ -103,6 +104,8 @@ func (p *Point) Bind(dir *safepath.Dir, flags bind.Flags) error {
 		switch same, err := p.Shows(dir); {
 		case same && sameFlags:
 			return nil
+		case IsDead(err) && isOn(dir, m):
+			return fmt.Errorf("check the mount at %s: its client lives, and does not reach the pool: %w", p.Path, err)
 		case !IsDead(err):
 			if err := p.Unmount(); err != nil {
 				return err
@@ -110,6 +113,14 @@ func (p *Point) Bind(dir *safepath.Dir, flags bind.Flags) error {
 		}
 	}
 	return p.Cover(dir, flags)
+}
+
+// isOn reports whether a directory is on the file system of a mount. It does not ask the file
+// system.
+func isOn(dir *safepath.Dir, m *mountinfo.Info) bool {
+	var st unix.Statx_t
+	err := unix.Statx(int(dir.File().Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return err == nil && mounted.OnDevice(m, unix.Mkdev(st.Dev_major, st.Dev_minor))
 }
 
 // Shows reports whether a directory is mounted at the point. The error is that of the mount.

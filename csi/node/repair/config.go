@@ -22,6 +22,12 @@ type Events interface {
 	VolumeLost(ctx context.Context, podUID, persistentVolume string, why error)
 }
 
+// Clients are the GlusterFS clients of the node.
+type Clients interface {
+	// Devices returns the devices of all clients whose process runs, as mountinfo names them.
+	Devices(ctx context.Context) (map[string]bool, error)
+}
+
 // LossReporter lists the block volumes that this node has lost and that are still in use.
 type LossReporter interface {
 	Lost(ctx context.Context) ([]blockdev.Lost, error)
@@ -33,6 +39,7 @@ type Config struct {
 	Locks       *rpc.Locks
 	Log         logr.Logger
 	KubeletRoot string
+	Clients     Clients      // nil: no mounts are repaired
 	Events      Events       // nil reports nothing
 	Losses      LossReporter // nil: the node has no block volumes
 }

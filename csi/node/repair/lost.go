@@ -3,11 +3,14 @@ package repair
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
+	"github.com/atoll-storage/atoll/internal/linux/loop"
 )
 
 // losses shuts down the file systems of block volumes that the node has lost.
@@ -31,14 +34,28 @@ func (l *losses) shutDownAll(ctx context.Context) {
 		}
 		return
 	}
-	for _, lost := range all {
-		paths, err := mountpoint.PublishedDevice(l.KubeletRoot, lost.Device)
-		if err != nil {
-			continue
+	for _, one := range all {
+		l.giveUpAll(ctx, one)
+	}
+}
+
+// giveUpAll gives up a lost volume wherever it is published.
+func (l *losses) giveUpAll(ctx context.Context, lost blockdev.Lost) {
+	if lost.Label != "" { // a mount server before it sent labels sends none
+		device, err := loop.Open(lost.Device, lost.Label)
+		if errors.Is(err, fs.ErrNotExist) {
+			return // another volume has the device since the list was made
 		}
-		for _, path := range paths {
-			l.giveUp(ctx, path, errors.New(lost.Why))
+		if err == nil {
+			defer device.Close() // while it is open, no other volume gets it
 		}
+	}
+	paths, err := mountpoint.PublishedDevice(l.KubeletRoot, lost.Device)
+	if err != nil {
+		return
+	}
+	for _, path := range paths {
+		l.giveUp(ctx, path, errors.New(lost.Why))
 	}
 }
 

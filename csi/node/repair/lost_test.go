@@ -3,12 +3,18 @@ package repair
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
+	"github.com/atoll-storage/atoll/internal/linux/loop"
 )
 
 // answers are what a mount server answers, one after the other.
@@ -37,3 +43,54 @@ func TestSilentMountServer(t *testing.T) {
 		t.Errorf("%q", logged)
 	}
 }
+
+// TestDeviceOfAnotherVolume: a device that another volume has by now is not given up for the one that
+// was lost.
+func TestDeviceOfAnotherVolume(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("uses loop devices: needs root")
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "volume"))
+	if err == nil {
+		err = file.Truncate(1 << 20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	label := fmt.Sprintf("test-%d", os.Getpid())
+	device, err := loop.AttachAs(file, label, loop.AutoClear, func(string) (bool, error) { return true, nil })
+	if err != nil {
+		t.Skipf("loop devices cannot be used here: %v", err)
+	}
+	defer device.Close()
+	root := t.TempDir()
+	target := filepath.Join(root, "plugins/kubernetes.io/csi/volumeDevices/publish/pv/pod")
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(device.Name(), target, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(target, unix.MNT_DETACH)
+	given := 0
+	l := losses{Config: Config{Log: logr.Discard(), KubeletRoot: root, Events: countLost{&given}}}
+	for _, test := range []struct {
+		label string
+		want  int
+	}{{"another", 0}, {label, 1}} {
+		l.giveUpAll(t.Context(), blockdev.Lost{Device: device.Name(), Label: test.label, Why: test.label})
+		if given != test.want {
+			t.Errorf("label %s: %d volumes were given up", test.label, given)
+		}
+	}
+}
+
+// countLost counts the events of lost volumes.
+type countLost struct{ n *int }
+
+func (c countLost) ClientDied(context.Context, string, string, error) {}
+func (c countLost) VolumeLost(context.Context, string, string, error) { *c.n++ }

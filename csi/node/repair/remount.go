@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
@@ -23,9 +23,6 @@ const glusterfs = "fuse.glusterfs"
 type remounter struct {
 	Config
 	reports reports
-
-	mu      sync.Mutex
-	probing map[string]bool // targets that have not answered yet
 }
 
 // deadMount is the mount of a volume whose client has died.
@@ -36,9 +33,14 @@ type deadMount struct {
 
 // repairAll repairs the dead mounts below the kubelet's root. Pools do not wait for each other.
 func (r *remounter) repairAll(ctx context.Context) {
+	if r.Clients == nil {
+		return
+	}
 	found, err := r.findDead(ctx)
-	if err != nil {
-		r.Log.Error(err, "checking the node's mounts failed")
+	if isNew := r.reports.isNew("", err); err != nil {
+		if isNew {
+			r.Log.Info("cannot look for dead mounts; trying again", "error", err.Error())
+		}
 		return
 	}
 	dead := map[string][]deadMount{} // by pool
@@ -57,63 +59,32 @@ func (r *remounter) repairAll(ctx context.Context) {
 	pools.Wait()
 }
 
-// findDead probes all mounts of clients below the kubelet's root at once.
+// findDead finds the mounts below the kubelet's root that have no client any more. A client that
+// runs and does not reach its bricks answers the same as a dead one, and connects again by itself.
 func (r *remounter) findDead(ctx context.Context) ([]*mountinfo.Info, error) {
+	// Before the clients are listed: the client of a mount that is found has started.
 	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(r.KubeletRoot))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list mounts: %w", err)
 	}
-	top := map[string]*mountinfo.Info{}
+	top := map[string]*mountinfo.Info{} // later mounts cover earlier ones
 	for _, m := range all {
 		top[m.Mountpoint] = m
 	}
-	var probes sync.WaitGroup
-	var mu sync.Mutex
-	var dead []*mountinfo.Info
-	for _, m := range top {
-		if m.FSType != glusterfs {
-			continue
-		}
-		probes.Go(func() {
-			if r.isDead(ctx, m.Mountpoint) {
-				mu.Lock()
-				defer mu.Unlock()
-				dead = append(dead, m)
-			}
-		})
+	maps.DeleteFunc(top, func(_ string, m *mountinfo.Info) bool { return m.FSType != glusterfs })
+	if len(top) == 0 {
+		return nil, nil
 	}
-	probes.Wait()
-	return dead, nil
-}
-
-// isDead reports whether a mount's client has died. A mount that does not answer may be slow:
-// it is not dead, and is not probed again before it has answered.
-func (r *remounter) isDead(ctx context.Context, target string) bool {
-	r.mu.Lock()
-	if r.probing == nil {
-		r.probing = map[string]bool{}
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	devices, err := r.Clients.Devices(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the node's clients: %w", err)
 	}
-	waiting := r.probing[target]
-	r.probing[target] = true
-	r.mu.Unlock()
-	if waiting {
-		return false
-	}
-	result := make(chan error, 1)
-	go func() {
-		var st unix.Stat_t
-		result <- unix.Lstat(target, &st)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.probing, target)
-	}()
-	select {
-	case err := <-result:
-		return mountpoint.IsDead(err)
-	case <-time.After(probeLimit):
-	case <-ctx.Done():
-	}
-	return false
+	maps.DeleteFunc(top, func(_ string, m *mountinfo.Info) bool {
+		return devices[fmt.Sprintf("%d:%d", m.Major, m.Minor)]
+	})
+	return slices.Collect(maps.Values(top)), nil
 }
 
 // repairPool mounts dead volumes of one pool again. An unreachable pool, which takes a while to

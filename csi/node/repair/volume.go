@@ -55,6 +55,13 @@ func readVolume(kubeletRoot, target string) (volume, error) {
 	return v, nil
 }
 
+// VolumeAt returns the volume that the kubelet has at a path: it writes that beside the path before
+// it stages or publishes the volume.
+func VolumeAt(kubeletRoot, path string) (volumeid.ID, error) {
+	v, err := readVolume(kubeletRoot, path)
+	return v.id, err
+}
+
 // podOf returns the pod of a target path and its PersistentVolume. The kubelet has no file
 // beside the paths of raw volumes, which are
 // <root>/plugins/kubernetes.io/csi/volumeDevices/publish/<volume>/<pod's UID>.

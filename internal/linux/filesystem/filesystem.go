@@ -123,6 +123,9 @@ func check(ctx context.Context, device *os.File, options ...string) error {
 	if errors.As(err, &exit) && exit.ExitCode() <= checkCorrected && exit.ExitCode() >= 0 {
 		return nil
 	}
+	if errors.As(err, &exit) && exit.ExitCode() < 0 { // a signal, such as at the end of the context
+		return fmt.Errorf("check ext4 on %s: e2fsck was ended: %w", device.Name(), errors.Join(ctx.Err(), err))
+	}
 	if errors.As(err, &exit) {
 		return fmt.Errorf("%w: %s; attach the volume raw and run 'e2fsck' manually: %s", ErrDamaged, device.Name(), out)
 	}
