@@ -2,35 +2,19 @@ package blockdev
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/go-logr/logr"
 
 	"github.com/atoll-storage/atoll/csi/backend"
 	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/internal/linux/loop/looptest"
 )
 
 // TestDetachAgain: a device that was closed to detach it, and could not be opened again while the
 // pool did not respond, is detached by a later call.
 func TestDetachAgain(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("uses loop devices: needs root")
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "volume"))
-	if err == nil {
-		err = file.Truncate(1 << 20)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	label := fmt.Sprintf("test-%d", os.Getpid())
-	device, err := loop.AttachAs(file, label, loop.AutoClear, func(string) (bool, error) { return true, nil })
-	if err != nil {
-		t.Skipf("loop devices cannot be used here: %v", err)
-	}
+	file, device, label := looptest.Attach(t, 1<<20)
 	user, err := loop.Open(device.Name(), label) // such as a program that inspects devices
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/gluster"
 	"github.com/atoll-storage/atoll/internal/linux/safepath"
@@ -69,13 +69,12 @@ func (cl *client) responds(limit time.Duration) error {
 
 // mounted notes that the client is mounted.
 func (s *state) mounted(target string) error {
-	found, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(target))
-	if err != nil || len(found) == 0 {
-		return errors.Join(fmt.Errorf("find the mount at %s", target), err)
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, target, unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+		return fmt.Errorf("find the device of the mount at %s: %w", target, err)
 	}
-	top := found[len(found)-1]
 	s.mu.Lock()
-	s.device, s.away = deviceName(top), nil
+	s.device, s.away = fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor), nil
 	s.mu.Unlock()
 	opened := make(chan bool, 1)
 	go func() { opened <- s.openMeta(target) != nil }()
@@ -133,8 +132,6 @@ func (s *state) connections(target string) ([]gluster.Connection, error) {
 	}
 	return all, err
 }
-
-func deviceName(m *mountinfo.Info) string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
 
 // Devices returns the devices of all clients whose process runs, as mountinfo names them. A mount
 // with another device has no client any more.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/internal/testbed"
-	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/internal/linux/loop/looptest"
 	"github.com/atoll-storage/atoll/schema"
 )
 
@@ -56,20 +56,7 @@ func (d *oneDevice) Lost(context.Context) ([]blockdev.Lost, error) { return nil,
 func newBlockBed(t *testing.T) (*bed, *oneDevice) {
 	t.Helper()
 	b := newBed(t, schema.Subdirectory)
-	file, err := os.Create(filepath.Join(t.TempDir(), "volume"))
-	if err == nil {
-		err = file.Truncate(64 << 20)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	label := fmt.Sprintf("test-%d-%s", os.Getpid(), t.Name())
-	device, err := loop.AttachAs(file, label, loop.AutoClear, func(string) (bool, error) { return true, nil })
-	if err != nil {
-		t.Skipf("loop devices cannot be used here: %v", err)
-	}
-	t.Cleanup(func() { device.Close() })
+	_, device, label := looptest.Attach(t, 64<<20)
 	d := &oneDevice{Device: blockdev.Device{Path: device.Name(), Label: label, Size: 64 << 20, FileSystem: "ext4"}}
 	b.server.config.Devices = d
 	return b, d

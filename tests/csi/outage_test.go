@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
@@ -25,16 +23,7 @@ import (
 // on with its mount and its open file, nothing was mounted over them, and the client is the same.
 func TestPodsOutliveOutage(t *testing.T) {
 	t.Parallel()
-	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := host.New(t, c)
-	h.Share()
-	h.Start("mounter", "--socket", h.Path("mounter.sock"))
-	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
-	h.StartNode()
-	n := csi.NewNodeClient(h.Dial("node.sock"))
-	id := h.Create(h.Dial("controller.sock"))
-	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
-	h.Stage(n, id, h.Staging())
+	c, h, n, id := stagedVolume(t)
 	pods := []host.Pod{h.StartPod(n, id, "propagated", "rslave", false), h.StartPod(n, id, "private", "private", false)}
 	var open []*os.File
 	for i, p := range pods {

@@ -23,16 +23,7 @@ import (
 // mount, and the volume's health says so.
 func TestRunningPodsRemounted(t *testing.T) {
 	t.Parallel()
-	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := host.New(t, c)
-	h.Share()
-	h.Start("mounter", "--socket", h.Path("mounter.sock"))
-	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
-	h.StartNode()
-	n := csi.NewNodeClient(h.Dial("node.sock"))
-	id := h.Create(h.Dial("controller.sock"))
-	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
-	h.Stage(n, id, h.Staging())
+	c, h, n, id := stagedVolume(t)
 	propagated := h.StartPod(n, id, "propagated", "rslave", false)
 	readonly := h.StartPod(n, id, "readonly", "rslave", true)
 	private := h.StartPod(n, id, "private", "private", false)
@@ -83,6 +74,22 @@ func TestRunningPodsRemounted(t *testing.T) {
 	if err != nil || len(left) > 1 { // the directory itself is a mount
 		t.Errorf("mounts remain: %v\n%v", err, left)
 	}
+}
+
+// stagedVolume starts the driver with a pool of one brick, and stages a volume as a kubelet does.
+func stagedVolume(t *testing.T) (c *bricks.Cluster, h *host.Host, n csi.NodeClient, id string) {
+	t.Helper()
+	c = bricks.Start(t, schema.Replica1, 1, nil)
+	h = host.New(t, c)
+	h.Share()
+	h.Start("mounter", "--socket", h.Path("mounter.sock"))
+	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
+	h.StartNode()
+	n = csi.NewNodeClient(h.Dial("node.sock"))
+	id = h.Create(h.Dial("controller.sock"))
+	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
+	h.Stage(n, id, h.Staging())
+	return c, h, n, id
 }
 
 // degraded checks that the health of a volume says that its pod must be restarted.

@@ -3,7 +3,6 @@ package repair
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/csi/blockdev"
-	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/internal/linux/loop/looptest"
 )
 
 // answers are what a mount server answers, one after the other.
@@ -47,23 +46,7 @@ func TestSilentMountServer(t *testing.T) {
 // TestDeviceOfAnotherVolume: a device that another volume has by now is not given up for the one that
 // was lost.
 func TestDeviceOfAnotherVolume(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("uses loop devices: needs root")
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "volume"))
-	if err == nil {
-		err = file.Truncate(1 << 20)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	label := fmt.Sprintf("test-%d", os.Getpid())
-	device, err := loop.AttachAs(file, label, loop.AutoClear, func(string) (bool, error) { return true, nil })
-	if err != nil {
-		t.Skipf("loop devices cannot be used here: %v", err)
-	}
-	defer device.Close()
+	_, device, label := looptest.Attach(t, 1<<20)
 	root := t.TempDir()
 	target := filepath.Join(root, "plugins/kubernetes.io/csi/volumeDevices/publish/pv/pod")
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
