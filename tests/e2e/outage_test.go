@@ -79,6 +79,7 @@ func TestOutage(t *testing.T) {
 // outage causes one outage under a writer.
 func (e *env) outage(o outage) result {
 	e.Helper()
+	e.makeBrickDirs(outagePools[o.pool])
 	e.apply(poolDocument(o.pool, outagePools[o.pool]+small))
 	e.waitReady(o.pool)
 	e.waitHealthy(o.pool)
