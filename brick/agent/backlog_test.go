@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-storage/atoll/internal/agent"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // linksPerFile is below the hard links that ext4 allows for a file (EXT4_LINK_MAX, 65,000).
@@ -168,7 +169,7 @@ func TestListPending(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, value := range map[string][]byte{
-			gfidAttribute: id[:], pendingAttribute + "p-client-1": {3: 1, 11: 0},
+			gfidAttribute: id[:], ondisk.PendingAttribute + "p-client-1": {3: 1, 11: 0},
 		} {
 			if err := unix.Setxattr(path, name, value, 0); err != nil {
 				t.Skipf("the directory for temporary files does not support trusted attributes: %v", err)

@@ -175,7 +175,7 @@ func (a *Agent) blamedFor(root *os.Root, id uuid.UUID) (positions []string) {
 	}
 	defer f.Close()
 	for _, name := range attributes(f) {
-		position, isBrick := strings.CutPrefix(name, pendingAttribute+a.clientPrefix())
+		position, isBrick := strings.CutPrefix(name, ondisk.PendingAttribute+a.clientPrefix())
 		if isBrick && slices.ContainsFunc(pendingCounters(f, name), func(n uint32) bool { return n > 0 }) {
 			positions = append(positions, position)
 		}

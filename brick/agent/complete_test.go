@@ -182,7 +182,7 @@ func TestBlames(t *testing.T) {
 		}
 		for client, n := range counters {
 			value := binary.BigEndian.AppendUint32(make([]byte, 8), n) // entries
-			if err := unix.Setxattr(path, pendingAttribute+client, value, 0); err != nil {
+			if err := unix.Setxattr(path, ondisk.PendingAttribute+client, value, 0); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -21,9 +21,6 @@ import (
 const (
 	// maxLayout is the longest name of a layout, in bytes: a number of 32 bits.
 	maxLayout = 16
-	// linkAttribute is on empty files that point to the set which has the file
-	// (GlusterFS, cluster/distribute).
-	linkAttribute = "trusted.glusterfs.dht.linkto"
 	// namesLogged is how many of the remaining files are named in the log.
 	namesLogged = 20
 )
@@ -135,6 +132,6 @@ func (a *Agent) empty(ctx context.Context) bool {
 
 // isLink reports whether a file only points to another set.
 func (a *Agent) isLink(path string) bool {
-	_, err := unix.Lgetxattr(filepath.Join(a.Directory, path), linkAttribute, nil)
+	_, err := unix.Lgetxattr(filepath.Join(a.Directory, path), ondisk.LinkAttribute, nil)
 	return err == nil
 }

@@ -18,12 +18,7 @@ import (
 	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
-// pendingAttribute, followed by the client name of another brick, is on the files and
-// directories that this brick has changed and the other lacks: three counters, for data,
-// metadata and entries (GlusterFS 10, cluster/replicate).
-const pendingAttribute = "trusted.afr."
-
-const pendingSize = 12 // bytes
+const pendingSize = 12 // of the counters in ondisk.PendingAttribute, in bytes
 
 // rootID is the GFID of every volume's root, which is its name in the index.
 const rootID = "00000000-0000-0000-0000-000000000001"
@@ -109,7 +104,7 @@ func (h *Healer) markPending(brick string) error {
 		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	all := pendingCounters(root, pendingAttribute+brick)
+	all := pendingCounters(root, ondisk.PendingAttribute+brick)
 	if all == nil {
 		all = []uint32{0, 0, 0}
 	}
@@ -120,7 +115,7 @@ func (h *Healer) markPending(brick string) error {
 		}
 		pending = binary.BigEndian.AppendUint32(pending, n)
 	}
-	if err := unix.Fsetxattr(int(root.Fd()), pendingAttribute+brick, pending, 0); err != nil {
+	if err := unix.Fsetxattr(int(root.Fd()), ondisk.PendingAttribute+brick, pending, 0); err != nil {
 		return fmt.Errorf("set the pending counters of %s: %w", brick, err)
 	}
 	h.Log.Info("marked everything as pending for a new brick", "brick", brick)

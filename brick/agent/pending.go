@@ -133,7 +133,7 @@ func readEntry(root *os.Root, id uuid.UUID) (agent.Entry, error) {
 		e.Changed = time.Unix(st.Ctim.Unix())
 	}
 	for _, name := range attributes(f) {
-		brick, is := strings.CutPrefix(name, pendingAttribute)
+		brick, is := strings.CutPrefix(name, ondisk.PendingAttribute)
 		if !is || brick == "dirty" {
 			continue
 		}
@@ -244,7 +244,7 @@ func (a *Agent) clearPending(id uuid.UUID, q agent.ClearPendingRequest) error {
 		return err
 	}
 	defer f.Close()
-	name := pendingAttribute + q.Brick
+	name := ondisk.PendingAttribute + q.Brick
 	all := pendingCounters(f, name)
 	if all == nil {
 		return fmt.Errorf("clear pending counters: none is set against %s", q.Brick)

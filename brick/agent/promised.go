@@ -19,7 +19,7 @@ const (
 	// as long as the count, and at least Every.
 	countIdleRatio = 20
 	// linkMode is of files that only say where another is (GlusterFS, DHT_LINKFILE_MODE).
-	// One that is moved to another set has linkAttribute too, and its own mode.
+	// One that is moved to another set has ondisk.LinkAttribute too, and its own mode.
 	linkMode = unix.S_ISVTX
 )
 
@@ -116,6 +116,6 @@ func isLinkFile(e *safepath.Entry) bool {
 	if err != nil || mode != linkMode {
 		return false
 	}
-	_, err = e.Attribute(linkAttribute)
+	_, err = e.Attribute(ondisk.LinkAttribute)
 	return err == nil
 }

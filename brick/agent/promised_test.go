@@ -60,7 +60,7 @@ func (e fixture) make(t *testing.T, brick string) {
 		set(name, text)
 	}
 	if e.link != "" {
-		set(linkAttribute, []byte(e.link))
+		set(ondisk.LinkAttribute, []byte(e.link))
 	}
 }
 

@@ -91,7 +91,7 @@ func openContent(root *safepath.Dir, path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = safepath.FromFile(f).Attribute(linkAttribute)
+	_, err = safepath.FromFile(f).Attribute(ondisk.LinkAttribute)
 	if err == nil {
 		err = fmt.Errorf("%s is on another set: %w", path, fs.ErrNotExist)
 	}
@@ -101,12 +101,10 @@ func openContent(root *safepath.Dir, path string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// Attributes in which a brick records that another one, or itself, may be out of date
-// (cluster/replicate, cluster/disperse): counters, all zero when the bricks agree.
-const (
-	replicaPrefix = "trusted.afr."
-	disperseDirty = "trusted.ec.dirty"
-)
+// disperseDirty is the attribute in which a brick of a Disperse set records that it, or another
+// one, may be out of date (cluster/disperse): counters, all zero when the bricks agree. Replicas
+// have ondisk.PendingAttribute.
+const disperseDirty = "trusted.ec.dirty"
 
 // hasPending reports whether bricks may differ in the content of a file.
 func hasPending(f *os.File) (bool, error) {
@@ -115,7 +113,7 @@ func hasPending(f *os.File) (bool, error) {
 		return false, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, replicaPrefix) && name != disperseDirty {
+		if !strings.HasPrefix(name, ondisk.PendingAttribute) && name != disperseDirty {
 			continue
 		}
 		value, err := safepath.FromFile(f).Attribute(name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem/fstest"
+	"github.com/atoll-storage/atoll/internal/ondisk"
 )
 
 // onXFS puts the server's brick on a file system with shared blocks (reflink).
@@ -99,9 +100,9 @@ func TestShareContent(t *testing.T) {
 		!bytes.Equal(got[:len(content)], content) || len(got) != 1<<20 {
 		t.Errorf("the copy has %d bytes, %v", len(got), err)
 	}
-	set(source, linkAttribute, []byte("p-replicate-1\x00"))
+	set(source, ondisk.LinkAttribute, []byte("p-replicate-1\x00"))
 	check("the source is on another set", source, made, agent.ShareAbsent, 200)
-	set(source, linkAttribute, nil)
+	set(source, ondisk.LinkAttribute, nil)
 	write(made, nil, 2<<20)
 	check("the copy is larger", source, made, "", 500)
 	write(made, nil, 1<<20)

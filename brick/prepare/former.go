@@ -36,12 +36,6 @@ type Set struct {
 var ErrPosition = errors.New("the brick may have had another position")
 
 const (
-	// afrPrefix, with the name of a brick's client, is on what that brick lacks (GlusterFS,
-	// cluster/replicate): counters of 4 bytes.
-	afrPrefix = "trusted.afr."
-	// linkAttribute is on empty files that say which set has the file (GlusterFS,
-	// cluster/distribute).
-	linkAttribute = "trusted.glusterfs.dht.linkto"
 	// maxExamined is how many entries of a brick are examined, and maxDepth how deep.
 	maxExamined = 5000
 	maxDepth    = 32
@@ -60,7 +54,7 @@ func (b Brick) checkFormer(directory string) error {
 		return fmt.Errorf("open brick: %w", err)
 	}
 	defer root.Close()
-	x := examination{prefix: afrPrefix + b.Pool + "-client-", blamed: map[string]bool{}}
+	x := examination{prefix: ondisk.PendingAttribute + b.Pool + "-client-", blamed: map[string]bool{}}
 	if err := x.examine(root); err != nil {
 		return err
 	}
@@ -210,7 +204,7 @@ func (x *examination) entry(d *safepath.Dir, name string, depth int) error {
 
 // file counts a regular file, unless it only says where another is.
 func (x *examination) file(e *safepath.Entry, size int64) {
-	if _, err := e.Attribute(linkAttribute); err == nil {
+	if _, err := e.Attribute(ondisk.LinkAttribute); err == nil {
 		return
 	}
 	x.files++

@@ -26,7 +26,7 @@ func lacks(t *testing.T, path, position string, data byte) {
 	t.Helper()
 	value := make([]byte, 12)
 	value[3] = data
-	must(t, unix.Setxattr(path, afrPrefix+"p-client-"+position, value, 0))
+	must(t, unix.Setxattr(path, ondisk.PendingAttribute+"p-client-"+position, value, 0))
 }
 
 // files makes files of this size in the brick.

@@ -68,7 +68,6 @@ func (m *Manager) release(ctx context.Context, a *attachment) error {
 // the last process closes it, which may be one that only inspects devices.
 func (m *Manager) clearDevice(ctx context.Context, a *attachment) error {
 	path := a.device.Name()
-	a.reopen()
 	if !a.closed {
 		if err := errors.Join(loop.Detach(a.device), a.device.Close()); err != nil {
 			return err

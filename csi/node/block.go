@@ -152,8 +152,10 @@ func (s *Server) restageBlock(ctx context.Context, id volumeid.ID, r *csi.NodePu
 	if err != nil {
 		return err
 	}
-	if staged, err := repair.VolumeAt(s.config.KubeletRoot, path); !mounted && (err != nil || staged != id) {
-		return nil //nolint:nilerr // it was never staged, which publishing reports
+	if !mounted {
+		if staged, err := repair.VolumeAt(s.config.KubeletRoot, path); err != nil || staged != id {
+			return nil //nolint:nilerr // it was never staged, which publishing reports
+		}
 	}
 	err = s.stageBlock(ctx, id, path, r.GetVolumeCapability())
 	if !errors.Is(err, blockdev.ErrOpen) {

@@ -1,9 +1,6 @@
 package podrun
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Lose forgets a pod, as deleting it by force does while its node has lost the API server: its
 // containers go on, and the name becomes that of a new pod, which is not started.
@@ -21,14 +18,12 @@ func (c *Cluster) Lose(pod string) (*Pod, error) {
 
 // Restart starts a container of a lost pod again, as the kubelet of its node does.
 func (c *Cluster) Restart(p *Pod, container string) error {
-	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
-		if spec.Name == container {
-			run, err := c.start(p, spec)
-			p.containers[container] = run
-			return err
-		}
+	spec, err := p.container(container)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("pod %s has no container %s", p.Name, container)
+	p.containers[container], err = c.start(p, spec)
+	return err
 }
 
 // Ended reports whether a container of the pod has ended. Containers are not restarted.

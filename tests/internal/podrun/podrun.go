@@ -370,18 +370,26 @@ func (c *Cluster) Ready(name string) error {
 // StartContainer starts a container that has ended, as kubelet does.
 func (c *Cluster) StartContainer(ctx context.Context, pod, container string) error {
 	p := c.pods[pod]
-	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
-		if spec.Name != container {
-			continue
-		}
-		run, err := c.start(p, spec)
-		if err != nil {
-			return err
-		}
-		p.containers[container] = run
-		return c.ready(ctx, p, spec, spec.ReadinessProbe)
+	spec, err := p.container(container)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("pod %s has no container %s", pod, container)
+	run, err := c.start(p, spec)
+	if err != nil {
+		return err
+	}
+	p.containers[container] = run
+	return c.ready(ctx, p, spec, spec.ReadinessProbe)
+}
+
+// container is a container of the pod, by name.
+func (p *Pod) container(name string) (corev1.Container, error) {
+	for _, spec := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
+		if spec.Name == name {
+			return spec, nil
+		}
+	}
+	return corev1.Container{}, fmt.Errorf("pod %s has no container %s", p.Name, name)
 }
 
 // ready polls a probe of a container until it succeeds.
