@@ -32,8 +32,10 @@ func (b *builder) prepare(br brick) corev1.Container {
 	if br.Generation > 1 {
 		c.Command = append(c.Command, "--generation="+strconv.Itoa(br.Generation))
 	}
-	c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(br.Device, br.Path, br.PVC))
-	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath})
+	c.Command = append(c.Command, "--state="+statePath, "--place="+cmp.Or(br.Device, br.Path, br.PVC),
+		"--install="+programsPath)
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volumeState, MountPath: statePath},
+		corev1.VolumeMount{Name: volumePrograms, MountPath: programsPath})
 	c.Command = append(c.Command, b.formerSet(br)...)
 	if br.Device != "" {
 		device := br.Device
@@ -129,6 +131,12 @@ func fromServer(volfileID string) []string {
 	return []string{"-s", "127.0.0.1", "--volfile-server-port=" + strconv.Itoa(VolfilesPort), "--volfile-id", volfileID}
 }
 
+// supervised returns the command of a container whose daemon is started again when it crashes.
+func supervised(name string, command ...[]string) []string {
+	return append([]string{programsPath + "/atoll-brick", "supervise", "--name=" + name, "--records=" + runPath, "--"},
+		slices.Concat(command...)...)
+}
+
 // glusterfsd returns the container that serves the brick.
 func (b *builder) glusterfsd(br brick) (corev1.Container, error) {
 	demand, err := resources(b.pool.Spec.Resources)
@@ -138,12 +146,12 @@ func (b *builder) glusterfsd(br brick) (corev1.Container, error) {
 	connect := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("brick")}}
 	return corev1.Container{
 		Name: "glusterfsd", Image: b.options.Images.Gluster,
-		Command: slices.Concat([]string{"glusterfsd", "-N"}, fromServer(b.brickVolfileID(br)), []string{
+		Command: supervised("glusterfsd", []string{"glusterfsd", "-N"}, fromServer(b.brickVolfileID(br)), []string{
 			"--brick-name", b.directory(), "--process-name", "brick", "-l", "/dev/stdout", "-S",
 			runPath + "/brick-" + br.suffix + ".sock",
 		}),
 		Ports:        []corev1.ContainerPort{{Name: "brick", ContainerPort: BrickPort, Protocol: corev1.ProtocolTCP}},
-		VolumeMounts: append(daemonMounts(), b.brickMount(br, corev1.MountPropagationHostToContainer)),
+		VolumeMounts: append(supervisedMounts(), b.brickMount(br, corev1.MountPropagationHostToContainer)),
 		Resources:    demand,
 		// SYS_ADMIN is for trusted.* attributes, the others to create files of any type and
 		// owner on behalf of users. SYS_RESOURCE is missing on purpose: with it, ext4 ignores
@@ -167,10 +175,10 @@ func (b *builder) selfHeal() corev1.Container {
 	security.AllowPrivilegeEscalation = &no
 	return corev1.Container{
 		Name: "self-heal", Image: b.options.Images.Gluster,
-		Command: slices.Concat([]string{"glusterfs", "-N"}, fromServer(b.healVolfileID()), []string{
+		Command: supervised("self-heal", []string{"glusterfs", "-N"}, fromServer(b.healVolfileID()), []string{
 			"--process-name", "self-heal", "--client-pid=-6", "-l", "/dev/stdout", "-S", healSocket,
 		}),
-		VolumeMounts: daemonMounts(), Resources: requests("50m", "64Mi"), SecurityContext: security,
+		VolumeMounts: supervisedMounts(), Resources: requests("50m", "64Mi"), SecurityContext: security,
 	}
 }
 
@@ -204,11 +212,13 @@ func (b *builder) agent(br brick) corev1.Container {
 			"atoll-brick", "agent", "--namespace=" + b.namespace, "--pool=" + b.name, "--brick=" + br.suffix,
 			"--directory=" + b.directory(),
 			"--port=" + strconv.Itoa(BrickPort), "--listen=:" + strconv.Itoa(AgentPort), "--keys=" + keysPath,
+			"--records=" + runPath,
 		},
 		Ports: []corev1.ContainerPort{{Name: "agent", ContainerPort: AgentPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: []corev1.VolumeMount{
 			b.brickMount(br, corev1.MountPropagationHostToContainer),
 			{Name: volumeKeys, MountPath: keysPath, ReadOnly: true},
+			{Name: volumeRun, MountPath: runPath},
 		},
 		Resources: requests("20m", "32Mi"),
 		// SYS_ADMIN is for quotas and trusted.* attributes, the others for files of tenants.
@@ -230,8 +240,7 @@ func (b *builder) agent(br brick) corev1.Container {
 	if b.heals(br) {
 		c.Command = append(c.Command, "--heal-volfile="+volfilesPath+"/"+keyHeal, "--heal-socket="+healSocket)
 		c.VolumeMounts = append(c.VolumeMounts,
-			corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true},
-			corev1.VolumeMount{Name: volumeRun, MountPath: runPath})
+			corev1.VolumeMount{Name: volumeVolfiles, MountPath: volfilesPath, ReadOnly: true})
 	}
 	switch b.pool.Spec.Type {
 	case schema.Disperse:

@@ -17,6 +17,7 @@ const (
 	volumeState    = "state"
 	volumeDisk     = "disk" // an image file used as a device
 	volumeKeys     = "agent-keys"
+	volumePrograms = "programs" // the supervisor, which prepare copies there
 
 	volfilesPath = "/etc/atoll"
 	runPath      = "/run/gluster" // for glusterfs' sockets and state dumps
@@ -24,6 +25,7 @@ const (
 	statePath    = "/var/lib/atoll/state"
 	diskPath     = "/var/lib/atoll/disk"
 	keysPath     = "/etc/atoll-agent-keys"
+	programsPath = "/run/atoll"
 	healSocket   = runPath + "/heal.sock"
 	devices      = "/dev"
 )
@@ -42,6 +44,8 @@ func volumes(b *builder, br brick) []corev1.Volume {
 			LocalObjectReference: corev1.LocalObjectReference{Name: b.serviceName() + "-bricks"},
 		}}},
 		memory(volumeRun), memory(volumeTmp),
+		// On disk: in memory, the program would count as used by the pod for ever.
+		{Name: volumePrograms, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
 	if br.suffix != tiebreakerSuffix {
 		optional := true // without keys, quotas are advisory
@@ -102,4 +106,9 @@ func daemonMounts() []corev1.VolumeMount {
 		{Name: volumeRun, MountPath: runPath},
 		{Name: volumeTmp, MountPath: tmpPath},
 	}
+}
+
+// supervisedMounts are the mounts of a daemon that is started again when it crashes.
+func supervisedMounts() []corev1.VolumeMount {
+	return append(daemonMounts(), corev1.VolumeMount{Name: volumePrograms, MountPath: programsPath, ReadOnly: true})
 }

@@ -51,7 +51,7 @@ type collector struct {
 // metrics are the brick's and, if it has a healer, its set's.
 func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(s.Collector())
+	r.MustRegister(s.Collector(), s.crashCounter())
 	if s.Healer != nil {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "atoll_brick_split_brain_entries", ConstLabels: s.labels(),

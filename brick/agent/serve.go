@@ -33,6 +33,9 @@ type Server struct {
 	tokens   *agent.Verifier
 	refused  refusals
 
+	// Records is the directory in which the supervisors of the pod's daemons record crashes, "" if
+	// nobody does.
+	Records string
 	// Healer is nil in a set of one brick, which has nothing to heal.
 	Healer *Healer
 }
@@ -119,7 +122,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		st.Calm = &healedFor
 	}
 	st.Layout, st.Spread = s.mark(ondisk.LayoutAttribute), attribute(s.Directory, ondisk.SpreadAttribute)
-	st.Empty, st.Promised = s.isEmpty(brief), s.lastPromised()
+	st.Empty, st.Promised, st.Crashes = s.isEmpty(brief), s.lastPromised(), s.recentCrashes()
 	var fs unix.Statfs_t
 	if unix.Statfs(s.Directory, &fs) == nil {
 		st.Size, st.Free = fs.Blocks*uint64(fs.Frsize), fs.Bavail*uint64(fs.Frsize)

@@ -17,7 +17,7 @@ import (
 
 func newAgent() *cobra.Command {
 	var b agent.Brick
-	var listen, keys, volfile, socket string
+	var listen, keys, volfile, socket, records string
 	var grow bool
 	var freshFor, settleFor time.Duration
 	cmd := &cobra.Command{
@@ -32,7 +32,9 @@ func newAgent() *cobra.Command {
 				Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) },
 				Volfile: volfile, Socket: socket, AgentPort: portOf(listen), FreshFor: freshFor, SettleFor: settleFor,
 			}
-			s := &agent.Server{Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }}
+			s := &agent.Server{
+				Agent: a, Keys: func() (wire.Keys, error) { return wire.ReadKeys(keys) }, Records: records,
+			}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return a.Run(ctx) })
 			g.Go(func() error { return a.Count(ctx) })
@@ -65,6 +67,7 @@ func newAgent() *cobra.Command {
 	f.StringVar(&volfile, "heal-volfile", "",
 		"volfile of the self-heal daemon beside the brick; empty if the set has one brick")
 	f.StringVar(&socket, "heal-socket", "/run/gluster/heal.sock", "socket of the self-heal daemon")
+	f.StringVar(&records, "records", "", "directory in which the supervisors of the pod's daemons record crashes")
 	f.StringVar(&keys, "keys", "/etc/atoll/agent-keys", "directory with the keys that authenticate requests")
 	for _, name := range []string{"namespace", "pool", "brick", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atoll-storage/atoll/brick/prepare"
+	"github.com/atoll-storage/atoll/brick/supervise"
 )
 
 func main() {
@@ -24,7 +25,7 @@ func main() {
 		Use: "atoll-brick", Short: "Programs of a brick pod", SilenceUsage: true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad())
+	root.AddCommand(newPrepare(), newVolfiles(), newAgent(), newJoin(), newRebalance(), newQuotad(), newSupervise())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "atoll-brick: "+err.Error())
 		leaveMessage(terminationLog, err)
@@ -51,7 +52,7 @@ const prepareLimit = 2 * time.Minute
 
 func newPrepare() *cobra.Command {
 	var b prepare.Brick
-	var id string
+	var id, programs string
 	cmd := &cobra.Command{
 		Use: "prepare", Short: "Prepare a brick: mount it, verify that it belongs to the pool, mark it",
 		Args: cobra.NoArgs,
@@ -62,6 +63,11 @@ func newPrepare() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), prepareLimit)
 			defer cancel()
+			if programs != "" {
+				if err := supervise.Install(programs); err != nil {
+					return err
+				}
+			}
 			log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)).WithValues("pool", b.Pool, "brick",
 				b.Position)
 			if err := prepare.Run(ctx, b, log); err != nil {
@@ -84,6 +90,8 @@ func newPrepare() *cobra.Command {
 		"indices of the bricks of its set, to verify the position of a brick of another operator")
 	f.BoolVar(&b.Set.Disperse, "disperse", false, "its set is a Disperse set")
 	f.BoolVar(&b.Set.Arbiter, "arbiter", false, "it is the arbiter of its set")
+	f.StringVar(&programs, "install", "",
+		"directory in which to put a copy of this program, for the containers whose images do not have it")
 	f.BoolVar(&b.Set.Confirmed, "order-confirmed", false, "do not verify the position of a brick of another operator")
 	for _, name := range []string{"pool", "brick", "volume-id", "directory"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists

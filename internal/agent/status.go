@@ -66,6 +66,21 @@ type Status struct {
 	Free     uint64 `json:"freeBytes"`
 	// Promised is nil until the records on the brick have been read.
 	Promised *Promised `json:"promised,omitempty"`
+	// Crashes are those of the pod's daemons that have crashed within CrashesFor.
+	Crashes []Crashes `json:"crashes,omitempty"`
+}
+
+// CrashesFor is for how long after its last crash the status tells of a daemon's crashes.
+const CrashesFor = time.Hour
+
+// Crashes are those of a daemon since its pod was created.
+type Crashes struct {
+	Daemon string `json:"daemon"` // glusterfsd or self-heal
+	Count  int    `json:"count"`
+	// Last is when the last one was, by the clock of the brick's node.
+	Last time.Time `json:"last"`
+	// Reason is the signal that ended the daemon, such as "segmentation fault".
+	Reason string `json:"reason"`
 }
 
 // Promised is the sum of the sizes in the records on a brick, in bytes.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -198,5 +199,25 @@ func queryAgents(ctx context.Context, all []Brick, pool *schema.Pool) {
 		case s.Online:
 			b.Phase, b.Message = v1alpha1.PhaseOnline, ""
 		}
+		if crashed := crashText(s.Crashes); b.Message == "" {
+			b.Message = crashed
+		} else if crashed != "" {
+			b.Message += "; " + crashed
+		}
 	}
+}
+
+// crashText tells of the daemons that have crashed recently, "" if none has. It is the same until one
+// crashes again: each new text is a write to the API server.
+func crashText(all []agent.Crashes) string {
+	var texts []string
+	for _, c := range all {
+		times := "once,"
+		if c.Count > 1 {
+			times = fmt.Sprintf("%d times, last", c.Count)
+		}
+		texts = append(texts, fmt.Sprintf("%s crashed %s at %s (%s), and was started again", c.Daemon, times,
+			c.Last.UTC().Format(time.DateTime+" UTC"), c.Reason))
+	}
+	return strings.Join(texts, "; ")
 }

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/atoll-storage/atoll/internal/agent"
 )
 
 // TestFormerBrick: while a brick is refused, its message says why, whatever its container is doing at
@@ -67,6 +69,27 @@ func TestPodNotStartedByKubelet(t *testing.T) {
 		}, "")
 		if !strings.Contains(b.Message, c.want) || (c.want == "") != (b.Message == "") {
 			t.Errorf("after %s: message %q, want %q", c.age, b.Message, c.want)
+		}
+	}
+}
+
+// TestCrashText: the message of a brick tells how often its daemons crashed, and not how long ago: that
+// would be another text every second.
+func TestCrashText(t *testing.T) {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.FixedZone("", 3600))
+	for want, all := range map[string][]agent.Crashes{
+		"": nil,
+		"glusterfsd crashed once, at 2026-05-04 02:02:01 UTC (killed), and was started again": {
+			{Daemon: "glusterfsd", Count: 1, Last: at, Reason: "killed"},
+		},
+		"glusterfsd crashed 4 times, last at 2026-05-04 02:02:01 UTC (aborted), and was started again; " +
+			"self-heal crashed once, at 2026-05-04 02:02:01 UTC (killed), and was started again": {
+			{Daemon: "glusterfsd", Count: 4, Last: at, Reason: "aborted"},
+			{Daemon: "self-heal", Count: 1, Last: at, Reason: "killed"},
+		},
+	} {
+		if got := crashText(all); got != want {
+			t.Errorf("%v: %q", all, got)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ type fault struct {
 const faultPool = "faults"
 
 var faults = []fault{
-	{"brick-killed", "glusterfsd of a brick killed (SIGKILL)", func(w *workload) { w.killBrick(3) }},
+	{"brick-killed", "glusterfsd of a brick killed (SIGKILL)", func(w *workload) { w.killBricks(faultPool, 3) }},
 	{"brick-deleted", "brick pod deleted", func(w *workload) {
 		w.kubectl("delete", "pod", "-n", "atoll-system", "atoll-"+faultPool+"-2-0")
 	}},
@@ -126,25 +127,45 @@ func (e *env) order(verb, name string) {
 	}
 }
 
-// killBrick kills glusterfsd of the pool's brick on a node, and waits until it is restarted.
-func (e *env) killBrick(n int) {
+// glusterfsd returns the process of a brick whose node is n, 0 while there is none.
+func (e *env) glusterfsd(n int, pool string, brick int) int {
 	e.Helper()
-	brick := []string{"pod", "-n", "atoll-system", fmt.Sprintf("atoll-%s-%d-0", faultPool, n-1)}
-	const restarts = `{.status.containerStatuses[?(@.name=="glusterfsd")].restartCount}`
-	before := e.field(restarts, brick...)
-	pids, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1))
-	if err != nil || len(pids) != 1 {
+	pids, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", pool, brick))
+	if err != nil || len(pids) > 1 {
 		e.Fatalf("glusterfsd on node %d: %v, %v", n, pids, err)
 	}
-	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
-		e.Fatal(err)
+	if len(pids) == 0 {
+		return 0
 	}
-	e.eventually(limit, "glusterfsd is restarted", func() error {
-		if now := e.field(restarts, brick...); now == "" || now == before {
-			return fmt.Errorf("%s restarts, as before", now)
+	return pids[0]
+}
+
+// killBricks kills glusterfsd of a pool's bricks, by their nodes, at once, and waits until they run
+// again. Brick i of the pool is on node i+1.
+func (e *env) killBricks(pool string, nodes ...int) {
+	e.Helper()
+	killed := map[int]int{}
+	for _, n := range nodes {
+		e.eventually(limit, "glusterfsd runs", func() error {
+			if killed[n] = e.glusterfsd(n, pool, n-1); killed[n] == 0 {
+				return fmt.Errorf("none on node %d", n)
+			}
+			return nil
+		})
+	}
+	for _, pid := range killed {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			e.Fatal(err)
 		}
-		return nil
-	})
+	}
+	for n, pid := range killed {
+		e.eventually(limit, "glusterfsd is started again", func() error {
+			if now := e.glusterfsd(n, pool, n-1); now == 0 || now == pid {
+				return fmt.Errorf("node %d has process %d, killed was %d", n, now, pid)
+			}
+			return nil
+		})
+	}
 }
 
 // cut disconnects a node from the network for a while.
@@ -171,9 +192,8 @@ func (e *env) reboot(n int) {
 	})
 	// Its pods count as ready until the kubelet has checked them.
 	e.eventually(limit, "the brick's pod runs again", func() error {
-		if root, err := e.Processes(n, "glusterfsd", fmt.Sprintf("%s.brick-%d", faultPool, n-1)); err != nil ||
-			len(root) == 0 {
-			return fmt.Errorf("no glusterfsd: %w", err)
+		if e.glusterfsd(n, faultPool, n-1) == 0 {
+			return errors.New("no glusterfsd")
 		}
 		return nil
 	})

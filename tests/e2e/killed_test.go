@@ -12,11 +12,11 @@ const (
 	claims = 20
 )
 
-// kill kills all processes of a command on all nodes.
-func (e *env) kill(words ...string) {
+// kill kills all processes of a program with these arguments on all nodes.
+func (e *env) kill(program string, arguments ...string) {
 	e.Helper()
 	for n := 1; n <= e.Nodes; n++ {
-		pids, err := e.Processes(n, words...)
+		pids, err := e.Processes(n, program, arguments...)
 		if err != nil {
 			e.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -40,16 +39,15 @@ var outages = []outage{
 		w.cut(3, time.Minute)
 	}},
 	{"all-bricks-killed", "trio", "all three bricks killed (SIGKILL) at once", func(w *workload) {
-		for n := range 3 {
-			pids, err := w.Processes(n+1, "glusterfsd", fmt.Sprintf("trio.brick-%d", n))
-			if err != nil || len(pids) != 1 {
-				w.Fatalf("glusterfsd on node %d: %v, %v", n+1, pids, err)
-			}
-			if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
-				w.Fatal(err)
-			}
-		}
+		w.killBricks("trio", 1, 2, 3)
 	}},
+	{"all-bricks-crash", "trio", "all three bricks killed (SIGKILL) five times, each time when the writer goes on",
+		func(w *workload) {
+			for range 5 {
+				w.killBricks("trio", 1, 2, 3)
+				w.waitProgress(20)
+			}
+		}},
 }
 
 // TestOutage takes pools away under a writer. When they are back, the application goes on in the

@@ -91,7 +91,7 @@ func TestLive(t *testing.T) {
 		t.Error("the logs have debug messages before they are enabled")
 	}
 	pids := func() string {
-		return fmt.Sprint(c.PID("atoll-fast-0-0", "glusterfsd"), c.PID("atoll-fast-0-0", "self-heal"))
+		return fmt.Sprint(c.Daemon("atoll-fast-0-0", "glusterfsd"), c.Daemon("atoll-fast-0-0", "self-heal"))
 	}
 	was := pids()
 	apply(t, c, plain(t, "Replica3", 3, fmt.Sprintf(options, "DEBUG", "INFO")))
@@ -308,7 +308,7 @@ func TestJoin(t *testing.T) {
 	}
 	w := bricks.StartWriter(filepath.Join(dir, "lines"))
 	listers := []*lister{startLister(dir, "trusted.test", []string{"a"})}
-	was := c.PID("atoll-fast-0-0", "glusterfsd")
+	was := c.Daemon("atoll-fast-0-0", "glusterfsd")
 	for _, step := range []struct {
 		kind  string
 		brick int
@@ -337,7 +337,7 @@ func TestJoin(t *testing.T) {
 	}
 	w.Kept = true
 	w.Finish(t)
-	if c.PID("atoll-fast-0-0", "glusterfsd") != was {
+	if c.Daemon("atoll-fast-0-0", "glusterfsd") != was {
 		t.Error("the first brick was restarted")
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "lines"))

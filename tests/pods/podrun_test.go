@@ -162,7 +162,7 @@ func TestContainersAreConfined(t *testing.T) {
 		"glusterfsd": "CapBnd:\t00000000082000df",
 		"self-heal":  "CapBnd:\t0000000000000000",
 	} {
-		status, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID("atoll-lean-0-0", container)) + "/status")
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(c.Daemon("atoll-lean-0-0", container)) + "/status")
 		if err != nil || !strings.Contains(string(status), want) {
 			t.Errorf("container %s lacks %q (%v):\n%s", container, want, err, status)
 		}

@@ -23,9 +23,9 @@ func (c *Cluster) NodeRoot(n int) (string, error) {
 	return fmt.Sprintf("/proc/%d/root", pid), nil
 }
 
-// Processes returns the PIDs, on this host, of a node's processes whose command lines contain
+// Processes returns the PIDs, on this host, of a node's processes that run a program of this name with
 // all these arguments.
-func (c *Cluster) Processes(n int, words ...string) ([]int, error) {
+func (c *Cluster) Processes(n int, program string, arguments ...string) ([]int, error) {
 	root, err := c.NodeRoot(n)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,11 @@ func (c *Cluster) Processes(n int, words ...string) ([]int, error) {
 	var found []int
 	for _, path := range all {
 		text, err := os.ReadFile(path)
-		if err != nil || !hasAll(strings.Split(string(text), "\x00"), words) || !inNamespace(filepath.Dir(path), node) {
+		if err != nil {
+			continue
+		}
+		command := strings.Split(string(text), "\x00")
+		if filepath.Base(command[0]) != program || !hasAll(command, arguments) || !inNamespace(filepath.Dir(path), node) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))

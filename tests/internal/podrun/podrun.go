@@ -452,6 +452,23 @@ func (c *Cluster) PID(pod, container string) int {
 	return c.pods[pod].containers[container].cmd.Process.Pid
 }
 
+// Daemon is the process ID of the daemon that a container's supervisor runs, as this machine sees it; 0
+// while there is none.
+func (c *Cluster) Daemon(pod, container string) int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID(pod, container)))
+	for _, file := range files {
+		var pid int
+		text, _ := os.ReadFile(file)
+		if _, err := fmt.Sscan(string(text), &pid); err == nil {
+			return pid
+		}
+	}
+	return 0
+}
+
+// Get reads a page over HTTP as a process in the pod would.
+func (c *Cluster) Get(pod, url string) (string, error) { return netns.Get(c.pods[pod].namespace, url) }
+
 // Log returns the end of a container's log.
 func (c *Cluster) Log(pod, container string) string {
 	text, _ := os.ReadFile(c.logFile(pod, container))
