@@ -36,7 +36,8 @@ func start(t *testing.T, script string, limits Limits) (d *Daemon, pids string, 
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		for range ended { // until it is closed
+		}
 	})
 	return d, pids, cancel, ended
 }
@@ -211,7 +212,8 @@ func TestInstall(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("the directory has %v, %v", entries, err)
 	}
-	if err := Install(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "install the supervisor") {
+	err := Install(filepath.Join(dir, "none"))
+	if err == nil || !strings.Contains(err.Error(), "install the supervisor") {
 		t.Errorf("installing where nothing is: %v", err)
 	}
 }

@@ -41,13 +41,15 @@ var outages = []outage{
 	{"all-bricks-killed", "trio", "all three bricks killed (SIGKILL) at once", func(w *workload) {
 		w.killBricks("trio", 1, 2, 3)
 	}},
-	{"all-bricks-crash", "trio", "all three bricks killed (SIGKILL) five times, each time when the writer goes on",
-		func(w *workload) {
-			for range 5 {
-				w.killBricks("trio", 1, 2, 3)
-				w.waitProgress(20)
-			}
-		}},
+	{"all-bricks-crash", "trio", "all three bricks killed (SIGKILL) five times, each time when the writer goes on", crashes},
+}
+
+// crashes kills all bricks of a pool again and again.
+func crashes(w *workload) {
+	for range 5 {
+		w.killBricks("trio", 1, 2, 3)
+		w.waitProgress(20)
+	}
 }
 
 // TestOutage takes pools away under a writer. When they are back, the application goes on in the

@@ -45,7 +45,8 @@ func (c *Cluster) Processes(n int, program string, arguments ...string) ([]int, 
 			continue
 		}
 		command := strings.Split(string(text), "\x00")
-		if filepath.Base(command[0]) != program || !hasAll(command, arguments) || !inNamespace(filepath.Dir(path), node) {
+		if filepath.Base(command[0]) != program || !hasAll(command, arguments) ||
+			!inNamespace(filepath.Dir(path), node) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
