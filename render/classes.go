@@ -55,6 +55,9 @@ func (b *builder) class(c schema.StorageClass) {
 	if layout == schema.Block {
 		parameters["csi.storage.k8s.io/fstype"] = "xfs"
 	}
+	if c.Recovery != "" {
+		parameters[schema.ParameterRecovery] = string(c.Recovery)
+	}
 	for name, value := range c.Parameters {
 		parameters[name] = value
 	}

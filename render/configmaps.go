@@ -103,6 +103,7 @@ func (b *builder) catalog() (map[string]string, error) {
 	e := catalog.Entry{
 		Pool: b.name, Namespace: b.namespace, Labels: b.pool.Metadata.Labels, Type: s.Type,
 		Layouts: s.Layouts(), Reclaim: reclaim(s), External: s.External,
+		Recovery: s.Recovery,
 	}
 	data := map[string]string{}
 	if b.native() {

@@ -6,9 +6,37 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/atoll-storage/atoll/schema"
+	"github.com/atoll-storage/atoll/schema/catalog"
 )
+
+// TestRecovery: the driver finds the recovery of a pool in its catalog entry, which can change, and that of
+// a class in its parameters.
+func TestRecovery(t *testing.T) {
+	p := load(t, "../examples/pools/replica3.yaml")[0]
+	p.Spec.Recovery = schema.RecoveryTell
+	p.Spec.StorageClasses = []schema.StorageClass{{Name: "loud", Recovery: schema.RecoveryEvict}, {Name: "plain"}}
+	parameters, entries := map[string]string{}, 0
+	for _, o := range objects(t, p) {
+		switch o := o.(type) {
+		case *storagev1.StorageClass:
+			parameters[o.Name] = o.Parameters[schema.ParameterRecovery]
+		case *corev1.ConfigMap:
+			if text := o.Data[catalog.KeyEntry]; text != "" {
+				entries++
+				if e, err := catalog.Decode([]byte(text)); err != nil || e.Recovery != schema.RecoveryTell {
+					t.Errorf("entry %s, %v", text, err)
+				}
+			}
+		}
+	}
+	if entries != 1 || parameters["loud"] != "Evict" || parameters["plain"] != "" || parameters["atoll.fast"] != "" {
+		t.Errorf("%d entries, classes %v", entries, parameters)
+	}
+}
 
 // TestFormerSet: prepare is told the set of a brick that another operator may have written.
 func TestFormerSet(t *testing.T) {

@@ -8,6 +8,7 @@ const (
 	ParameterPool         = "pool"         // names of pools, separated by commas
 	ParameterPoolSelector = "poolSelector" // labels of pools, and type=…
 	ParameterLayout       = "layout"       // Subdirectory, Block or Single
+	ParameterRecovery     = "recovery"     // Evict or Tell; "" is the pool's
 	ParameterReclaim      = "reclaim"      // Delete, Archive or Retain; Kubernetes has no word for Archive
 )
 

@@ -52,6 +52,17 @@ const (
 	ReclaimRetain  Reclaim = "Retain"
 )
 
+// Recovery is what happens to a pod whose volume was lost on its node, when the pod has to start again
+// to see it.
+type Recovery string
+
+// Ways of recovery. The first is the default. A pod without a controller, which nobody would create
+// again, is only ever told.
+const (
+	RecoveryEvict Recovery = "Evict" // it is evicted, as far as its disruption budgets allow
+	RecoveryTell  Recovery = "Tell"  // it gets an event
+)
+
 // Pool is one StoragePool document, as pool.cue defines it. Defaults are not filled in.
 type Pool struct {
 	APIVersion string   `json:"apiVersion" yaml:"apiVersion"`
@@ -84,6 +95,7 @@ type Spec struct {
 	External          *ExternalSpec     `json:"external,omitempty" yaml:"external,omitempty"`
 	Volumes           []Layout          `json:"volumes,omitempty" yaml:"volumes,omitempty"`
 	Reclaim           Reclaim           `json:"reclaim,omitempty" yaml:"reclaim,omitempty"`
+	Recovery          Recovery          `json:"recovery,omitempty" yaml:"recovery,omitempty"`
 	StorageClasses    []StorageClass    `json:"storageClasses,omitempty" yaml:"storageClasses,omitempty"`
 	Options           map[string]string `json:"options,omitempty" yaml:"options,omitempty"`
 	VolumeID          string            `json:"volumeID,omitempty" yaml:"volumeID,omitempty"`
@@ -143,6 +155,7 @@ type StorageClass struct {
 	Layout       Layout            `json:"layout,omitempty" yaml:"layout,omitempty"`
 	BindingMode  string            `json:"bindingMode,omitempty" yaml:"bindingMode,omitempty"`
 	Reclaim      Reclaim           `json:"reclaim,omitempty" yaml:"reclaim,omitempty"`
+	Recovery     Recovery          `json:"recovery,omitempty" yaml:"recovery,omitempty"`
 	Default      bool              `json:"default,omitempty" yaml:"default,omitempty"`
 	MountOptions []string          `json:"mountOptions,omitempty" yaml:"mountOptions,omitempty"`
 	Parameters   map[string]string `json:"parameters,omitempty" yaml:"parameters,omitempty"`

@@ -23,6 +23,7 @@ import (
 	"github.com/atoll-storage/atoll/csi/copies"
 	"github.com/atoll-storage/atoll/csi/driver"
 	"github.com/atoll-storage/atoll/csi/events"
+	"github.com/atoll-storage/atoll/csi/evict"
 	"github.com/atoll-storage/atoll/csi/kubelet"
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/node"
@@ -33,7 +34,7 @@ import (
 
 func newController(f *flags) *cobra.Command {
 	var keys string
-	var checkNodes bool
+	var checkNodes, evicts bool
 	cmd := &cobra.Command{
 		Use: "controller", Short: "Create, change and delete volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,13 +61,26 @@ func newController(f *flags) *cobra.Command {
 			d := driver.New(driver.Config{
 				Version: version(), Catalog: f.folder(), Mounts: clients, Log: log, Controller: c,
 			})
-			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
+			services := []func(context.Context) error{
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
-				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) })
+				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) },
+			}
+			if evicts {
+				client, err := f.cluster()
+				if err != nil {
+					return err
+				}
+				e := &evict.Evictor{Client: client, Catalog: f.folder(), Log: log, Limits: evict.DefaultLimits}
+				services = append(services, e.Run)
+			}
+			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
+				services...)
 		},
 	}
 	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false,
 		"publish volumes only to nodes whose CSINode lists the driver")
+	cmd.Flags().BoolVar(&evicts, "evict", false,
+		"evict pods that have to start again to see a volume that their node has lost (recovery: Evict)")
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys",
 		"directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
 	return cmd
@@ -196,6 +210,7 @@ func (f *flags) cluster() (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration of the cluster client: %w", err)
 	}
+	config.QPS, config.Burst = 50, 100 // as the sidecars: a node that loses its volumes has many pods
 	config.UserAgent = "atoll-csi/" + version()
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -87,6 +87,8 @@ func (m *Manager) attach(ctx context.Context, a *attachment, locked *backend.Loc
 		return err
 	}
 	a.locked, a.device, a.closed, a.lost, a.fenced = locked, device, false, nil, false
+	path := device.Name()
+	a.path.Store(&path)
 	a.attached.Store(true)
 	m.Log.Info("attached a volume", "pool", a.pool, "volume", a.name, "device", device.Name(),
 		"epoch", locked.Attachment().Epoch)

@@ -53,6 +53,7 @@ func (m *Manager) release(ctx context.Context, a *attachment) error {
 		record = locked.RemoveHolder
 	}
 	a.device, a.closed, a.locked, a.lost = nil, false, nil, nil
+	a.path.Store(nil)
 	a.attached.Store(false)
 	if err := record(); err != nil {
 		m.Log.Info("could not record that a volume was detached", "volume", a.name, "error", err.Error())

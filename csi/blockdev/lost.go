@@ -38,16 +38,27 @@ type Lost struct {
 	Why    string `json:"why"`
 }
 
+// Losses are the volumes that this node has lost.
+type Losses struct {
+	Lost []Lost `json:"lost,omitempty"`
+	// Attached are the devices of this process, lost ones too. Any other that is in use is of an
+	// earlier process, whose clients have ended: its volume is lost. Nil if that is unknown.
+	Attached []string `json:"attached"`
+}
+
 // Lost lists the lost volumes.
-func (m *Manager) Lost(context.Context) ([]Lost, error) {
-	var all []Lost
+func (m *Manager) Lost(context.Context) (Losses, error) {
+	all := Losses{Attached: []string{}}
 	for _, volumes := range m.byPool() {
 		for _, a := range volumes {
+			if path := a.path.Load(); path != nil {
+				all.Attached = append(all.Attached, *path)
+			}
 			if !a.mu.TryLock() {
 				continue
 			}
 			if a.lost != nil {
-				all = append(all, Lost{a.pool, a.name, a.device.Name(), a.label, a.lost.Error()})
+				all.Lost = append(all.Lost, Lost{a.pool, a.name, a.device.Name(), a.label, a.lost.Error()})
 			}
 			a.mu.Unlock()
 		}

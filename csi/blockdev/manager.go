@@ -93,7 +93,8 @@ type attachment struct {
 	// paused is not nil while writes are paused for a copy.
 	paused *pause
 
-	attached atomic.Bool // readable without the lock
+	attached atomic.Bool            // readable without the lock
+	path     atomic.Pointer[string] // of the device, as long as it may be in use; readable without the lock
 }
 
 // deviceFlags are the flags of all devices: they are detached when they are no longer open,

@@ -92,7 +92,7 @@ func (s *Server) existing(
 		if err != nil {
 			return nil, err
 		}
-		return s.created(ctx, h, v)
+		return s.created(ctx, h, v, r.Recovery)
 	}
 	return nil, nil
 }
@@ -135,7 +135,7 @@ func (s *Server) createIn(ctx context.Context, h *pool.Handle, r volumeRequest) 
 	}
 	s.begun.Delete(r.volume.Name)
 	l.Set(key, v.Size)
-	return s.created(ctx, h, v)
+	return s.created(ctx, h, v, r.Recovery)
 }
 
 // createCopy creates a volume that is a copy.
@@ -168,11 +168,13 @@ func (s *Server) createCopy(ctx context.Context, h *pool.Handle, r volumeRequest
 	if err != nil {
 		return nil, err
 	}
-	return s.created(ctx, h, v)
+	return s.created(ctx, h, v, r.Recovery)
 }
 
 // created enforces the size of a volume that has its record, and returns the response.
-func (s *Server) created(ctx context.Context, h *pool.Handle, v backend.Volume) (*csi.CreateVolumeResponse, error) {
+func (s *Server) created(
+	ctx context.Context, h *pool.Handle, v backend.Volume, recovery schema.Recovery,
+) (*csi.CreateVolumeResponse, error) {
 	id := volumeid.ID{Pool: h.Name(), Layout: h.Layout, Name: v.Name}
 	volume := &csi.Volume{
 		VolumeId: id.String(), CapacityBytes: v.Size,
@@ -185,8 +187,12 @@ func (s *Server) created(ctx context.Context, h *pool.Handle, v backend.Volume) 
 	if err != nil {
 		return nil, err
 	}
+	volume.VolumeContext = map[string]string{}
 	if mode != "" {
-		volume.VolumeContext = map[string]string{quota.ContextKey: string(mode)}
+		volume.VolumeContext[quota.ContextKey] = string(mode)
+	}
+	if recovery != "" {
+		volume.VolumeContext[schema.ParameterRecovery] = string(recovery)
 	}
 	return &csi.CreateVolumeResponse{Volume: volume}, nil
 }

@@ -39,6 +39,7 @@ func TestParameters(t *testing.T) {
 		{map[string]string{"pool": "p", "layout": "Single"}, codes.InvalidArgument, "no pool fits"},
 		{map[string]string{"pool": "p", "layout": "Block"}, codes.InvalidArgument, "no pool fits"},
 		{map[string]string{"pool": "p", "reclaim": "Keep"}, codes.InvalidArgument, "Delete, Archive or Retain"},
+		{map[string]string{"pool": "p", "recovery": "Delete"}, codes.InvalidArgument, "set Evict or Tell"},
 		{map[string]string{"pool": "p", "overcommit": "0.5"}, codes.InvalidArgument, "from 1"},
 		{map[string]string{"pool": "p", "overcommit": "NaN"}, codes.InvalidArgument, "from 1"},
 		{map[string]string{"poolSelector": "type"}, codes.InvalidArgument, "type=Replica3"},
@@ -47,6 +48,22 @@ func TestParameters(t *testing.T) {
 		_, code, message := b.create(newRequest(fmt.Sprint("v", test.parameters), 1<<20, test.parameters))
 		if code != test.code || !strings.Contains(message, test.message) {
 			t.Errorf("%v: %s %s", test.parameters, code, message)
+		}
+	}
+}
+
+// TestRecoveryIsRecorded: what a class says of pods that lose a volume is on the PersistentVolume, as the
+// controller that evicts them reads it; also after a repeated request.
+func TestRecoveryIsRecorded(t *testing.T) {
+	b := newBed(t, entry.Entry{Pool: "p"})
+	for recovery, parameters := range map[string]map[string]string{
+		"": {"pool": "p"}, "Tell": {"pool": "p", "recovery": "Tell"}, "Evict": {"pool": "p", "recovery": "Evict"},
+	} {
+		for range 2 {
+			r := testbed.MustCall(b.Bed, b.server.CreateVolume, newRequest("v"+recovery, 1<<20, parameters))
+			if got := r.GetVolume().GetVolumeContext()["recovery"]; got != recovery {
+				t.Errorf("recovery %q is recorded as %q", recovery, got)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -20,8 +21,12 @@ import (
 
 // Reasons of the events.
 const (
-	ReasonLost     = "VolumeLost"     // the pod must be deleted
+	ReasonLost     = "VolumeLost"     // the pod must start again
 	ReasonRestored = "VolumeRestored" // no action needed
+	// Of the controller, which evicts pods with ReasonLost.
+	ReasonEvicting  = "PodEvicting"       // it is about to
+	ReasonEvicted   = "PodEvicted"        // it has; on the object that creates a new pod
+	ReasonPostponed = "EvictionPostponed" // a disruption budget does not allow it yet
 )
 
 // Recorder writes events of the pods of one node. It needs the permissions to list pods, get
@@ -45,46 +50,57 @@ func New(client kubernetes.Interface, node string, log logr.Logger) *Recorder {
 // Close writes pending events, as far as that does not block.
 func (r *Recorder) Close() { r.broadcaster.Shutdown() }
 
-// ClientDied writes an event that the client of one of a pod's volumes has died: that the
-// volume is mounted again, or which containers must be restarted for that.
-func (r *Recorder) ClientDied(ctx context.Context, podUID, persistentVolume string, err error) {
-	pod, findErr := r.pod(ctx, podUID)
-	if findErr != nil {
-		r.log.Error(findErr, "no event written for a pod", "uid", podUID, "persistentVolume", persistentVolume)
-		return
+// ClientDied writes an event that the client of one of a pod's volumes has died, and that the volume
+// is mounted again since a time, or why not: see repair.Events.
+func (r *Recorder) ClientDied(
+	ctx context.Context, podUID, persistentVolume string, since time.Time, why error,
+) error {
+	pod, err := r.pod(ctx, podUID)
+	if err != nil || pod == nil {
+		return err
 	}
-	if err != nil {
+	if why != nil {
 		r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-			"The client of volume %s died, and the volume cannot be mounted again yet: %v", persistentVolume, err)
-		return
+			"The client of volume %s died, and the volume cannot be mounted again yet: %v", persistentVolume, why)
+		return nil
 	}
 	blind := r.blindContainers(ctx, pod, persistentVolume)
 	if len(blind) == 0 {
 		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonRestored,
 			"The client of volume %s died; the volume is mounted again.", persistentVolume)
-		return
+		return nil
 	}
-	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"The client of volume %s died. The volume is mounted again, but not visible in %s: "+
-			"delete the pod to restart it. "+
-			"(Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
-		strings.Join(blind, ", "))
+	asks := map[string]string{
+		annotationVolume: persistentVolume, annotationContainers: strings.Join(blind, ","),
+		annotationSince: since.UTC().Format(time.RFC3339),
+	}
+	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost,
+		"The client of volume %s died. The volume is mounted again, but not visible in container %s, which has to start "+
+			"again: %s. (Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
+		strings.Join(blind, ", "), remedy)
+	return nil
 }
 
-// VolumeLost writes an event that a pod's block volume was lost, and what to do.
-func (r *Recorder) VolumeLost(ctx context.Context, podUID, persistentVolume string, why error) {
+// remedy says who makes a pod start again.
+const remedy = "the pod is evicted, unless it has no controller or its pool or class has recovery: Tell; then delete it"
+
+// VolumeLost writes an event that a pod's block volume was lost, and what to do: see repair.Events.
+func (r *Recorder) VolumeLost(
+	ctx context.Context, podUID, persistentVolume string, since time.Time, why error,
+) error {
 	pod, err := r.pod(ctx, podUID)
-	if err != nil {
-		r.log.Error(err, "no event written for a pod", "uid", podUID, "persistentVolume", persistentVolume)
-		return
+	if err != nil || pod == nil {
+		return err
 	}
-	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonLost,
-		"This node lost block volume %s, which returns I/O errors now: %v. "+
-			"Delete the pod: a new one gets the volume again.",
-		persistentVolume, why)
+	asks := map[string]string{
+		annotationVolume: persistentVolume, annotationSince: since.UTC().Format(time.RFC3339),
+	}
+	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost, "This node lost block volume %s, which returns I/O errors now: %v. A new pod gets the volume again: %s.",
+		persistentVolume, why, remedy)
+	return nil
 }
 
-// pod finds a pod of this node by its UID.
+// pod finds a pod of this node by its UID, nil if it no longer exists.
 func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
 	pods, err := r.client.CoreV1().Pods("").List(ctx,
 		metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.node).String()})
@@ -96,7 +112,7 @@ func (r *Recorder) pod(ctx context.Context, uid string) (*corev1.Pod, error) {
 			return &pods.Items[i], nil
 		}
 	}
-	return nil, fmt.Errorf("node %s has no pod with the UID %s", r.node, uid)
+	return nil, nil
 }
 
 // blindContainers lists the containers of a pod that use a volume and do not see later mounts:
@@ -110,7 +126,7 @@ func (r *Recorder) blindContainers(ctx context.Context, pod *corev1.Pod, persist
 			sees := m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone &&
 				m.SubPath == "" && m.SubPathExpr == ""
 			if volumes[m.Name] && !sees {
-				blind = append(blind, "container "+c.Name)
+				blind = append(blind, c.Name)
 				break
 			}
 		}

@@ -84,10 +84,8 @@ func (r *Remote) Grow(ctx context.Context, pool, name string) (blockdev.Device, 
 }
 
 // Lost lists block volumes that this node has lost and that are still in use.
-func (r *Remote) Lost(ctx context.Context) ([]blockdev.Lost, error) {
-	var response lostResponse
-	err := r.call(ctx, pathLost, blockRequest{}, &response)
-	return response.Lost, err
+func (r *Remote) Lost(ctx context.Context) (all blockdev.Losses, err error) {
+	return all, r.call(ctx, pathLost, blockRequest{}, &all)
 }
 
 // Delays between attempts to reach a server that does not listen: it runs on this machine, so

@@ -66,10 +66,6 @@ type deviceResponse struct {
 	Device blockdev.Device `json:"device,omitzero"`
 }
 
-type lostResponse struct {
-	Lost []blockdev.Lost `json:"lost,omitempty"`
-}
-
 type empty struct{}
 
 // errorNames are the names of the errors that callers distinguish. They must not change:

@@ -125,12 +125,12 @@ func TestCallEndsWithCaller(t *testing.T) {
 // TestDeadlineReachesServer sends the caller's deadline along.
 func TestDeadlineReachesServer(t *testing.T) {
 	mux := http.NewServeMux()
-	handle(mux, pathLost, func(ctx context.Context, _ blockRequest) (lostResponse, error) {
+	handle(mux, pathLost, func(ctx context.Context, _ blockRequest) (blockdev.Losses, error) {
 		deadline, limited := ctx.Deadline()
 		if left := time.Until(deadline); !limited || left > time.Minute || left < 30*time.Second {
 			t.Errorf("the server's deadline is in %s, %t", left, limited)
 		}
-		return lostResponse{}, nil
+		return blockdev.Losses{}, nil
 	})
 	if _, err := start(t, mux).Lost(limited(t, time.Minute)); err != nil {
 		t.Error(err)

@@ -58,10 +58,7 @@ func (s *Server) calls() http.Handler {
 			a.Device, err = d.Grow(ctx, r.Pool, r.Name)
 			return a, err
 		})
-		handle(mux, pathLost, func(ctx context.Context, _ blockRequest) (a lostResponse, err error) {
-			a.Lost, err = d.Lost(ctx)
-			return a, err
-		})
+		handle(mux, pathLost, func(ctx context.Context, _ blockRequest) (blockdev.Losses, error) { return d.Lost(ctx) })
 	}
 	return mux
 }

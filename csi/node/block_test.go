@@ -50,7 +50,7 @@ func (d *oneDevice) MarkFormatted(_ context.Context, _, _, fileSystem string) er
 func (d *oneDevice) Grow(context.Context, string, string) (blockdev.Device, error) {
 	return d.Device, nil
 }
-func (d *oneDevice) Lost(context.Context) ([]blockdev.Lost, error) { return nil, nil }
+func (d *oneDevice) Lost(context.Context) (blockdev.Losses, error) { return blockdev.Losses{}, nil }
 
 // newBlockBed is a node with a block volume that is to have ext4.
 func newBlockBed(t *testing.T) (*bed, *oneDevice) {

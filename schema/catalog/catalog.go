@@ -40,6 +40,7 @@ type Entry struct {
 	Type      schema.Type       `json:"type"`
 	Layouts   []schema.Layout   `json:"layouts"`
 	Reclaim   schema.Reclaim    `json:"reclaim"`
+	Recovery  schema.Recovery   `json:"recovery,omitempty"` // "" is the default
 
 	// Native pools.
 	VolumeID string  `json:"volumeID,omitempty"`

@@ -164,6 +164,7 @@ func (c *checker) layouts(s *schema.Spec) {
 // reserved are the parameters of a class that the renderer sets.
 var reserved = []string{
 	schema.ParameterPool, schema.ParameterPoolSelector, schema.ParameterLayout, schema.ParameterReclaim,
+	schema.ParameterRecovery,
 }
 
 func (c *checker) classes(s *schema.Spec) {

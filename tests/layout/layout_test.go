@@ -44,7 +44,7 @@ func TestImportDirection(t *testing.T) {
 // package may import packages of lower layers only.
 var csiLayers = [][]string{
 	{"catalog", "events", "kubelet"},
-	{"agents", "backend", "catalog/follow"},
+	{"agents", "backend", "catalog/follow", "evict"},
 	{"blockdev", "copies", "quota", "topology"},
 	{"mounts", "pool"},
 	{"rpc"},

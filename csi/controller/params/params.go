@@ -39,6 +39,8 @@ type Params struct {
 	Overcommit    float64
 	FormatOptions string // arguments for the mkfs of a block volume
 	RawShared     bool   // several nodes may attach a raw block volume at once
+	// Recovery is recorded on the PersistentVolume; "" is the pool's.
+	Recovery schema.Recovery
 }
 
 // Any are the parameters that every pool matches.
@@ -71,6 +73,8 @@ func (p *Params) set(name, value string) (err error) {
 		p.Layout = schema.Layout(value)
 	case name == schema.ParameterReclaim:
 		p.Reclaim, err = readReclaim(value)
+	case name == schema.ParameterRecovery:
+		p.Recovery, err = readRecovery(value)
 	case name == overcommit:
 		if p.Overcommit, err = strconv.ParseFloat(value, 64); err != nil ||
 			!(p.Overcommit >= 1 && p.Overcommit <= maxOvercommit) {
@@ -86,7 +90,7 @@ func (p *Params) set(name, value string) (err error) {
 	case strings.HasPrefix(name, sidecarPrefix):
 	default:
 		return rpc.Invalid("unknown parameter %q; a StorageClass of Atoll has pool or poolSelector, layout, reclaim, "+
-			"overcommit, mkfsOptions, rawReadWriteMany", name)
+			"recovery, overcommit, mkfsOptions, rawReadWriteMany", name)
 	}
 	return err
 }
@@ -107,6 +111,15 @@ func readReclaim(text string) (schema.Reclaim, error) {
 	r := schema.Reclaim(text)
 	if !slices.Contains([]schema.Reclaim{schema.ReclaimDelete, schema.ReclaimArchive, schema.ReclaimRetain}, r) {
 		return "", rpc.Invalid("parameter reclaim is %q; set Delete, Archive or Retain", text)
+	}
+	return r, nil
+}
+
+func readRecovery(text string) (schema.Recovery, error) {
+	r := schema.Recovery(text)
+	if r != schema.RecoveryEvict && r != schema.RecoveryTell {
+		return "", rpc.Invalid("parameter %s is %q; set %s or %s", schema.ParameterRecovery, text, schema.RecoveryEvict,
+			schema.RecoveryTell)
 	}
 	return r, nil
 }

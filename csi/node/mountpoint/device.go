@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -148,20 +149,40 @@ func DeviceSize(kubeletRoot, path string) (size int64, ok bool, err error) {
 	return size, true, nil
 }
 
-// PublishedDevice lists the paths below the kubelet's root where pods have a device: its node,
-// or its file system.
+// Published is a path below the kubelet's root where a volume's device is: its node, or its file system.
+type Published struct {
+	Path, Device string
+}
+
+// PublishedDevice lists the paths below the kubelet's root that have a device.
 func PublishedDevice(kubeletRoot, device string) ([]string, error) {
-	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(kubeletRoot))
-	if err != nil {
-		return nil, err
-	}
+	all, err := PublishedDevices(kubeletRoot)
 	var paths []string
-	for _, m := range all {
-		isFileSystem := m.Source == device && (m.FSType == filesystem.XFS || m.FSType == filesystem.Ext4)
-		isNode := m.Root == "/"+filepath.Base(device)
-		if isFileSystem || isNode {
-			paths = append(paths, m.Mountpoint)
+	for _, p := range all {
+		if p.Device == device {
+			paths = append(paths, p.Path)
 		}
 	}
-	return paths, nil
+	return paths, err
+}
+
+// loopPrefix begins the paths of loop devices.
+const loopPrefix = "/dev/loop"
+
+// PublishedDevices lists the paths below the kubelet's root that have loop devices.
+func PublishedDevices(kubeletRoot string) ([]Published, error) {
+	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(kubeletRoot))
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var found []Published
+	for _, m := range all {
+		switch {
+		case strings.HasPrefix(m.Source, loopPrefix) && (m.FSType == filesystem.XFS || m.FSType == filesystem.Ext4):
+			found = append(found, Published{m.Mountpoint, m.Source})
+		case strings.HasPrefix("/dev"+m.Root, loopPrefix): // of the file system that is mounted at /dev
+			found = append(found, Published{m.Mountpoint, "/dev" + m.Root})
+		}
+	}
+	return found, nil
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/atoll-storage/atoll/csi/rpc"
 )
 
-// Events reports to users what happened to a pod's volume.
+// Events reports to users what happened to a pod's volume. An error means that it could not, because
+// the cluster does not answer: it is to be tried again.
 type Events interface {
-	// ClientDied reports that the client of a pod's volume has died. With a nil error the
-	// volume is mounted again where the pod's containers see it if they have
-	// mountPropagation. Otherwise it is not mounted, and the error says why.
-	ClientDied(ctx context.Context, podUID, persistentVolume string, err error)
+	// ClientDied reports that the client of a pod's volume has died. With a nil why the
+	// volume is mounted again since that time where the pod's containers see it if they have
+	// mountPropagation. Otherwise it is not mounted.
+	ClientDied(ctx context.Context, podUID, persistentVolume string, since time.Time, why error) error
 	// VolumeLost reports that the node lost a pod's block volume, and why.
-	VolumeLost(ctx context.Context, podUID, persistentVolume string, why error)
+	VolumeLost(ctx context.Context, podUID, persistentVolume string, since time.Time, why error) error
 }
 
 // Clients are the GlusterFS clients of the node.
@@ -30,7 +31,7 @@ type Clients interface {
 
 // LossReporter lists the block volumes that this node has lost and that are still in use.
 type LossReporter interface {
-	Lost(ctx context.Context) ([]blockdev.Lost, error)
+	Lost(ctx context.Context) (blockdev.Losses, error)
 }
 
 // Config is what Watch needs.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,12 +13,14 @@ import (
 	"github.com/atoll-storage/atoll/csi/node/mountpoint"
 	"github.com/atoll-storage/atoll/internal/linux/filesystem"
 	"github.com/atoll-storage/atoll/internal/linux/loop"
+	"github.com/atoll-storage/atoll/schema"
 )
 
 // losses shuts down the file systems of block volumes that the node has lost.
 type losses struct {
 	Config
 	reports reports
+	notices notices
 }
 
 // shutDownAll shuts down the file systems of lost volumes, and writes events of their pods.
@@ -27,16 +31,57 @@ func (l *losses) shutDownAll(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	all, err := l.Losses.Lost(ctx)
+	before, err := mountpoint.PublishedDevices(l.KubeletRoot) // before the mount server is asked: see former
+	var all blockdev.Losses
+	if err == nil {
+		all, err = l.Losses.Lost(ctx)
+	}
 	if isNew := l.reports.isNew("", err); err != nil {
 		if isNew {
 			l.Log.Info("cannot ask the mount server which volumes are lost; trying again", "error", err.Error())
 		}
 		return
 	}
-	for _, one := range all {
+	for _, one := range all.Lost {
 		l.giveUpAll(ctx, one)
 	}
+	l.giveUpFormer(ctx, before, all.Attached)
+}
+
+// errFormer is why volumes are lost whose device the mount server does not know.
+var errFormer = errors.New("its GlusterFS client ended with the former process of the mounter")
+
+// giveUpFormer gives up the volumes whose devices a former mount server attached. They are those that
+// were published before this one was asked for its devices, and still are: it attaches a device before
+// the device is published, and detaches it afterwards.
+func (l *losses) giveUpFormer(ctx context.Context, before []mountpoint.Published, attached []string) {
+	if attached == nil {
+		return // a mount server that does not list them
+	}
+	former := slices.DeleteFunc(before, func(p mountpoint.Published) bool {
+		return slices.Contains(attached, p.Device)
+	})
+	if len(former) == 0 {
+		return
+	}
+	now, err := mountpoint.PublishedDevices(l.KubeletRoot)
+	if err != nil {
+		return
+	}
+	for _, p := range former {
+		if slices.Contains(now, p) && l.isOurs(p.Path) {
+			l.giveUp(ctx, p.Path, errFormer)
+		}
+	}
+}
+
+// isOurs reports whether a path has a block volume of this driver.
+func (l *losses) isOurs(path string) bool {
+	v, err := readVolume(l.KubeletRoot, path)
+	if err != nil {
+		v, err = readRawVolume(l.KubeletRoot, path)
+	}
+	return err == nil && v.id.Layout == schema.Block
 }
 
 // giveUpAll gives up a lost volume wherever it is published.
@@ -69,7 +114,10 @@ func (l *losses) giveUp(ctx context.Context, path string, why error) {
 	}
 	pod, volume := podOf(l.KubeletRoot, path)
 	if pod != "" && l.Events != nil {
-		l.Events.VolumeLost(ctx, pod, volume, why)
+		since := time.Now()
+		l.notices.write(ctx, l.Log, func(ctx context.Context) error {
+			return l.Events.VolumeLost(ctx, pod, volume, since, why)
+		})
 	}
 }
 

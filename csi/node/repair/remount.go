@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 
@@ -23,6 +24,7 @@ const glusterfs = "fuse.glusterfs"
 type remounter struct {
 	Config
 	reports reports
+	notices notices
 }
 
 // deadMount is the mount of a volume whose client has died.
@@ -153,6 +155,9 @@ func (r *remounter) report(ctx context.Context, m deadMount, err error) {
 		log.Info("client died; volume not mounted", "error", err.Error())
 	}
 	if m.pod != "" && r.Events != nil {
-		r.Events.ClientDied(ctx, m.pod, m.persistentVolume, err)
+		since := time.Now()
+		r.notices.write(ctx, r.Log, func(ctx context.Context) error {
+			return r.Events.ClientDied(ctx, m.pod, m.persistentVolume, since, err)
+		})
 	}
 }

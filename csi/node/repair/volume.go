@@ -27,6 +27,33 @@ type volume struct {
 
 // readVolume reads the kubelet's file beside a staging or target path.
 func readVolume(kubeletRoot, target string) (volume, error) {
+	v, err := readVolumeData(kubeletRoot, target)
+	if err != nil {
+		return v, err
+	}
+	// Targets are <root>/pods/<uid>/volumes/kubernetes.io~csi/<volume>/mount.
+	below, _ := filepath.Rel(kubeletRoot, target)
+	if part := strings.Split(below, "/"); len(part) == 6 && part[0] == "pods" {
+		v.pod = part[1]
+	}
+	return v, nil
+}
+
+// readRawVolume reads the kubelet's file of a raw volume that is published at a path: see podOf.
+func readRawVolume(kubeletRoot, path string) (volume, error) {
+	pod, name := podOfRaw(kubeletRoot, path)
+	if pod == "" {
+		return volume{}, fmt.Errorf("%s is not the path of a raw volume", path)
+	}
+	// The kubelet's file is <root>/plugins/kubernetes.io/csi/volumeDevices/<volume>/data/vol_data.json.
+	all := filepath.Dir(filepath.Dir(filepath.Dir(path)))
+	v, err := readVolumeData(kubeletRoot, filepath.Join(all, name, "data", volumeData))
+	v.pod = pod
+	return v, err
+}
+
+// readVolumeData reads the kubelet's file in the directory of a path.
+func readVolumeData(kubeletRoot, target string) (volume, error) {
 	at, err := mountpoint.Find(kubeletRoot, target)
 	if err != nil || at == nil {
 		return volume{}, fmt.Errorf("%s no longer exists: %w", target, err)
@@ -47,11 +74,6 @@ func readVolume(kubeletRoot, target string) (volume, error) {
 	if v.id, err = volumeid.Parse(data.VolumeHandle); err != nil {
 		return volume{}, err
 	}
-	// Targets are <root>/pods/<uid>/volumes/kubernetes.io~csi/<volume>/mount.
-	below, _ := filepath.Rel(kubeletRoot, target)
-	if part := strings.Split(below, "/"); len(part) == 6 && part[0] == "pods" {
-		v.pod = part[1]
-	}
 	return v, nil
 }
 
@@ -69,6 +91,11 @@ func podOf(kubeletRoot, path string) (pod, persistentVolume string) {
 	if v, err := readVolume(kubeletRoot, path); err == nil {
 		return v.pod, v.persistentVolume
 	}
+	return podOfRaw(kubeletRoot, path)
+}
+
+// podOfRaw returns the pod and the PersistentVolume of a raw volume's path, "" for other paths.
+func podOfRaw(kubeletRoot, path string) (pod, persistentVolume string) {
 	below, _ := filepath.Rel(kubeletRoot, path)
 	part := strings.Split(below, "/")
 	if len(part) == 7 && part[3] == "volumeDevices" && part[4] == "publish" {

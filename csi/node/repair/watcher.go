@@ -15,6 +15,8 @@ const watchEvery = 5 * time.Second
 func Watch(ctx context.Context, c Config) {
 	dead, lost := &remounter{Config: c}, &losses{Config: c}
 	for {
+		dead.notices.flush(ctx)
+		lost.notices.flush(ctx)
 		dead.repairAll(ctx)
 		lost.shutDownAll(ctx)
 		select {
