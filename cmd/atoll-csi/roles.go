@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/atoll-storage/atoll/csi/agents"
-	"github.com/atoll-storage/atoll/csi/blockdev"
 	"github.com/atoll-storage/atoll/csi/catalog/follow"
 	"github.com/atoll-storage/atoll/csi/controller"
 	"github.com/atoll-storage/atoll/csi/copies"
@@ -109,7 +108,7 @@ func newNode(f *flags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.log()
 			c.KubeletRoot = filepath.Clean(c.KubeletRoot)
-			remote := mounts.NewRemote(mounter)
+			remote := mounts.NewGenerations(mounter, generations(mounter))
 			defer remote.Close()
 			c.Devices, c.Clients = remote, remote
 			if writeEvents {
@@ -136,47 +135,35 @@ func newNode(f *flags) *cobra.Command {
 	cmd.Flags().StringVar(&c.NodeID, "node-id", os.Getenv("NODE_NAME"), "name of the node (default: $NODE_NAME)")
 	cmd.Flags().StringVar(&c.KubeletRoot, "kubelet-root", "/var/lib/kubelet",
 		"directory below which all paths of the kubelet are")
-	cmd.Flags().StringVar(&mounter, "mounter", "/csi/mounter.sock", "socket of the mounter")
+	cmd.Flags().StringVar(&mounter, "mounter", "/csi/mounter.sock",
+		"socket of the mounter, or a link to that of the newest")
 	cmd.Flags().StringVar(&socket, "register", "",
 		"register this path with the kubelet as the driver's socket (default: do not register)")
 	cmd.Flags().BoolVar(&writeEvents, "events", false, "write events of pods whose volumes lost their client or device")
 	return cmd
 }
 
+// generations is the directory with the sockets of all mounters of a node, beside the link to the newest.
+func generations(socket string) string { return filepath.Join(filepath.Dir(socket), "mounters") }
+
 func newMounter(f *flags) *cobra.Command {
-	var socket, node string
+	m := &mounter{flags: f}
 	cmd := &cobra.Command{
 		Use: "mounter", Short: "Keep the GlusterFS clients of a node, independent of the node plugin",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			clients, err := mounts.New(f.mounts, f.log())
-			if err != nil {
-				return err
+			if m.generation == "" {
+				return m.run(cmd.Context(), f.mounts, m.socket, nil)
 			}
-			defer clients.Close()
-			server := &mounts.Server{Catalog: f.folder(), Clients: clients}
-			services := []func(context.Context) error{}
-			metrics := prometheus.Gatherers{clients.Metrics()}
-			if node != "" {
-				server.Devices = &blockdev.Manager{
-					Pools: clients, Catalog: f.folder(), Node: node, Dir: f.mounts,
-					Log: f.log(),
-				}
-				clients.HoldsVolumes = server.Devices.Holds
-				if err := server.Devices.Start(); err != nil {
-					return err
-				}
-				services, metrics = append(services, server.Devices.KeepLocks, server.Devices.ServeFreezes),
-					append(metrics, server.Devices.Metrics())
-			}
-			return serve(cmd.Context(), f, f.withMetrics(metrics), append(services,
-				func(ctx context.Context) error { return server.Serve(ctx, socket) },
-				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) })...)
+			return m.runGeneration(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", "/csi/mounter.sock", "socket to serve on")
-	cmd.Flags().StringVar(&node, "node-id", os.Getenv("NODE_NAME"),
+	cmd.Flags().StringVar(&m.socket, "socket", "/csi/mounter.sock",
+		"socket to serve on; with --generation, a link to the newest mounter's")
+	cmd.Flags().StringVar(&m.node, "node-id", os.Getenv("NODE_NAME"),
 		"name of the node (default: $NODE_NAME); without a name there are no block volumes")
+	cmd.Flags().StringVar(&m.generation, "generation", "",
+		"name of this mounter among those of the node: SIGTERM then ends it when nothing is mounted through it any more")
 	return cmd
 }
 

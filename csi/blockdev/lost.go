@@ -41,18 +41,26 @@ type Lost struct {
 // Losses are the volumes that this node has lost.
 type Losses struct {
 	Lost []Lost `json:"lost,omitempty"`
-	// Attached are the devices of this process, lost ones too. Any other that is in use is of an
-	// earlier process, whose clients have ended: its volume is lost. Nil if that is unknown.
-	Attached []string `json:"attached"`
+	// Attached are the volumes that are attached here, lost ones too. Any other device that is in
+	// use is of an earlier process, whose clients have ended: its volume is lost. Nil if that is
+	// unknown.
+	Attached []Attached `json:"attached"`
+}
+
+// Attached is a volume that is attached to this node.
+type Attached struct {
+	Pool   string `json:"pool"`
+	Name   string `json:"name"`
+	Device string `json:"device"`
 }
 
 // Lost lists the lost volumes.
 func (m *Manager) Lost(context.Context) (Losses, error) {
-	all := Losses{Attached: []string{}}
+	all := Losses{Attached: []Attached{}}
 	for _, volumes := range m.byPool() {
 		for _, a := range volumes {
 			if path := a.path.Load(); path != nil {
-				all.Attached = append(all.Attached, *path)
+				all.Attached = append(all.Attached, Attached{a.pool, a.name, *path})
 			}
 			if !a.mu.TryLock() {
 				continue

@@ -200,7 +200,7 @@ func (cl *client) start(c *Clients, p catalog.Pool, layout schema.Layout, key st
 	if err := os.MkdirAll(cl.target, 0o700); err != nil {
 		return err
 	}
-	logFile := filepath.Join(c.dir, key+".log")
+	logFile := filepath.Join(c.dir, key+logSuffix)
 	if c.uncached {
 		args = append(slices.Clone(uncachedArgs), args...)
 	}

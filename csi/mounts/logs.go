@@ -10,6 +10,9 @@ import (
 	"slices"
 )
 
+// logSuffix ends the names of clients' logs, and a further suffix those of what was logged before.
+const logSuffix = ".log"
+
 // maxLog is how long the log of a client gets, in bytes. A second file has what was logged before.
 // Clients log on the disk of the kubelet, and for as long as a brick is away.
 const maxLog = 8 << 20
@@ -20,7 +23,7 @@ func (c *Clients) rotateLogs() {
 	keys := slices.Collect(maps.Keys(c.clients))
 	c.mu.Unlock()
 	for _, key := range keys {
-		if err := rotateLog(filepath.Join(c.dir, key+".log"), maxLog); err != nil {
+		if err := rotateLog(filepath.Join(c.dir, key+logSuffix), maxLog); err != nil {
 			c.log.Error(err, "the log of a client cannot be shortened", "key", key)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/atoll-storage/atoll/schema"
 )
 
+// clientFiles are what a client has in its directory.
+var clientFiles = []string{"root", "root.hosts"}
+
 // reapEvery is how often clients are checked for whether they are still needed, and how long
 // a client must be unused before it is ended.
 const reapEvery = time.Minute
@@ -94,8 +97,9 @@ func (c *Clients) end(key string, cl *client) {
 	c.mu.Unlock()
 	c.volfiles.Remove(key)
 	c.metrics.away.DeleteLabelValues(cl.pool, string(cl.layout))
-	for _, name := range []string{filepath.Join(key, "root"), filepath.Join(key, "root.hosts"), key} {
-		_ = os.Remove(filepath.Join(c.dir, name)) // leftovers are overwritten or empty
+	for _, name := range clientFiles {
+		_ = os.Remove(filepath.Join(c.dir, key, name)) // leftovers are overwritten or empty
 	}
+	_ = os.Remove(filepath.Join(c.dir, key))
 	c.log.Info("ended the client of a removed pool", "pool", cl.pool, "key", key)
 }

@@ -83,13 +83,19 @@ func stagedVolume(t *testing.T) (c *bricks.Cluster, h *host.Host, n csi.NodeClie
 	h = host.New(t, c)
 	h.Share()
 	h.Start("mounter", "--socket", h.Path("mounter.sock"))
+	n, id = stage(h)
+	return c, h, n, id
+}
+
+// stage starts the driver beside a mounter, and stages a volume as a kubelet does.
+func stage(h *host.Host) (n csi.NodeClient, id string) {
 	h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts", h.Path("controller-mounts"))
 	h.StartNode()
 	n = csi.NewNodeClient(h.Dial("node.sock"))
 	id = h.Create(h.Dial("controller.sock"))
 	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
 	h.Stage(n, id, h.Staging())
-	return c, h, n, id
+	return n, id
 }
 
 // degraded checks that the health of a volume says that its pod must be restarted.

@@ -17,7 +17,7 @@ const recoveryPool = `
   - {node: n3, path: /srv/recovers}
   volumes: [Subdirectory, Block]`
 
-// TestRecovery ends the clients of a node under applications, as a crash or a new mounter does. Those
+// TestRecovery ends the clients of a node under applications, as crashes of a client and of the mounter do. Those
 // that have a controller are evicted and go on with all that they had written; others are told.
 func TestRecovery(t *testing.T) {
 	e := boot(t)
@@ -35,10 +35,7 @@ func TestRecovery(t *testing.T) {
 		do   func()
 	}{
 		{"client killed", func() { e.killClients(1) }},
-		{"mounter deleted", func() {
-			e.kubectl("delete", "pod", "-n", "atoll-system", "-l", "app.kubernetes.io/name=atoll-csi-mounter",
-				"--field-selector", "spec.nodeName=n1")
-		}},
+		{"mounter killed", func() { e.killMounters(1) }},
 	} {
 		before := map[*workload]string{files: files.uid(), blocks: blocks.uid()}
 		loss.do()
@@ -60,6 +57,7 @@ func TestRecovery(t *testing.T) {
 	for _, w := range []*workload{files, blocks} {
 		w.checkSet()
 	}
+	e.deletePool("recovers")
 }
 
 // startSet starts a StatefulSet whose pod writes on node 1.
@@ -111,6 +109,20 @@ func (w *workload) checkSet() {
 	}
 	w.kubectl("delete", "statefulset", w.name)
 	w.finish(w.name, reader)
+}
+
+// killMounters kills the mounters of a node, and with them their clients.
+func (e *env) killMounters(n int) {
+	e.Helper()
+	pids, err := e.Processes(n, "atoll-csi", "mounter")
+	if err != nil || len(pids) == 0 {
+		e.Fatalf("mounters: %v, %v", pids, err)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			e.Fatal(err)
+		}
+	}
 }
 
 // killClients kills the clients of a node's volumes. Those of the controller, which may be on the same

@@ -54,12 +54,12 @@ var errFormer = errors.New("its GlusterFS client ended with the former process o
 // giveUpFormer gives up the volumes whose devices a former mount server attached. They are those that
 // were published before this one was asked for its devices, and still are: it attaches a device before
 // the device is published, and detaches it afterwards.
-func (l *losses) giveUpFormer(ctx context.Context, before []mountpoint.Published, attached []string) {
+func (l *losses) giveUpFormer(ctx context.Context, before []mountpoint.Published, attached []blockdev.Attached) {
 	if attached == nil {
 		return // a mount server that does not list them
 	}
 	former := slices.DeleteFunc(before, func(p mountpoint.Published) bool {
-		return slices.Contains(attached, p.Device)
+		return slices.ContainsFunc(attached, func(a blockdev.Attached) bool { return a.Device == p.Device })
 	})
 	if len(former) == 0 {
 		return

@@ -101,12 +101,12 @@ func TestFormerDevices(t *testing.T) {
 	given := 0
 	l := losses{Config: Config{Log: logr.Discard(), KubeletRoot: root, Events: countLost{&given}}}
 	for name, test := range map[string]struct {
-		attached []string
+		attached []blockdev.Attached
 		want     int
 	}{
 		"an older mount server": {nil, 0},
-		"its own":               {[]string{device.Name()}, 0},
-		"of another":            {[]string{"/dev/loop"}, 1},
+		"its own":               {[]blockdev.Attached{{Device: device.Name()}}, 0},
+		"of another":            {[]blockdev.Attached{{Device: "/dev/loop"}}, 1},
 	} {
 		given, l.reports = 0, reports{}
 		before, err := mountpoint.PublishedDevices(root)
@@ -126,7 +126,7 @@ func TestFormerDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	given, l.reports = 0, reports{}
-	if l.giveUpFormer(t.Context(), before, []string{}); given != 0 {
+	if l.giveUpFormer(t.Context(), before, []blockdev.Attached{}); given != 0 {
 		t.Error("a volume was given up that was detached meanwhile")
 	}
 }

@@ -1,0 +1,194 @@
+package mounts
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-storage/atoll/csi/blockdev"
+)
+
+// node is a node with mount servers.
+type node struct {
+	*testing.T
+	dir string
+	*Generations
+}
+
+func newNode(t *testing.T) *node {
+	dir := t.TempDir()
+	n := &node{t, dir, NewGenerations(filepath.Join(dir, "mounter.sock"), filepath.Join(dir, "mounters"))}
+	t.Cleanup(n.Close)
+	return n
+}
+
+func (n *node) generation(name string) *Generation {
+	return &Generation{
+		Name: name, Sockets: filepath.Join(n.dir, "mounters"), Current: filepath.Join(n.dir, "mounter.sock"),
+		Mounts: filepath.Join(n.dir, "mounts"), Log: logr.Discard(),
+	}
+}
+
+// serve starts a mount server that has a client and a block volume, both named as it, and announces it.
+// end ends it.
+func (n *node) serve(name string, fails error) (end func()) {
+	n.Helper()
+	g := n.generation(name)
+	if err := g.Prepare(n.Context(), func(string) error { return nil }); err != nil {
+		n.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	handle(mux, pathClients, func(context.Context, empty) (clientsResponse, error) {
+		return clientsResponse{[]string{"client of " + name}}, fails
+	})
+	handle(mux, pathLost, func(context.Context, blockRequest) (blockdev.Losses, error) {
+		return blockdev.Losses{Attached: []blockdev.Attached{{Pool: "p", Name: name, Device: "/dev/" + name}}}, fails
+	})
+	handle(mux, pathAttach, func(_ context.Context, r blockRequest) (deviceResponse, error) {
+		return deviceResponse{blockdev.Device{Path: r.Name + " by " + name}}, fails
+	})
+	ctx, cancel := context.WithCancel(n.Context())
+	ended := make(chan error)
+	go func() { ended <- serve(ctx, mux, g.Socket()) }()
+	if err := g.Announce(ctx); err != nil {
+		n.Fatal(err)
+	}
+	end = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			n.Error(err)
+		}
+	}
+	return end
+}
+
+func (n *node) devices() []string {
+	n.Helper()
+	all, err := n.Devices(limited(n.T, 10*time.Second))
+	if err != nil {
+		n.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func (n *node) attach(volume string) string {
+	n.Helper()
+	d, err := n.Attach(limited(n.T, 10*time.Second), "p", volume)
+	if err != nil {
+		n.Fatal(err)
+	}
+	return d.Path
+}
+
+// TestGenerations: what exists is asked of the server that has it, everything else of the newest. A
+// server that has ended has nothing; one that cannot say what it has keeps others from being told.
+func TestGenerations(t *testing.T) {
+	n := newNode(t)
+	endOne := n.serve("one", nil)
+	if got := n.devices(); !slices.Equal(got, []string{"client of one"}) || n.attach("new") != "new by one" {
+		t.Errorf("with one server: %v", got)
+	}
+	endTwo := n.serve("two", nil)
+	if got := n.devices(); !slices.Equal(got, []string{"client of one", "client of two"}) {
+		t.Errorf("with two servers: %v", got)
+	}
+	for volume, want := range map[string]string{"one": "one by one", "two": "two by two", "new": "new by two"} {
+		if got := n.attach(volume); got != want {
+			t.Errorf("volume %s is attached as %q, not %q", volume, got, want)
+		}
+	}
+	if all, err := n.Lost(limited(t, 10*time.Second)); err != nil || len(all.Attached) != 2 {
+		t.Errorf("attached %+v, %v", all, err)
+	}
+	endOne()
+	if got := n.devices(); !slices.Equal(got, []string{"client of two"}) || n.attach("one") != "one by two" {
+		t.Errorf("after the first has ended: %v", got)
+	}
+	endThree := n.serve("three", nil)
+	if _, err := os.Lstat(n.generation("one").Socket()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket of the server that has ended: %v", err)
+	}
+	endThree()
+	if _, err := n.Devices(limited(t, 300*time.Millisecond)); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("without the newest: %v", err)
+	}
+	endTwo()
+	endFour := n.serve("four", errors.New("it does not know"))
+	endFive := n.serve("five", nil)
+	if _, err := n.Devices(limited(t, 10*time.Second)); err == nil {
+		t.Error("devices are complete, although a server does not know its own")
+	}
+	if _, err := n.Attach(limited(t, 10*time.Second), "p", "new"); err == nil {
+		t.Error("a volume is attached that another server may have")
+	}
+	endFour()
+	endFive()
+}
+
+// TestServerWithoutGenerations: a mounter of a version before has a socket where the link is now.
+func TestServerWithoutGenerations(t *testing.T) {
+	n := newNode(t)
+	mux := http.NewServeMux()
+	handle(mux, pathClients, func(context.Context, empty) (clientsResponse, error) {
+		return clientsResponse{[]string{"client"}}, nil
+	})
+	go func() {
+		if err := serve(t.Context(), mux, n.current); err != nil {
+			t.Error(err)
+		}
+	}()
+	if got := n.devices(); !slices.Equal(got, []string{"client"}) {
+		t.Errorf("devices %v", got)
+	}
+}
+
+// TestLeftoversAreRemoved: of a server that has ended, its mounts and its own files go, and nothing else:
+// least of all what is mounted there.
+func TestLeftoversAreRemoved(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounts: needs root")
+	}
+	n := newNode(t)
+	gone, users := n.generation("gone"), t.TempDir()
+	root := filepath.Join(gone.Dir(), "pool-1/root")
+	for _, dir := range []string{root, gone.Sockets} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{
+		filepath.Join(users, "file"), filepath.Join(gone.Dir(), "pool-1.log"),
+		filepath.Join(gone.Dir(), "pool-1.log.1"), root + ".hosts",
+	} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount(users, root, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	var ended []string
+	err := n.generation("new").Prepare(t.Context(), func(dir string) error {
+		ended = append(ended, dir)
+		return nil
+	})
+	if err != nil || !slices.Equal(ended, []string{gone.Dir()}) {
+		t.Errorf("ended %v, %v", ended, err)
+	}
+	if _, err := os.Lstat(gone.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its directory: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(users, "file")); err != nil {
+		t.Errorf("what was mounted there: %v", err)
+	}
+}
