@@ -35,13 +35,11 @@ func (m *mounter) runGeneration(ctx context.Context) error {
 	defer g.Remove()
 	return m.run(running, g.Dir(), g.Socket(), func(clients *mounts.Clients) func(context.Context) error {
 		return func(running context.Context) error {
-			if err := g.Announce(running); err != nil {
+			leading, stop := context.WithCancel(ctx)
+			defer stop()
+			defer context.AfterFunc(running, stop)()
+			if err := g.Lead(leading); err != nil {
 				return err
-			}
-			select {
-			case <-running.Done():
-				return nil
-			case <-ctx.Done():
 			}
 			clients.WaitUnused(running)
 			end()

@@ -27,12 +27,13 @@ import (
 	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/csi/node"
 	"github.com/atoll-storage/atoll/csi/quota"
+	"github.com/atoll-storage/atoll/csi/retire"
 	"github.com/atoll-storage/atoll/internal/agent"
 	"github.com/atoll-storage/atoll/schema"
 )
 
 func newController(f *flags) *cobra.Command {
-	var keys string
+	var keys, retires string
 	var checkNodes, evicts bool
 	cmd := &cobra.Command{
 		Use: "controller", Short: "Create, change and delete volumes", Args: cobra.NoArgs,
@@ -72,6 +73,14 @@ func newController(f *flags) *cobra.Command {
 				e := &evict.Evictor{Client: client, Catalog: f.folder(), Log: log, Limits: evict.DefaultLimits}
 				services = append(services, e.Run)
 			}
+			if retires != "" {
+				client, err := f.cluster()
+				if err != nil {
+					return err
+				}
+				r := &retire.Retirer{Client: client, Namespace: retires, Log: log}
+				services = append(services, r.Run)
+			}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
 				services...)
 		},
@@ -80,6 +89,8 @@ func newController(f *flags) *cobra.Command {
 		"publish volumes only to nodes whose CSINode lists the driver")
 	cmd.Flags().BoolVar(&evicts, "evict", false,
 		"evict pods that have to start again to see a volume that their node has lost (recovery: Evict)")
+	cmd.Flags().StringVar(&retires, "retire-mounters", "",
+		"take mounters that are to end out of their DaemonSet in this namespace, so that its update counts as done")
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys",
 		"directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
 	return cmd

@@ -27,11 +27,16 @@ type Generation struct {
 	Log                      logr.Logger
 }
 
-// socketSuffix ends the names of sockets, after a generation's.
-const socketSuffix = ".sock"
+// In Sockets, after a generation's name: its socket, and a file that exists once it is to end.
+const (
+	socketSuffix = ".sock"
+	endsSuffix   = ".ends"
+)
 
 // Socket is the path of its socket.
 func (g *Generation) Socket() string { return filepath.Join(g.Sockets, g.Name+socketSuffix) }
+
+func (g *Generation) ends() string { return filepath.Join(g.Sockets, g.Name+endsSuffix) }
 
 // Dir is the directory for its mounts.
 func (g *Generation) Dir() string { return filepath.Join(g.Mounts, g.Name) }
@@ -41,6 +46,9 @@ func (g *Generation) Dir() string { return filepath.Join(g.Mounts, g.Name) }
 func (g *Generation) Prepare(ctx context.Context, ended func(dir string) error) error {
 	if err := errors.Join(os.MkdirAll(g.Sockets, 0o700), os.MkdirAll(g.Dir(), 0o700)); err != nil {
 		return fmt.Errorf("create the directories of the mount server: %w", err)
+	}
+	if err := os.Remove(g.ends()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an earlier process
+		return fmt.Errorf("start the mount server: %w", err)
 	}
 	all, err := os.ReadDir(g.Mounts)
 	if err != nil {
@@ -72,15 +80,69 @@ func listens(ctx context.Context, path string) bool {
 	return true
 }
 
-// Announce makes this generation the newest once its server listens.
-func (g *Generation) Announce(ctx context.Context) error {
+// lookEvery is how often a generation checks that new mounts have a server.
+const lookEvery = time.Second
+
+// Lead makes this generation the newest once its server listens, and again if the newest has gone,
+// until ctx ends. Then it leaves new mounts to another generation, if there is one.
+func (g *Generation) Lead(ctx context.Context) error {
 	for !listens(ctx, g.Socket()) {
-		select {
-		case <-ctx.Done():
+		if !wait(ctx, 20*time.Millisecond) {
 			return nil
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	if err := g.announce(); err != nil {
+		return err
+	}
+	for wait(ctx, lookEvery) {
+		if listens(ctx, g.Current) || ctx.Err() != nil {
+			continue
+		}
+		if err := g.announce(); err != nil {
+			g.Log.Error(err, "taking over new mounts; trying again")
+		}
+	}
+	return g.step(context.WithoutCancel(ctx))
+}
+
+// wait waits; false if ctx has ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// step notes that this generation is to end, and removes the link if it leads here and another one runs
+// that stays: that one sees it and takes over.
+func (g *Generation) step(ctx context.Context) error {
+	if err := os.WriteFile(g.ends(), nil, 0o600); err != nil {
+		return fmt.Errorf("note that the mount server is to end: %w", err)
+	}
+	sockets, err := filepath.Glob(filepath.Join(g.Sockets, "*"+socketSuffix))
+	if err != nil {
+		return err
+	}
+	to, err := os.Readlink(g.Current)
+	if err != nil || filepath.Base(to) != filepath.Base(g.Socket()) {
+		return nil //nolint:nilerr // without a link there is nothing to give away
+	}
+	for _, socket := range sockets {
+		other := &Generation{Name: strings.TrimSuffix(filepath.Base(socket), socketSuffix), Sockets: g.Sockets}
+		if _, err := os.Lstat(other.ends()); err == nil || other.Name == g.Name {
+			continue
+		}
+		if listens(ctx, socket) {
+			return os.Remove(g.Current)
+		}
+	}
+	return nil
+}
+
+// announce makes this generation the newest.
+func (g *Generation) announce() error {
 	target, err := filepath.Rel(filepath.Dir(g.Current), g.Socket())
 	if err != nil {
 		return err
@@ -135,8 +197,10 @@ func (g *Generation) remove() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if gone := os.Remove(g.Socket()); !errors.Is(gone, fs.ErrNotExist) {
-		err = errors.Join(err, gone)
+	for _, file := range []string{g.Socket(), g.ends()} {
+		if gone := os.Remove(file); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
 	}
 	return err
 }

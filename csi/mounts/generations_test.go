@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,9 +39,9 @@ func (n *node) generation(name string) *Generation {
 	}
 }
 
-// serve starts a mount server that has a client and a block volume, both named as it, and announces it.
-// end ends it.
-func (n *node) serve(name string, fails error) (end func()) {
+// serve starts a mount server that has a client and a block volume, both named as it, and waits until it
+// is the newest. drain is SIGTERM, end its end.
+func (n *node) serve(name string, fails error) (drain, end func()) {
 	n.Helper()
 	g := n.generation(name)
 	if err := g.Prepare(n.Context(), func(string) error { return nil }); err != nil {
@@ -59,16 +60,35 @@ func (n *node) serve(name string, fails error) (end func()) {
 	ctx, cancel := context.WithCancel(n.Context())
 	ended := make(chan error)
 	go func() { ended <- serve(ctx, mux, g.Socket()) }()
-	if err := g.Announce(ctx); err != nil {
-		n.Fatal(err)
-	}
+	leading, stop := context.WithCancel(ctx)
+	led := make(chan error)
+	go func() { led <- g.Lead(leading) }()
+	n.waitNewest(name)
+	drain = sync.OnceFunc(func() {
+		stop()
+		if err := <-led; err != nil {
+			n.Error(err)
+		}
+	})
 	end = func() {
+		drain()
 		cancel()
 		if err := <-ended; err != nil {
 			n.Error(err)
 		}
 	}
-	return end
+	return drain, end
+}
+
+func (n *node) waitNewest(name string) {
+	n.Helper()
+	for range 3000 {
+		if n.newestSocket() == n.generation(name).Socket() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	n.Fatalf("%s did not become the newest", name)
 }
 
 func (n *node) devices() []string {
@@ -93,11 +113,11 @@ func (n *node) attach(volume string) string {
 // server that has ended has nothing; one that cannot say what it has keeps others from being told.
 func TestGenerations(t *testing.T) {
 	n := newNode(t)
-	endOne := n.serve("one", nil)
+	_, endOne := n.serve("one", nil)
 	if got := n.devices(); !slices.Equal(got, []string{"client of one"}) || n.attach("new") != "new by one" {
 		t.Errorf("with one server: %v", got)
 	}
-	endTwo := n.serve("two", nil)
+	_, endTwo := n.serve("two", nil)
 	if got := n.devices(); !slices.Equal(got, []string{"client of one", "client of two"}) {
 		t.Errorf("with two servers: %v", got)
 	}
@@ -113,23 +133,56 @@ func TestGenerations(t *testing.T) {
 	if got := n.devices(); !slices.Equal(got, []string{"client of two"}) || n.attach("one") != "one by two" {
 		t.Errorf("after the first has ended: %v", got)
 	}
-	endThree := n.serve("three", nil)
+	_, endThree := n.serve("three", nil)
 	if _, err := os.Lstat(n.generation("one").Socket()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket of the server that has ended: %v", err)
 	}
 	endThree()
-	if _, err := n.Devices(limited(t, 300*time.Millisecond)); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("without the newest: %v", err)
-	}
 	endTwo()
-	endFour := n.serve("four", errors.New("it does not know"))
-	endFive := n.serve("five", nil)
+	if _, err := n.Devices(limited(t, 300*time.Millisecond)); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("without a server: %v", err)
+	}
+	_, endFour := n.serve("four", errors.New("it does not know"))
+	_, endFive := n.serve("five", nil)
 	if _, err := n.Devices(limited(t, 10*time.Second)); err == nil {
 		t.Error("devices are complete, although a server does not know its own")
 	}
 	if _, err := n.Attach(limited(t, 10*time.Second), "p", "new"); err == nil {
 		t.Error("a volume is attached that another server may have")
 	}
+	endFour()
+	endFive()
+}
+
+// TestAlwaysANewest: when the newest server ends or is told to, another one takes over new mounts; one
+// that is told to end while it is the only one goes on.
+func TestAlwaysANewest(t *testing.T) {
+	n := newNode(t)
+	becomes := func(name string) {
+		t.Helper()
+		n.waitNewest(name)
+		if got := n.attach("new"); got != "new by "+name {
+			t.Errorf("a new volume is attached as %q", got)
+		}
+	}
+	_, endOne := n.serve("one", nil)
+	drainTwo, endTwo := n.serve("two", nil)
+	drainTwo()
+	becomes("one")
+	_, endThree := n.serve("three", nil)
+	endThree()
+	endTwo()
+	becomes("one")
+	if err := errors.Join(os.Remove(n.current), os.Symlink("mounters/killed.sock", n.current)); err != nil {
+		t.Fatal(err)
+	}
+	becomes("one")
+	drainFour, endFour := n.serve("four", nil)
+	drainFive, endFive := n.serve("five", nil)
+	endOne()
+	drainFour()
+	drainFive() // only four is left, which is to end too
+	becomes("five")
 	endFour()
 	endFive()
 }

@@ -44,7 +44,7 @@ func TestImportDirection(t *testing.T) {
 // package may import packages of lower layers only.
 var csiLayers = [][]string{
 	{"catalog", "events", "kubelet"},
-	{"agents", "backend", "catalog/follow", "evict"},
+	{"agents", "backend", "catalog/follow", "evict", "retire"},
 	{"blockdev", "copies", "quota", "topology"},
 	{"mounts", "pool"},
 	{"rpc"},
