@@ -65,24 +65,12 @@ func newController(f *flags) *cobra.Command {
 				func(ctx context.Context) error { return d.Serve(ctx, f.endpoint) },
 				func(ctx context.Context) error { return clients.Run(ctx, f.folder()) },
 			}
-			if evicts {
-				client, err := f.cluster()
-				if err != nil {
-					return err
-				}
-				e := &evict.Evictor{Client: client, Catalog: f.folder(), Log: log, Limits: evict.DefaultLimits}
-				services = append(services, e.Run)
-			}
-			if retires != "" {
-				client, err := f.cluster()
-				if err != nil {
-					return err
-				}
-				r := &retire.Retirer{Client: client, Namespace: retires, Log: log}
-				services = append(services, r.Run)
+			watchers, err := f.watchers(evicts, retires)
+			if err != nil {
+				return err
 			}
 			return serve(cmd.Context(), f, f.withMetrics(prometheus.Gatherers{d.Metrics(), clients.Metrics()}),
-				services...)
+				append(services, watchers...)...)
 		},
 	}
 	cmd.Flags().BoolVar(&checkNodes, "check-nodes", false,
@@ -94,6 +82,26 @@ func newController(f *flags) *cobra.Command {
 	cmd.Flags().StringVar(&keys, "agent-keys", "/etc/atoll/agent-keys",
 		"directory with the keys that the agents of bricks trust; without keys, sizes are advisory")
 	return cmd
+}
+
+// watchers returns what the controller does for pods of the cluster.
+func (f *flags) watchers(evicts bool, retires string) (services []func(context.Context) error, err error) {
+	if !evicts && retires == "" {
+		return nil, nil
+	}
+	client, err := f.cluster()
+	if err != nil {
+		return nil, err
+	}
+	if evicts {
+		e := &evict.Evictor{Client: client, Catalog: f.folder(), Log: f.log(), Limits: evict.DefaultLimits}
+		services = append(services, e.Run)
+	}
+	if retires != "" {
+		r := &retire.Retirer{Client: client, Namespace: retires, Log: f.log()}
+		services = append(services, r.Run)
+	}
+	return services, nil
 }
 
 // hasDriver reports whether the driver runs on a node of the cluster.
