@@ -53,7 +53,7 @@ func TestRecovery(t *testing.T) {
 			t.Errorf("%s: the bare pod is %s, before %s", loss.name, now, bare)
 		}
 	}
-	e.kubectl("delete", "pod", "recover-bare")
+	e.finish("recover-bare", "recover-bare")
 	for _, w := range []*workload{files, blocks} {
 		w.checkSet()
 	}
