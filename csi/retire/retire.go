@@ -44,7 +44,7 @@ func (r *Retirer) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]())
 	defer queue.ShutDown()
 	factory := informers.NewSharedInformerFactoryWithOptions(r.Client, 0, informers.WithNamespace(r.Namespace),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = Label + "=" + Current }))
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = Label }))
 	add := func(o any) {
 		if pod, is := o.(*corev1.Pod); is && pod.DeletionTimestamp != nil {
 			queue.Add(pod.Name)
@@ -67,7 +67,8 @@ func (r *Retirer) Run(ctx context.Context) error {
 			return nil
 		}
 		if err := r.retire(ctx, name); err != nil && ctx.Err() == nil {
-			r.Log.Info("mounter that is to end not taken out of its DaemonSet yet", "pod", name, "error", err.Error())
+			r.Log.V(1).Info("mounter that is to end not taken out of its DaemonSet yet", "pod", name, "error",
+				err.Error())
 			queue.AddRateLimited(name)
 		} else {
 			queue.Forget(name)
@@ -76,18 +77,25 @@ func (r *Retirer) Run(ctx context.Context) error {
 	}
 }
 
-// retire takes a pod that is to end out of its DaemonSet. It gets its node as its controller: without
-// one, 'kubectl drain' would refuse it.
+// retire takes a pod that is to end out of its DaemonSet, in two steps: with another label, the DaemonSet's
+// controller releases the pod; that it does so itself makes it count again. Then the pod gets its node as its
+// controller: without one, 'kubectl drain' would refuse it.
 func (r *Retirer) retire(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	pods := r.Client.CoreV1().Pods(r.Namespace)
-	pod, err := pods.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && (pod.DeletionTimestamp == nil || pod.Labels[Label] != Current) {
+	pod, err := r.Client.CoreV1().Pods(r.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && pod.DeletionTimestamp == nil {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("get the pod: %w", err)
+	}
+	if pod.Labels[Label] == Current {
+		r.Log.Info("taking a mounter that is to end out of its DaemonSet", "pod", name, "node", pod.Spec.NodeName)
+		return r.patch(ctx, pod, map[string]any{"labels": map[string]string{Label: Former}})
+	}
+	if metav1.GetControllerOf(pod) != nil {
+		return nil // it is released soon, which is another event
 	}
 	node, err := r.Client.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -97,20 +105,22 @@ func (r *Retirer) retire(ctx context.Context, name string) error {
 		return fmt.Errorf("get its node: %w", err)
 	}
 	yes := true
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"resourceVersion": pod.ResourceVersion,
-		"labels":          map[string]string{Label: Former},
-		"ownerReferences": []metav1.OwnerReference{{
-			APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID, Controller: &yes,
-		}},
-	}})
+	return r.patch(ctx, pod, map[string]any{"ownerReferences": []metav1.OwnerReference{{
+		APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID, Controller: &yes,
+	}}})
+}
+
+// patch changes the metadata of a pod, unless it has changed meanwhile.
+func (r *Retirer) patch(ctx context.Context, pod *corev1.Pod, metadata map[string]any) error {
+	metadata["resourceVersion"] = pod.ResourceVersion
+	patch, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
 		return err
 	}
-	if _, err := pods.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil &&
-		!apierrors.IsNotFound(err) {
+	_, err = r.Client.CoreV1().Pods(r.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch,
+		metav1.PatchOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("patch the pod: %w", err)
 	}
-	r.Log.Info("took a mounter that is to end out of its DaemonSet", "pod", name, "node", node.Name)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-logr/logr/testr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/atoll-storage/atoll/csi/retire"
 	"github.com/atoll-storage/atoll/schema"
@@ -62,13 +63,24 @@ func TestMounterRetires(t *testing.T) {
 		}
 		return pod
 	}
+	await.True(t, "the pod that ends has the other label", func() bool {
+		return get("former").Labels[retire.Label] == retire.Former
+	})
+	if by := metav1.GetControllerOf(get("former")); by == nil || by.Kind != "DaemonSet" {
+		t.Fatalf("the pod belongs to %v before it was released", by)
+	}
+	release := []byte(`{"metadata": {"ownerReferences": null}}`) // as the controller of DaemonSets does
+	if _, err := pods.Patch(ctx, "former", types.MergePatchType, release, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	await.True(t, "the pod that ends belongs to its node", func() bool {
 		pod := get("former")
 		by := metav1.GetControllerOf(pod)
 		return pod.Labels[retire.Label] == retire.Former && pod.Labels["other"] == "label" && by != nil &&
 			by.Kind == "Node" && by.UID == node.UID && len(pod.OwnerReferences) == 1
 	})
-	if pod := get("current"); pod.Labels[retire.Label] != retire.Current || metav1.GetControllerOf(pod).Kind != "DaemonSet" {
+	pod := get("current")
+	if pod.Labels[retire.Label] != retire.Current || metav1.GetControllerOf(pod).Kind != "DaemonSet" {
 		t.Errorf("the other pod: %+v", pod.ObjectMeta)
 	}
 }
