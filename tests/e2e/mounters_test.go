@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/atoll-storage/atoll/tests/internal/report"
 )
 
 const mounterPods = "app.kubernetes.io/name=atoll-csi-mounter"
@@ -11,7 +15,9 @@ const mounterPods = "app.kubernetes.io/name=atoll-csi-mounter"
 // TestClientsUpgraded changes the image of the clients under writers on three nodes. They notice nothing,
 // and the former mounters end with their last volume.
 func TestClientsUpgraded(t *testing.T) {
+	onlyFull(t)
 	e := boot(t)
+	table := report.Head(1, "Application", "Longest stall", "Errors", "Writes taken", "Lost")
 	spec := strings.ReplaceAll(recoveryPool, "recovers", "upgrades")
 	e.makeBrickDirs(spec)
 	e.apply(poolDocument("upgrades", spec+small))
@@ -32,16 +38,26 @@ func TestClientsUpgraded(t *testing.T) {
 	}
 	later := e.startWorkload("upgrade-later", "atoll.upgrades", 1, 2)
 	for _, w := range append(writers, later) {
-		if r := w.check(); len(r.Errors) > 0 || r.Missing > 0 {
+		r := w.check()
+		if len(r.Errors) > 0 || r.Missing > 0 {
 			t.Errorf("%s: errors %s, %d lost, longest stall %s", w.name, r.errorsText(), r.Missing, r.stall())
-		} else {
-			t.Logf("%s: %d writes, longest stall %s", w.name, r.Writes, r.stall())
 		}
+		what := fmt.Sprintf("files, node %d", w.writer)
+		if w == later {
+			what += ", started afterwards"
+		}
+		table.Row(what, fmt.Sprintf("%.1f s", r.stall().Seconds()), r.errorsText(), strconv.Itoa(r.Writes),
+			strconv.Itoa(r.Missing))
 	}
 	if now := blocks.uid(); now != uid {
 		t.Errorf("the pod with the block volume is %s, before %s", now, uid)
 	}
-	blocks.checkSet()
+	r := blocks.checkSet()
+	table.Row("block volume, node 1", fmt.Sprintf("%.1f s", r.stall().Seconds()), r.errorsText(), strconv.Itoa(r.Writes),
+		strconv.Itoa(r.Missing))
+	if len(r.Errors) > 0 {
+		t.Errorf("the block volume had errors: %s", r.errorsText())
+	}
 	e.eventually(limit, "the former mounters have ended", func() error {
 		if now := e.mounters(); len(now) != e.Nodes {
 			return fmt.Errorf("mounters %v", now)
@@ -49,6 +65,12 @@ func TestClientsUpgraded(t *testing.T) {
 		return nil
 	})
 	e.deletePool("upgrades")
+	t.Log("\n" + table.String())
+	if *docsDir != "" && !t.Failed() {
+		if err := report.Write(filepath.Join(*docsDir, "reliability.md"), "upgrades", table.String()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // mounters lists the pods of all mounters, also those that end.

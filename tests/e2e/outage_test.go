@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,18 +18,23 @@ type outage struct {
 	do         func(*workload)
 }
 
-// outagePools are pools on paths. The writer is on node 1, the only brick on node 3.
+// outagePools are pools on paths. The writer is on node 1, the only brick of alone on node 3.
 var outagePools = map[string]string{
 	"alone": `
   type: Replica1
   bricks:
   - {node: n3, path: /srv/alone}`,
-	"trio": `
-  type: Replica3
+	"trio":  "\n  type: Replica3" + onThreeNodes("trio"),
+	"lean":  "\n  type: Arbiter" + onThreeNodes("lean"),
+	"parts": "\n  type: Disperse\n  disperse: {data: 2, redundancy: 1}" + onThreeNodes("parts"),
+}
+
+func onThreeNodes(pool string) string {
+	return strings.ReplaceAll(`
   bricks:
-  - {node: n1, path: /srv/trio}
-  - {node: n2, path: /srv/trio}
-  - {node: n3, path: /srv/trio}`,
+  - {node: n1, path: /srv/POOL}
+  - {node: n2, path: /srv/POOL}
+  - {node: n3, path: /srv/POOL}`, "POOL", pool)
 }
 
 var outages = []outage{
@@ -38,18 +44,61 @@ var outages = []outage{
 	{"only-brick-cut", "alone", "the only brick of a pool: node cut off for a minute", func(w *workload) {
 		w.cut(3, time.Minute)
 	}},
-	{"all-bricks-killed", "trio", "all three bricks killed (SIGKILL) at once", func(w *workload) {
-		w.killBricks("trio", 1, 2, 3)
-	}},
+	{"restarted-meanwhile", "alone", "the only brick of a pool: node cut off; node plugins, controller and reconciler " +
+		"restarted meanwhile", restartMeanwhile},
+	{"asked-meanwhile", "alone", "the only brick of a pool: node cut off; a claim with its pod, and more space, " +
+		"asked for meanwhile", askMeanwhile},
+	{"all-bricks-killed", "trio", "all three bricks killed (SIGKILL) at once", killAll},
+	{"arbiter-killed", "lean", "all three bricks of an Arbiter pool killed at once", killAll},
+	{"disperse-killed", "parts", "all three bricks of a Disperse pool killed at once", killAll},
 	{"all-bricks-crash", "trio", "all three bricks killed (SIGKILL) five times, each time when the writer goes on", crashes},
+	{"api-server-away", "trio", "all three bricks killed, the API server away for a minute", func(w *workload) {
+		w.order("stop", "kube-apiserver")
+		killAll(w)
+		time.Sleep(time.Minute)
+		w.order("start", "kube-apiserver")
+	}},
 }
+
+// killAll kills all bricks of a workload's pool.
+func killAll(w *workload) { w.killBricks(w.pool, 1, 2, 3) }
 
 // crashes kills all bricks of a pool again and again.
 func crashes(w *workload) {
 	for range 5 {
-		w.killBricks("trio", 1, 2, 3)
+		killAll(w)
 		w.waitProgress(20)
 	}
+}
+
+// programsOfAtoll are the workloads of Atoll that may be restarted at any time.
+var programsOfAtoll = []string{
+	"daemonset/atoll-csi-node", "deployment/atoll-csi-controller", "deployment/atoll-reconciler",
+}
+
+func restartMeanwhile(w *workload) {
+	w.order("unplug", "n3")
+	for _, program := range programsOfAtoll {
+		w.kubectl("rollout", "restart", "-n", "atoll-system", program)
+	}
+	time.Sleep(30 * time.Second)
+	w.order("plug", "n3")
+	for _, program := range programsOfAtoll {
+		w.kubectl("rollout", "status", "-n", "atoll-system", program, "--timeout=3m")
+	}
+}
+
+func askMeanwhile(w *workload) {
+	w.order("unplug", "n3")
+	w.apply(claim("meanwhile", "atoll.alone", "10Mi", "ReadWriteMany") +
+		pod("meanwhile", "meanwhile", podOptions{node: "n2"}))
+	w.kubectl("patch", "pvc", w.name, "-p", `{"spec": {"resources": {"requests": {"storage": "96Mi"}}}}`)
+	time.Sleep(30 * time.Second)
+	w.order("plug", "n3")
+	w.waitRunning("meanwhile")
+	w.sh("meanwhile", "echo text >/data/file && test \"$(cat /data/file)\" = text")
+	w.waitField("{.status.capacity.storage}", "96Mi", "pvc", w.name)
+	w.finish("meanwhile", "meanwhile")
 }
 
 // TestOutage takes pools away under a writer. When they are back, the application goes on in the
@@ -84,6 +133,7 @@ func (e *env) outage(o outage) result {
 	e.waitReady(o.pool)
 	e.waitHealthy(o.pool)
 	w := e.startWorkload("outage-"+o.name, "atoll."+o.pool, 1, 2)
+	w.pool = o.pool
 	const identity = `{.metadata.uid} {.status.containerStatuses[*].restartCount}`
 	before := e.field(identity, "pod", w.name)
 	o.do(w)

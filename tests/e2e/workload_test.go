@@ -17,7 +17,8 @@ import (
 type workload struct {
 	*env
 	name   string
-	writer int // node
+	pool   string // of its volume, where a test needs it
+	writer int    // node
 }
 
 // result is the result of 'ledger check' (tests/e2e/ledger).
