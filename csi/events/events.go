@@ -76,13 +76,18 @@ func (r *Recorder) ClientDied(
 	}
 	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost,
 		"The client of volume %s died. The volume is mounted again, but not visible in container %s, which has to start "+
-			"again: %s. (Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
-		strings.Join(blind, ", "), remedy)
+			"again. The pod: %s. (Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
+		strings.Join(blind, ", "), remedy(pod))
 	return nil
 }
 
 // remedy says who makes a pod start again.
-const remedy = "the pod is evicted, unless it has no controller or its pool or class has recovery: Tell; then delete it"
+func remedy(pod *corev1.Pod) string {
+	if metav1.GetControllerOf(pod) == nil {
+		return "delete it, as it has no controller that would create it again, and create it again"
+	}
+	return "it is evicted; if its pool or class has recovery: Tell, delete it"
+}
 
 // VolumeLost writes an event that a pod's block volume was lost, and what to do: see repair.Events.
 func (r *Recorder) VolumeLost(
@@ -95,8 +100,8 @@ func (r *Recorder) VolumeLost(
 	asks := map[string]string{
 		annotationVolume: persistentVolume, annotationSince: since.UTC().Format(time.RFC3339),
 	}
-	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost, "This node lost block volume %s, which returns I/O errors now: %v. A new pod gets the volume again: %s.",
-		persistentVolume, why, remedy)
+	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost, "This node lost block volume %s, which returns I/O errors now: %v. A new pod gets the volume again. "+
+		"The pod: %s.", persistentVolume, why, remedy(pod))
 	return nil
 }
 

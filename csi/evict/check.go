@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,36 +29,43 @@ func isStatic(pod *corev1.Pod) bool {
 	return is
 }
 
-// evicts reports whether pods that have lost this volume are to be evicted. It trusts the event no
-// further than it has to: the pod runs on the node that wrote it, and uses a volume of this driver.
-func (e *Evictor) evicts(ctx context.Context, pod *corev1.Pod, l events.Loss) (bool, error) {
+// evicts reports whether pods that have lost this volume are to be evicted, and if not, when to ask
+// again; 0 is never. It trusts the event no further than it has to: the pod runs on the node that wrote
+// it, and uses a volume of this driver.
+func (e *Evictor) evicts(ctx context.Context, pod *corev1.Pod, l events.Loss) (bool, time.Duration, error) {
 	v, err := e.Client.CoreV1().PersistentVolumes().Get(ctx, l.Volume, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return false, 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("get the volume: %w", err)
+		return false, 0, fmt.Errorf("get the volume: %w", err)
 	}
 	if l.Node != pod.Spec.NodeName || v.Spec.CSI == nil || v.Spec.CSI.Driver != schema.DriverName || !uses(pod, v) {
 		e.Log.Info("ignoring an event: its pod does not use this volume on this node", "namespace", l.Namespace,
 			"pod", l.Pod, "node", l.Node, "persistentVolume", l.Volume)
-		return false, nil
+		return false, 0, nil
 	}
 	switch schema.Recovery(v.Spec.CSI.VolumeAttributes[schema.ParameterRecovery]) {
 	case schema.RecoveryTell:
-		return false, nil
+		return false, 0, nil
 	case schema.RecoveryEvict:
-		return true, nil
+		return true, 0, nil
 	}
 	id, err := volumeid.Parse(v.Spec.CSI.VolumeHandle)
 	if err != nil {
-		return false, nil // no volume of this driver has such a handle, so none was lost
+		return false, 0, nil // no volume of this driver has such a handle, so none was lost
 	}
 	p, err := e.Catalog.Pool(id.Pool)
 	if errors.Is(err, catalog.ErrNoPool) {
-		return true, nil // its document was deleted; its volumes exist
+		return true, 0, nil // its document was deleted; its volumes exist
 	}
-	return err == nil && p.Recovery != schema.RecoveryTell, err
+	if err != nil {
+		return false, 0, err
+	}
+	if p.Recovery == schema.RecoveryTell {
+		return false, e.Limits.AskAgain, nil // the pool may change
+	}
+	return true, 0, nil
 }
 
 // uses reports whether a pod has a volume with the claim that a PersistentVolume is bound to.

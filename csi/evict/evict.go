@@ -122,8 +122,9 @@ func (e *Evictor) handle(ctx context.Context, l events.Loss) (wait time.Duration
 	if pod.UID != l.UID || isEnding(pod) || !l.Blind(pod) || owner == nil || isStatic(pod) {
 		return 0, nil
 	}
-	if evicts, err := e.evicts(ctx, pod, l); err != nil || !evicts {
-		return 0, err
+	evicts, wait, err := e.evicts(ctx, pod, l)
+	if err != nil || !evicts {
+		return wait, err
 	}
 	if wait, err = e.wait(ctx, pod, owner); err != nil || wait > 0 {
 		return wait, err
@@ -158,7 +159,8 @@ func (e *Evictor) evict(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	case apierrors.IsTooManyRequests(err):
 		e.recorder.Eventf(pod, corev1.EventTypeWarning, events.ReasonPostponed,
-			"The pod cannot be evicted yet, and is tried again: %v", err)
+			"A disruption budget of the pod does not allow to evict it yet, which is tried again: change the budget, "+
+				"or delete the pod. %v", err)
 	}
 	if err != nil {
 		return fmt.Errorf("evict the pod: %w", err)

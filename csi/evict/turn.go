@@ -24,12 +24,14 @@ type Limits struct {
 	// Young is the age up to which a pod that loses its volume makes its workload wait: as long as
 	// Settle, and twice as long each time, up to LongestPause.
 	Young, LongestPause time.Duration
+	// AskAgain is how often a pool that evicts nobody is asked whether that has changed.
+	AskAgain time.Duration
 }
 
 // DefaultLimits leave a workload whose volumes are lost again and again alone for ten minutes.
 var DefaultLimits = Limits{
 	FirstRetry: 5 * time.Second, LongestRetry: time.Minute, Settle: 10 * time.Second, Turn: 5 * time.Minute,
-	Young: 10 * time.Minute, LongestPause: 10 * time.Minute,
+	Young: 10 * time.Minute, LongestPause: 10 * time.Minute, AskAgain: 30 * time.Second,
 }
 
 // lookAgain is how often the pods of a workload are looked at while one has to become ready.

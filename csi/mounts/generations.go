@@ -92,6 +92,12 @@ func (g *Generations) forget(existing []string) {
 	}
 }
 
+// HasOlder reports whether another server than the newest runs.
+func (g *Generations) HasOlder(ctx context.Context) bool {
+	older, err := g.older(ctx)
+	return err == nil && len(older) > 0
+}
+
 // Root returns the directory where the newest server has mounted a pool.
 func (g *Generations) Root(ctx context.Context, p catalog.Pool, layout schema.Layout) (string, error) {
 	return g.newest().Root(ctx, p, layout)

@@ -62,6 +62,13 @@ func (s *Server) openPublished(ctx context.Context, id volumeid.ID, path string)
 	if id.Layout == schema.Single {
 		return s.openDir(ctx, id)
 	}
+	if id.Layout != schema.Block && s.config.Clients != nil && s.config.Clients.HasOlder(ctx) {
+		// New pods use the newest client, or pods that overlap would keep a former one for ever.
+		if err := s.stage(ctx, id, path); err != nil {
+			s.log.Info("volume not staged by the newest mounter; using the former one's client", "volume", id.String(),
+				"error", err.Error())
+		}
+	}
 	staged, err := s.openStaged(path)
 	if !mountpoint.IsDead(err) || id.Layout == schema.Block {
 		return staged, err

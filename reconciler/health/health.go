@@ -216,7 +216,7 @@ func crashText(all []agent.Crashes) string {
 		if c.Count > 1 {
 			times = fmt.Sprintf("%d times, last", c.Count)
 		}
-		texts = append(texts, fmt.Sprintf("%s crashed %s at %s (%s), and was started again", c.Daemon, times,
+		texts = append(texts, fmt.Sprintf("%s crashed %s at %s (%s); it is started again each time", c.Daemon, times,
 			c.Last.UTC().Format(time.DateTime+" UTC"), c.Reason))
 	}
 	return strings.Join(texts, "; ")

@@ -79,11 +79,11 @@ func TestCrashText(t *testing.T) {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.FixedZone("", 3600))
 	for want, all := range map[string][]agent.Crashes{
 		"": nil,
-		"glusterfsd crashed once, at 2026-05-04 02:02:01 UTC (killed), and was started again": {
+		"glusterfsd crashed once, at 2026-05-04 02:02:01 UTC (killed); it is started again each time": {
 			{Daemon: "glusterfsd", Count: 1, Last: at, Reason: "killed"},
 		},
-		"glusterfsd crashed 4 times, last at 2026-05-04 02:02:01 UTC (aborted), and was started again; " +
-			"self-heal crashed once, at 2026-05-04 02:02:01 UTC (killed), and was started again": {
+		"glusterfsd crashed 4 times, last at 2026-05-04 02:02:01 UTC (aborted); it is started again each time; " +
+			"self-heal crashed once, at 2026-05-04 02:02:01 UTC (killed); it is started again each time": {
 			{Daemon: "glusterfsd", Count: 4, Last: at, Reason: "aborted"},
 			{Daemon: "self-heal", Count: 1, Last: at, Reason: "killed"},
 		},

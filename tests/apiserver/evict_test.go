@@ -26,6 +26,7 @@ import (
 // apps is a namespace with pods, whose controllers and kubelets the tests play.
 type apps struct {
 	*testing.T
+	pools catalog.Folder
 	kubernetes.Interface
 	ctx context.Context
 }
@@ -37,21 +38,13 @@ func newApps(t *testing.T, limits evict.Limits) *apps {
 	t.Helper()
 	c := connect(t, start(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*await.Limit)
-	a := &apps{t, c.typed, ctx}
+	a := &apps{t, catalog.Folder{Dir: t.TempDir()}, c.typed, ctx}
 	_, err := a.CoreV1().Namespaces().Create(ctx,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: appsNamespace}}, metav1.CreateOptions{})
 	a.must(err)
-	folder := catalog.Folder{Dir: t.TempDir()}
-	for pool, recovery := range map[string]schema.Recovery{"fast": "", "quiet": schema.RecoveryTell} {
-		text, err := entry.Encode(entry.Entry{
-			Pool: pool, Namespace: "atoll-system", Type: schema.Replica1, Layouts: []schema.Layout{schema.Subdirectory},
-			Recovery: recovery, SetSize: 1, Bricks: []entry.Brick{{Host: "h", Port: 24007, Directory: "/b"}},
-		})
-		a.must(err)
-		_, err = folder.Write(pool, map[string]string{entry.KeyEntry: string(text)})
-		a.must(err)
-	}
-	e := &evict.Evictor{Client: c.typed, Catalog: folder, Log: testr.New(t), Limits: limits}
+	a.pool("fast", "")
+	a.pool("quiet", schema.RecoveryTell)
+	e := &evict.Evictor{Client: c.typed, Catalog: a.pools, Log: testr.New(t), Limits: limits}
 	ended := make(chan error)
 	go func() { ended <- e.Run(ctx) }()
 	t.Cleanup(func() {
@@ -61,6 +54,18 @@ func newApps(t *testing.T, limits evict.Limits) *apps {
 		}
 	})
 	return a
+}
+
+// pool writes a pool with a recovery into the catalog.
+func (a *apps) pool(name string, recovery schema.Recovery) {
+	a.Helper()
+	text, err := entry.Encode(entry.Entry{
+		Pool: name, Namespace: "atoll-system", Type: schema.Replica1, Layouts: []schema.Layout{schema.Subdirectory},
+		Recovery: recovery, SetSize: 1, Bricks: []entry.Brick{{Host: "h", Port: 24007, Directory: "/b"}},
+	})
+	a.must(err)
+	_, err = a.pools.Write(name, map[string]string{entry.KeyEntry: string(text)})
+	a.must(err)
 }
 
 func (a *apps) must(err error) {
@@ -184,7 +189,7 @@ func (a *apps) ends(name string) {
 
 var quick = evict.Limits{
 	FirstRetry: 20 * time.Millisecond, LongestRetry: 100 * time.Millisecond, Settle: 50 * time.Millisecond,
-	Turn: time.Hour, Young: time.Hour, LongestPause: 50 * time.Millisecond,
+	Turn: time.Hour, Young: time.Hour, LongestPause: 50 * time.Millisecond, AskAgain: 50 * time.Millisecond,
 }
 
 // TestEvictOneByOne: of the pods of a workload that have lost a volume, one is evicted after the other,
@@ -255,6 +260,11 @@ func TestEvictNobody(t *testing.T) {
 		if a.evicted(name) {
 			t.Errorf("%s is evicted", name)
 		}
+	}
+	a.pool("quiet", schema.RecoveryEvict)
+	a.waitEvicted("quiet-1") // which has lost its volume before
+	if a.evicted("told-1") {
+		t.Error("told-1 is evicted, against its class")
 	}
 }
 

@@ -1,19 +1,13 @@
 package csi
 
 import (
-	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
-
 	"github.com/atoll-storage/atoll/schema"
-	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
@@ -40,7 +34,7 @@ func TestMountersTakeTurns(t *testing.T) {
 	n, id := stage(h)
 	pod := h.StartPod(n, id, "private", "private", false)
 	w := bricks.StartWriter(pod.At("lines"))
-	before := mountsBelow(t, h.Path("kubelet"))
+	before := without(mountsBelow(t, h.Path("kubelet")), h.Staging())
 	startGeneration(t, h, c, "two")
 	if err := one.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -50,14 +44,12 @@ func TestMountersTakeTurns(t *testing.T) {
 		t.Fatalf("clients of the former mounter: %v", clients)
 	}
 	w.Progress(t, 100)
-	second := filepath.Join(h.Path("kubelet"), "plugins/kubernetes.io/csi/second/globalmount")
-	h.WriteVolumeData(filepath.Dir(second), id)
-	h.Stage(n, id, second)
+	later := h.StartPod(n, id, "later", "private", false) // of the volume that is staged already
 	if all := host.Clients(t, h.Path("mounts/two")); len(all) != 1 {
-		t.Errorf("clients of the new mounter after a volume was staged: %v", all)
+		t.Errorf("clients of the new mounter after a pod was started: %v", all)
 	}
-	repaired(t, h, c, "two", second)
-	if now := without(mountsBelow(t, h.Path("kubelet")), second); !slices.Equal(now, before) {
+	repaired(t, h, c, "two", later.Target)
+	if now := without(mountsBelow(t, h.Path("kubelet")), later.Target, h.Staging()); !slices.Equal(now, before) {
 		t.Errorf("mounts of the former mounter:\n%v\nbefore:\n%v", now, before)
 	}
 	if all := host.Clients(t, h.Path("mounts/one")); !slices.Equal(all, clients) {
@@ -67,12 +59,6 @@ func TestMountersTakeTurns(t *testing.T) {
 	w.Finish(t)
 	bricks.Stop(pod.Container)
 	h.Unpublish(n, id, pod.Target)
-	ctx, cancel := context.WithTimeout(t.Context(), await.Limit)
-	defer cancel()
-	if _, err := n.NodeUnstageVolume(ctx,
-		&csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: h.Staging()}); err != nil {
-		t.Fatal(err)
-	}
 	c.Eventually("the former mounter has ended, and left nothing", func() bool {
 		return len(host.Clients(t, h.Path("mounts/one"))) == 0 && !exists(h.Path("mounters/one.sock")) &&
 			!exists(h.Path("mounts/one"))
@@ -120,9 +106,9 @@ func repaired(t *testing.T, h *host.Host, c *bricks.Cluster, generation, path st
 	})
 }
 
-// without drops a path from a list of mounts, however often it is covered.
-func without(mounts []string, path string) []string {
-	return slices.DeleteFunc(mounts, func(m string) bool { return strings.HasPrefix(m, path) })
+// without drops paths from a list of mounts, however often they are covered.
+func without(mounts []string, paths ...string) []string {
+	return slices.DeleteFunc(mounts, func(m string) bool { return slices.Contains(paths, m) })
 }
 
 func exists(path string) bool {

@@ -51,7 +51,7 @@ func TestRecovery(t *testing.T) {
 			})
 			w.waitProgress(20)
 		}
-		e.waitEvent("recover-bare", "the pod is evicted, unless it has no controller")
+		e.waitEvent("recover-bare", "it has no controller that would create it again")
 		if now := e.field("{.metadata.uid}", "pod", "recover-bare"); now != bare {
 			t.Errorf("%s: the bare pod is %s, before %s", loss.name, now, bare)
 		}

@@ -27,6 +27,9 @@ type Events interface {
 type Clients interface {
 	// Devices returns the devices of all clients whose process runs, as mountinfo names them.
 	Devices(ctx context.Context) (map[string]bool, error)
+	// HasOlder reports whether some of them belong to a former mount server, which ends when nothing
+	// is mounted from them any more.
+	HasOlder(ctx context.Context) bool
 }
 
 // LossReporter lists the block volumes that this node has lost and that are still in use.
