@@ -150,6 +150,9 @@ func (c *Clients) Devices(context.Context) (map[string]bool, error) {
 	return devices, nil
 }
 
+// HasOlder reports that all clients are of this process.
+func (c *Clients) HasOlder(context.Context) bool { return false }
+
 // hungAfter is how long a client may take to tell its connections, for which it asks no brick,
 // before it counts as hung.
 const hungAfter = 10 * time.Second
