@@ -31,7 +31,7 @@ type Limits struct {
 // DefaultLimits leave a workload whose volumes are lost again and again alone for ten minutes.
 var DefaultLimits = Limits{
 	FirstRetry: 5 * time.Second, LongestRetry: time.Minute, Settle: 10 * time.Second, Turn: 5 * time.Minute,
-	Young: 10 * time.Minute, LongestPause: 10 * time.Minute, AskAgain: 30 * time.Second,
+	Young: 10 * time.Minute, LongestPause: 10 * time.Minute, AskAgain: 2 * time.Minute,
 }
 
 // lookAgain is how often the pods of a workload are looked at while one has to become ready.
