@@ -190,7 +190,9 @@ func TestLeastPrivilege(t *testing.T) {
 func TestMonitoring(t *testing.T) {
 	exported := regexp.MustCompile(`"(atoll_[a-z_]+)"`)
 	known := map[string]bool{"gotk_reconcile_condition": true}
-	for _, path := range []string{"../../brick/agent/metrics.go", "../../brick/rebalance/serve.go"} {
+	for _, path := range []string{
+		"../../brick/agent/metrics.go", "../../brick/agent/crashes.go", "../../brick/rebalance/serve.go",
+	} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
