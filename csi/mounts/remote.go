@@ -84,8 +84,10 @@ func (r *Remote) Grow(ctx context.Context, pool, name string) (blockdev.Device, 
 }
 
 // Lost lists block volumes that this node has lost and that are still in use.
-func (r *Remote) Lost(ctx context.Context) (all blockdev.Losses, err error) {
-	return all, r.call(ctx, pathLost, blockRequest{}, &all)
+func (r *Remote) Lost(ctx context.Context) (blockdev.Losses, error) {
+	var all blockdev.Losses
+	err := r.call(ctx, pathLost, blockRequest{}, &all)
+	return all, err
 }
 
 // Delays between attempts to reach a server that does not listen: it runs on this machine, so
