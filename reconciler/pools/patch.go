@@ -3,6 +3,8 @@ package pools
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -37,6 +39,22 @@ func (p patcher) patch(ctx context.Context, o v1alpha1.Object) error {
 		errs = append(errs, client.IgnoreNotFound(write(ctx, o)))
 	}
 	return errors.Join(errs...)
+}
+
+// finalizers writes the finalizers at once, so that no deletion can come between the objects of a pool
+// and the finalizer that stands for them.
+func (p patcher) finalizers(ctx context.Context, o v1alpha1.Object) error {
+	if slices.Equal(p.before.GetFinalizers(), o.GetFinalizers()) {
+		return nil
+	}
+	after := copied(p.before)
+	after.SetFinalizers(o.GetFinalizers())
+	patch := client.MergeFromWithOptions(copied(p.before), client.MergeFromWithOptimisticLock{})
+	if err := p.client.Patch(ctx, after, patch, client.FieldOwner(fieldManager)); err != nil {
+		return fmt.Errorf("write the finalizer: %w", err)
+	}
+	p.before.SetFinalizers(o.GetFinalizers())
+	return nil
 }
 
 // conditions writes the owned conditions, and leaves other conditions unchanged.

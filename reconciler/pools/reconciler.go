@@ -112,6 +112,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ct
 		return ctrl.Result{}, nil
 	}
 	finalize(o, pool)
+	if err := patcher.finalizers(ctx, o); err != nil {
+		return ctrl.Result{}, err // retried with backoff
+	}
 	return r.ReconcileDocument(ctx, req, o, pool, "resource")
 }
 

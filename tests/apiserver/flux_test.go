@@ -5,19 +5,23 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	gvr "k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/atoll-storage/atoll/render"
 	pooltypes "github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/schema/loader"
+	"github.com/atoll-storage/atoll/tests/internal/await"
 )
 
 // flux applies and prunes as kustomize-controller does, with its library.
@@ -223,4 +227,54 @@ func TestNamespaceDeletion(t *testing.T) {
 	o.patch(storagePools, "fast", fmt.Sprintf(`{"metadata":{"annotations":{"atoll.storage/allow":%q}}}`,
 		"bricks-unknown"))
 	o.eventually("the pool is deleted", func() bool { return o.get(storagePools, "fast") == nil })
+}
+
+// TestFinalizerFirst checks that a pool that is deleted with its resource has its finalizer before any of
+// its objects exists: a deletion in between would leave bricks that belong to nothing.
+func TestFinalizerFirst(t *testing.T) {
+	o := newTestEnv(t)
+	o.must(o.put(poolText("fast", 3, ", deletionPolicy: Delete")))
+	from := o.get(storagePools, "fast").ResourceVersion
+	o.startReconciler()
+	finalizer := o.revisionWhen(storagePools, from, func(o metav1.Object) bool { return len(o.GetFinalizers()) > 0 })
+	sets := gvr.GroupVersionResource{Group: "apps", Version: "v1", Resource: "statefulsets"}
+	brick := o.revisionWhen(sets, from, func(metav1.Object) bool { return true })
+	if finalizer > brick {
+		t.Errorf("the finalizer was written at revision %d, after the first brick at %d", finalizer, brick)
+	}
+}
+
+// revisionWhen returns the revision, which counts all writes of the cluster, of the first object since a
+// revision that is as wanted.
+func (o *testEnv) revisionWhen(resource gvr.GroupVersionResource, since string,
+	wanted func(metav1.Object) bool,
+) (revision uint64) {
+	o.t.Helper()
+	o.eventually("an object of "+resource.Resource+" is as wanted", func() bool {
+		// A cache that is new in the API server may refuse a watch for a moment.
+		w, err := o.dynamic.Resource(resource).Namespace(pooltypes.DefaultNamespace).
+			Watch(o.t.Context(), metav1.ListOptions{ResourceVersion: since})
+		if err != nil {
+			return false
+		}
+		defer w.Stop()
+		limit := time.After(await.Limit)
+		for {
+			select {
+			case <-limit:
+				return false
+			case e := <-w.ResultChan():
+				u, ok := e.Object.(*unstructured.Unstructured)
+				if !ok {
+					return false // an error, or the end of the watch
+				}
+				if wanted(u) {
+					revision, err = strconv.ParseUint(u.GetResourceVersion(), 10, 64)
+					o.must(err)
+					return true
+				}
+			}
+		}
+	})
+	return revision
 }
