@@ -100,8 +100,9 @@ func (r *Recorder) VolumeLost(
 	asks := map[string]string{
 		annotationVolume: persistentVolume, annotationSince: since.UTC().Format(time.RFC3339),
 	}
-	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost, "This node lost block volume %s, which returns I/O errors now: %v. A new pod gets the volume again. "+
-		"The pod: %s.", persistentVolume, why, remedy(pod))
+	r.recorder.AnnotatedEventf(pod, asks, corev1.EventTypeWarning, ReasonLost,
+		"This node lost block volume %s, which returns I/O errors now: %v. A new pod gets the volume again. "+
+			"The pod: %s.", persistentVolume, why, remedy(pod))
 	return nil
 }
 

@@ -111,7 +111,7 @@ func TestEvents(t *testing.T) {
 	kill()
 	c.waitEvent(pods["propagated"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
 	c.waitEvent(pods["private"], corev1.EventTypeWarning, events.ReasonLost,
-		"not visible in container second: delete the pod")
+		"not visible in container second, which has to start again. The pod: delete it")
 	bricks.Stop(b.Bricks[0])
 	kill()
 	c.waitEvent(pods["propagated"], corev1.EventTypeWarning, events.ReasonLost,
