@@ -60,7 +60,7 @@ type kind struct {
 // kinds are the types whose volumes survive the restart of a brick. A heal compares whole files:
 // one large volume is enough.
 var kinds = []kind{
-	{"Replica3", schema.Replica3, 3, size / 4, nil},
+	{"Replica3", schema.Replica3, 3, size / 8, nil},
 	{"Arbiter", schema.Arbiter, 3, size / 8, nil},
 	{"Disperse 2+1", schema.Disperse, 3, size / 8, func(p *volfile.Pool) { p.Data, p.Redundancy = 2, 1 }},
 	{

@@ -17,6 +17,8 @@ type outcome struct {
 	skips                   []skip
 	packages                []string // result lines of packages with tests
 	took                    time.Duration
+	// computed is the processor time of all processes of the suite that were waited for.
+	computed time.Duration
 }
 
 // failure is a test that failed, with what it printed. A package whose tests could not be

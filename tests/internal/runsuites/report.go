@@ -53,7 +53,7 @@ func (r *reporter) run(ctx context.Context, s suite, more []string) outcome {
 	return o
 }
 
-func (r *reporter) execute(ctx context.Context, s suite, more []string) (outcome, error) {
+func (r *reporter) execute(ctx context.Context, s suite, more []string) (o outcome, err error) {
 	command, err := s.command(more)
 	if err != nil {
 		return outcome{}, err
@@ -75,6 +75,9 @@ func (r *reporter) execute(ctx context.Context, s suite, more []string) (outcome
 	defer func() {
 		if cmd.Process != nil {
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // usually none is left
+		}
+		if p := cmd.ProcessState; p != nil {
+			o.computed = p.UserTime() + p.SystemTime()
 		}
 	}()
 	if s.target != "" {
@@ -153,7 +156,7 @@ func (r *reporter) summary(outcomes []outcome) bool {
 	for _, o := range outcomes {
 		total.passed, total.failed, total.skipped = total.passed+o.passed, total.failed+o.failed,
 			total.skipped+o.skipped
-		fmt.Fprintf(&times, "  %-10s %4.0f s\n", o.suite, o.took.Seconds())
+		fmt.Fprintf(&times, "  %-10s %4.0f s, %4.0f s of processor time\n", o.suite, o.took.Seconds(), o.computed.Seconds())
 		for _, f := range o.failures {
 			fmt.Fprintf(&failures, "  %s: %s\n", o.suite, f.name)
 		}
