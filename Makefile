@@ -144,7 +144,7 @@ demo: deps ## go from a pool document to data on a mounted volume (root)
 	@$(GO) run ./tests/demo
 
 bench: deps $(APISERVER) ## measure vet, volumes and the reconciler beside others; writes the tables of docs/benchmarks.md (root)
-	cd tests/bench && $(GO) test -count=1 -timeout 150m -run TestBlocks -v -bench . . -full -report $(CURDIR)/docs
+	cd tests/bench && $(GO) test -count=1 -timeout 180m -run 'TestBlocks|TestPatience|TestMemory' -v -bench . . -full -report $(CURDIR)/docs
 	cd tests/apiserver && ATOLL_KUBE_APISERVER=$(APISERVER) $(GO) test -count=1 -timeout 30m -run TestConverge -v . -full -report $(CURDIR)/docs
 
 fuzz: ## run each fuzz target for half a minute

@@ -42,6 +42,14 @@ func (s Server) address(host, port string) string {
 // ErrOption says that an option is unknown, or has a value where none is allowed or needs one.
 var ErrOption = errors.New("invalid client option")
 
+// patience ends a connection to a brick whose node acknowledges nothing for ten seconds, as the graphs of
+// native pools do (ADR 28). The names of glusterd's clients end with -client- and a number.
+var patience = []string{
+	"--xlator-option=*-client-*.transport.tcp-user-timeout=10",
+	"--xlator-option=*-client-*.transport.socket.keepalive-time=5",
+	"--xlator-option=*-client-*.transport.socket.keepalive-interval=1",
+}
+
 // Args returns the arguments of a glusterfs process in the foreground that mounts the volume
 // at target.
 func (s Server) Args(target string) ([]string, error) {
@@ -69,7 +77,7 @@ func (s Server) Args(target string) ([]string, error) {
 			options = append(options, "--"+o)
 		}
 	}
-	args := []string{"--no-daemon"}
+	args := append([]string{"--no-daemon"}, patience...)
 	for _, h := range hosts {
 		args = append(args, "--volfile-server="+h)
 	}

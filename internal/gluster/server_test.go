@@ -15,7 +15,9 @@ func TestArgs(t *testing.T) {
 	}
 	got, err := s.Args("/mnt")
 	want := []string{
-		"--no-daemon", "--volfile-server=a", "--volfile-server=b", "--volfile-server=c", "--volfile-server=d",
+		"--no-daemon", "--xlator-option=*-client-*.transport.tcp-user-timeout=10",
+		"--xlator-option=*-client-*.transport.socket.keepalive-time=5",
+		"--xlator-option=*-client-*.transport.socket.keepalive-interval=1", "--volfile-server=a", "--volfile-server=b", "--volfile-server=c", "--volfile-server=d",
 		"--volfile-server-port=24007", "--volfile-id=/v", "--log-level=INFO", "--acl", "/mnt",
 	}
 	if err != nil || !slices.Equal(got, want) {

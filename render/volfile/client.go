@@ -13,7 +13,7 @@ func Client(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	s := p.distribute(clientGraph, "42", false)
+	s := p.distribute(clientGraph)
 	s.push("utime", "features/utime", Option{"noatime", "on"})
 	s.toggled("write-behind", "performance/write-behind", "performance.write-behind", true)
 	s.toggled("readdir-ahead", "performance/readdir-ahead", "performance.readdir-ahead", false)
@@ -36,7 +36,7 @@ func BlockClient(p Pool) (*Xlator, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	s := p.distribute(blockGraph, "5", true)
+	s := p.distribute(blockGraph)
 	s.push("utime", "features/utime", Option{"noatime", "on"})
 	s.toggled("write-behind", "performance/write-behind", "performance.write-behind", true)
 	s.toggled("open-behind", "performance/open-behind", "performance.open-behind", true)
@@ -55,7 +55,7 @@ func Heal(p Pool) (*Xlator, error) {
 		return nil, err
 	}
 	s := stack{pool: p.Name, options: p.Options, graph: healGraph, login: p.login()}
-	sets := p.sets(&s, "42", false)
+	sets := p.sets(&s)
 	for _, set := range sets {
 		if p.Type == schema.Replica1 {
 			continue
@@ -95,9 +95,9 @@ func (p Pool) raiseHealTimeout(set *Xlator) {
 }
 
 // distribute stacks clients, sets and cluster/distribute over the sets.
-func (p Pool) distribute(g graph, ping string, strict bool) stack {
+func (p Pool) distribute(g graph) stack {
 	s := stack{pool: p.Name, options: p.Options, graph: g, login: p.login()}
-	sets := p.sets(&s, ping, strict)
+	sets := p.sets(&s)
 	s.top = s.apply(&Xlator{Name: p.Name + "-dht", Type: "cluster/distribute", Subvolumes: sets}, []Option{
 		{"lock-migration", "off"},
 		{"force-migration", "off"},
@@ -137,7 +137,7 @@ func Rebalance(p Pool) (*Xlator, error) {
 	if len(p.Bricks) == p.setSize() {
 		return nil, fmt.Errorf("pool %q: %w", p.Name, ErrOneSet)
 	}
-	s := p.distribute(rebalanceGraph, "42", false)
+	s := p.distribute(rebalanceGraph)
 	command := rebalanceStart
 	if len(p.Leaving) > 0 {
 		command = rebalanceForce
@@ -159,7 +159,7 @@ func Rebalance(p Pool) (*Xlator, error) {
 
 // sets builds a client for every brick and the set's xlator over the clients of each set. A
 // set of one brick is the client itself.
-func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
+func (p Pool) sets(s *stack) []*Xlator {
 	var sets []*Xlator
 	size := p.setSize()
 	for first := 0; first < len(p.Bricks); first += size {
@@ -167,7 +167,7 @@ func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
 		var pending []string
 		for i := first; i < first+size; i++ {
 			name := fmt.Sprintf("%s-client-%d", p.Name, i)
-			clients = append(clients, s.client(name, p.Bricks[i], ping, strict))
+			clients = append(clients, s.client(name, p.Bricks[i]))
 			pending = append(pending, name)
 		}
 		set := p.set(len(sets), clients, pending)
@@ -176,7 +176,7 @@ func (p Pool) sets(s *stack, ping string, strict bool) []*Xlator {
 			continue
 		}
 		if p.Tiebreaker != nil {
-			p.addTiebreaker(s, len(sets), set, ping, strict)
+			p.addTiebreaker(s, len(sets), set)
 		}
 		sets = append(sets, s.apply(set, nil))
 	}
@@ -215,9 +215,9 @@ func (p Pool) set(index int, clients []*Xlator, pending []string) *Xlator {
 // addTiebreaker adds the thin arbiter to a pair as third subvolume. The arbiter stores an
 // attribute named after this subvolume and the volume ID. The number in the name counts sets
 // as if each had three bricks, so that names do not change when sets are added.
-func (p Pool) addTiebreaker(s *stack, index int, set *Xlator, ping string, strict bool) {
+func (p Pool) addTiebreaker(s *stack, index int, set *Xlator) {
 	name := fmt.Sprintf("%s-ta-%d", p.Name, 3*index+2)
-	set.Subvolumes = append(set.Subvolumes, s.client(name, *p.Tiebreaker, ping, strict))
+	set.Subvolumes = append(set.Subvolumes, s.client(name, *p.Tiebreaker))
 	for i, o := range set.Options {
 		if o.Name == "afr-pending-xattr" {
 			set.Options[i].Value = o.Value + "," + name + "." + p.VolumeID

@@ -59,8 +59,31 @@ func (x *Xlator) set(o Option) {
 	x.Options = append(x.Options, o)
 }
 
+// patience is how long a client waits for a brick before it disconnects, in seconds.
+type patience struct {
+	// process is for a brick that does not answer, although its node does: it may only be busy. A
+	// client asks at this interval and waits as long, so it may take twice the time.
+	process string
+	// node is for a node that acknowledges nothing: it is off, frozen or cut off, as the kernel of a
+	// busy one acknowledges what its processes do not read.
+	node string
+}
+
+// patience returns the default of a graph, or what the pool sets for both. A block volume must not wait
+// longer: see docs/block-volumes.md.
+func (s *stack) patience() patience {
+	if value, set := s.options["network.ping-timeout"]; set {
+		return patience{value, value}
+	}
+	if s.graph == blockGraph {
+		return patience{"5", "5"}
+	}
+	return patience{"42", "10"}
+}
+
 // client returns the xlator that connects to one brick.
-func (s *stack) client(name string, at Endpoint, ping string, strict bool) *Xlator {
+func (s *stack) client(name string, at Endpoint) *Xlator {
+	wait := s.patience()
 	return s.apply(&Xlator{Name: name, Type: "protocol/client"}, append([]Option{
 		{"transport-type", "tcp"},
 		{"transport.address-family", "inet"},
@@ -68,8 +91,14 @@ func (s *stack) client(name string, at Endpoint, ping string, strict bool) *Xlat
 		// Without a port the client would ask a port mapper, which is not running.
 		{"remote-port", strconv.Itoa(at.Port)},
 		{"remote-subvolume", at.Directory},
-		{"ping-timeout", ping},
+		{"ping-timeout", wait.process},
+		// Also for attempts to connect: the kernel would repeat them ever more rarely, and find a
+		// node that is back half a minute later.
+		{"transport.tcp-user-timeout", wait.node},
+		// So that a silent node is found although nothing is sent to it.
+		{"transport.socket.keepalive-time", "5"},
+		{"transport.socket.keepalive-interval", "1"},
 		{"send-gids", "true"},
-		{"strict-locks", map[bool]string{true: "on", false: "off"}[strict]},
+		{"strict-locks", map[bool]string{true: "on", false: "off"}[s.graph == blockGraph]},
 	}, s.login...))
 }

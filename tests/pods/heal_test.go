@@ -139,12 +139,11 @@ func TestReplacedNode(t *testing.T) {
 	before.Verify(t, dir)
 }
 
-// startOnPaths starts a pool of three bricks on paths, whose clients give up a silent brick soon.
+// startOnPaths starts a pool of three bricks on paths.
 func startOnPaths(t *testing.T, name, spec string) *podrun.Cluster {
 	t.Helper()
 	return startPool(t, document(t, fmt.Sprintf(
 		`{apiVersion: atoll.storage/v1alpha1, kind: StoragePool, metadata: {name: %s}, spec: {%s,
-  options: {network.ping-timeout: "5"},
   bricks: [{node: kube1, path: /srv/b}, {node: kube2, path: /srv/b}, {node: kube3, path: /srv/b}]}}`,
 		name, spec)), disks)
 }
@@ -271,7 +270,7 @@ func TestClientCutOff(t *testing.T) {
 		t.Error("a write of the disconnected client succeeded")
 	}
 	t.Logf("a write of the disconnected client failed after %s", time.Since(begin).Round(time.Second/10))
-	if more := w.Lines() - lines; more < 10 { // in 5 s, network.ping-timeout, or more
+	if more := w.Lines() - lines; more < 10 { // in 10 s, transport.tcp-user-timeout, or more
 		t.Errorf("the other client wrote %d lines in that time", more)
 	}
 	// Files that the disconnected client had open are not blocked.

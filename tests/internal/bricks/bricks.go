@@ -31,6 +31,8 @@ type Cluster struct {
 	Bricks  []*exec.Cmd          // by brick index, the tiebreaker last
 	clients map[string]*exec.Cmd // by mount point
 	agents  []int                // ports
+	// Change changes the graph of a brick that is started; nil leaves it as it is.
+	Change func(*volfile.Xlator)
 	// network is the path of the bricks' network namespace, "" for that of the test; address
 	// is the bricks' address in it.
 	network, address string
@@ -159,6 +161,16 @@ func (c *Cluster) StartBrick(i int) {
 	build := func() (*volfile.Xlator, error) { return volfile.Brick(c.Pool, i) }
 	if i == len(c.Pool.Bricks) {
 		build = func() (*volfile.Xlator, error) { return volfile.Tiebreaker(c.Pool) }
+	}
+	if c.Change != nil {
+		plain := build
+		build = func() (*volfile.Xlator, error) {
+			x, err := plain()
+			if err == nil {
+				c.Change(x)
+			}
+			return x, err
+		}
 	}
 	name := fmt.Sprintf("brick-%d", i)
 	at := c.at(i)
