@@ -28,7 +28,7 @@ func (m *Manager) Attach(ctx context.Context, pool, name string) (Device, error)
 	if err != nil {
 		return Device{}, err
 	}
-	defer a.mu.Unlock()
+	defer m.finish(a)
 	if a.locked != nil && a.lost == nil {
 		d, err := a.describe()
 		if err == nil {
@@ -113,7 +113,7 @@ func (m *Manager) withAttached(ctx context.Context, pool, name string, do func(*
 	if err != nil {
 		return Device{}, err
 	}
-	defer a.mu.Unlock()
+	defer m.finish(a)
 	switch {
 	case a.lost != nil:
 		return Device{}, a.lost

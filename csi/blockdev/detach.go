@@ -16,7 +16,7 @@ func (m *Manager) Detach(ctx context.Context, pool, name string) error {
 	if err != nil {
 		return err
 	}
-	defer a.mu.Unlock()
+	defer m.finish(a)
 	if a.device == nil {
 		return nil
 	}

@@ -93,6 +93,7 @@ type attachment struct {
 	// paused is not nil while writes are paused for a copy.
 	paused *pause
 
+	calls    int                    // that have it or wait for it; guarded by the Manager's lock
 	attached atomic.Bool            // readable without the lock
 	path     atomic.Pointer[string] // of the device, as long as it may be in use; readable without the lock
 }
@@ -105,7 +106,7 @@ const deviceFlags = loop.AutoClear | loop.DirectIO
 // briefly when a brick has returned.
 const busyLimit = 5 * time.Second
 
-// acquire returns the attachment of a volume, locked; ErrBusy.
+// acquire returns the attachment of a volume, locked until finish is called; ErrBusy.
 func (m *Manager) acquire(ctx context.Context, pool, name string) (*attachment, error) {
 	m.mu.Lock()
 	if m.attachments == nil {
@@ -116,17 +117,33 @@ func (m *Manager) acquire(ctx context.Context, pool, name string) (*attachment, 
 		m.attachments[key] = &attachment{pool: pool, name: name, label: m.label(key)}
 	}
 	a := m.attachments[key]
+	a.calls++
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, busyLimit)
 	defer cancel()
 	for !a.mu.TryLock() {
 		select {
 		case <-ctx.Done():
+			m.mu.Lock()
+			a.calls--
+			m.mu.Unlock()
 			return nil, ErrBusy
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 	return a, nil
+}
+
+// finish unlocks an attachment that acquire returned. One that is not attached is forgotten with the last
+// call that has it.
+func (m *Manager) finish(a *attachment) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a.calls--
+	if a.calls == 0 && a.device == nil && a.locked == nil {
+		delete(m.attachments, a.pool+"/"+a.name)
+	}
+	a.mu.Unlock()
 }
 
 // label returns the label of a volume's device on this node. Several nodes may share a kernel.

@@ -42,11 +42,12 @@ type pause struct {
 
 // pause pauses a volume. All earlier writes are on the bricks when it returns.
 func (m *Manager) pause(ctx context.Context, a *attachment) (*pause, error) {
-	if _, err := m.acquire(ctx, a.pool, a.name); err != nil {
+	a, err := m.acquire(ctx, a.pool, a.name) // another one if it was detached and attached again
+	if err != nil {
 		return nil, err
 	}
 	p, file, err := m.registerPause(a)
-	a.mu.Unlock()
+	m.finish(a)
 	if err != nil {
 		return nil, err
 	}
