@@ -23,6 +23,8 @@ import (
 const (
 	ReasonLost     = "VolumeLost"     // the pod must start again
 	ReasonRestored = "VolumeRestored" // no action needed
+	ReasonHangs    = "VolumeHangs"    // wait, or move the pods of the pool to other nodes
+	ReasonAnswers  = "VolumeAnswers"  // no action needed
 	// Of the controller, which evicts pods with ReasonLost.
 	ReasonEvicting  = "PodEvicting"       // it is about to
 	ReasonEvicted   = "PodEvicted"        // it has; on the object that creates a new pod
@@ -78,6 +80,28 @@ func (r *Recorder) ClientDied(
 		"The client of volume %s died. The volume is mounted again, but not visible in container %s, which has to start "+
 			"again. The pod: %s. (Containers with mountPropagation: HostToContainer see the new mount.)", persistentVolume,
 		strings.Join(blind, ", "), remedy(pod))
+	return nil
+}
+
+// ClientHangs writes an event that the client of one of a pod's volumes runs and does not answer, or that
+// this has ended: see repair.Events.
+func (r *Recorder) ClientHangs(
+	ctx context.Context, podUID, persistentVolume string, since time.Time, ended bool,
+) error {
+	pod, err := r.pod(ctx, podUID)
+	if err != nil || pod == nil {
+		return err
+	}
+	if ended {
+		r.recorder.Eventf(pod, corev1.EventTypeNormal, ReasonAnswers,
+			"The client of volume %s no longer hangs; it did since %s.", persistentVolume,
+			since.UTC().Format(time.RFC3339))
+		return nil
+	}
+	r.recorder.Eventf(pod, corev1.EventTypeWarning, ReasonHangs,
+		"The client of volume %s runs and does not answer, so reads and writes of the volume wait. They go on when it "+
+			"does. If that takes minutes: move the pods of this pool to other nodes, then delete the pod of DaemonSet "+
+			"atoll-csi-mounter on node %s.", persistentVolume, r.node)
 	return nil
 }
 

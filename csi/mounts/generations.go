@@ -103,8 +103,8 @@ func (g *Generations) Root(ctx context.Context, p catalog.Pool, layout schema.La
 	return g.newest().Root(ctx, p, layout)
 }
 
-// Devices returns the devices of all clients that run, as mountinfo names them. An error means that
-// some may be missing.
+// Devices returns the devices of all clients that run, as mountinfo names them, and whether they answer.
+// An error means that some may be missing.
 func (g *Generations) Devices(ctx context.Context) (map[string]bool, error) {
 	older, err := g.older(ctx)
 	if err != nil {

@@ -49,7 +49,7 @@ func (n *node) serve(name string, fails error) (drain, end func()) {
 	}
 	mux := http.NewServeMux()
 	handle(mux, pathClients, func(context.Context, empty) (clientsResponse, error) {
-		return clientsResponse{[]string{"client of " + name}}, fails
+		return clientsResponse{Devices: []string{"client of " + name}}, fails
 	})
 	handle(mux, pathLost, func(context.Context, blockRequest) (blockdev.Losses, error) {
 		return blockdev.Losses{Attached: []blockdev.Attached{{Pool: "p", Name: name, Device: "/dev/" + name}}}, fails
@@ -192,7 +192,7 @@ func TestServerWithoutGenerations(t *testing.T) {
 	n := newNode(t)
 	mux := http.NewServeMux()
 	handle(mux, pathClients, func(context.Context, empty) (clientsResponse, error) {
-		return clientsResponse{[]string{"client"}}, nil
+		return clientsResponse{Devices: []string{"client"}}, nil
 	})
 	go func() {
 		if err := serve(t.Context(), mux, n.current); err != nil {

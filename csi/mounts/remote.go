@@ -46,7 +46,7 @@ func (r *Remote) Root(ctx context.Context, p catalog.Pool, layout schema.Layout)
 	return response.Path, err
 }
 
-// Devices returns the devices of all clients that run, as mountinfo names them.
+// Devices returns the devices of all clients that run, as mountinfo names them, and whether they answer.
 func (r *Remote) Devices(ctx context.Context) (map[string]bool, error) {
 	var response clientsResponse
 	if err := r.call(ctx, pathClients, empty{}, &response); err != nil {
@@ -55,6 +55,9 @@ func (r *Remote) Devices(ctx context.Context) (map[string]bool, error) {
 	devices := map[string]bool{}
 	for _, device := range response.Devices {
 		devices[device] = true
+	}
+	for _, device := range response.Hung {
+		devices[device] = false
 	}
 	return devices, nil
 }

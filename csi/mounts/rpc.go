@@ -50,9 +50,11 @@ type rootResponse struct {
 	Path string `json:"path"`
 }
 
-// clientsResponse has the devices of running clients, as mountinfo names them.
+// clientsResponse has the devices of running clients, as mountinfo names them, and of those the ones
+// that do not answer.
 type clientsResponse struct {
 	Devices []string `json:"devices"`
+	Hung    []string `json:"hung,omitempty"`
 }
 
 // blockRequest names a block volume; FileSystem is for pathFormatted.

@@ -41,6 +41,8 @@ func (s *Server) calls() http.Handler {
 	handle(mux, pathClients, func(ctx context.Context, _ empty) (a clientsResponse, err error) {
 		devices, err := s.Clients.Devices(ctx)
 		a.Devices = slices.Sorted(maps.Keys(devices))
+		maps.DeleteFunc(devices, func(_ string, answers bool) bool { return answers })
+		a.Hung = slices.Sorted(maps.Keys(devices))
 		return a, err
 	})
 	if d := s.Devices; d != nil {

@@ -133,8 +133,8 @@ func (s *state) connections(target string) ([]gluster.Connection, error) {
 	return all, err
 }
 
-// Devices returns the devices of all clients whose process runs, as mountinfo names them. A mount
-// with another device has no client any more.
+// Devices returns the devices of all clients whose process runs, as mountinfo names them, and whether
+// they answer: false for those that hang. A mount with another device has no client any more.
 func (c *Clients) Devices(context.Context) (map[string]bool, error) {
 	c.mu.Lock()
 	all := slices.Collect(maps.Values(c.clients))
@@ -143,7 +143,7 @@ func (c *Clients) Devices(context.Context) (map[string]bool, error) {
 	for _, cl := range all {
 		cl.state.mu.Lock()
 		if cl.running.Load() && cl.state.device != "" {
-			devices[cl.state.device] = true
+			devices[cl.state.device] = !cl.state.hung
 		}
 		cl.state.mu.Unlock()
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func TestRegistration(t *testing.T) {
 	expect(r.removed, schema.DriverName)
 }
 
-// TestEvents kills the client of a running pod's volume and checks the events of the pod.
+// TestEvents stops and kills the client of a running pod's volume and checks the events of the pod.
 func TestEvents(t *testing.T) {
 	config := start(t)
 	c := connect(t, config)
@@ -100,20 +101,28 @@ func TestEvents(t *testing.T) {
 		pods[name] = c.createPod(name, name == "propagated")
 		h.StartPod(n, id, string(pods[name].UID), "rslave", false)
 	}
-	kill := func() {
+	signal := func(s syscall.Signal) {
 		t.Helper()
 		for _, pid := range host.Clients(t, h.Path("mounts")) {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			if err := unix.Kill(pid, s); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	kill()
+	signal(unix.SIGSTOP)
+	for _, pod := range pods {
+		c.waitEvent(pod, corev1.EventTypeWarning, events.ReasonHangs, "then delete the pod of DaemonSet atoll-csi-mounter")
+	}
+	signal(unix.SIGCONT)
+	for _, pod := range pods {
+		c.waitEvent(pod, corev1.EventTypeNormal, events.ReasonAnswers, "no longer hangs")
+	}
+	signal(unix.SIGKILL)
 	c.waitEvent(pods["propagated"], corev1.EventTypeNormal, events.ReasonRestored, "the volume is mounted again")
 	c.waitEvent(pods["private"], corev1.EventTypeWarning, events.ReasonLost,
 		"not visible in container second, which has to start again. The pod: delete it")
 	bricks.Stop(b.Bricks[0])
-	kill()
+	signal(unix.SIGKILL)
 	c.waitEvent(pods["propagated"], corev1.EventTypeWarning, events.ReasonLost,
 		"cannot be mounted again yet: the pool cannot be reached: pool p")
 	b.StartBrick(0)

@@ -19,13 +19,17 @@ type Events interface {
 	// volume is mounted again since that time where the pod's containers see it if they have
 	// mountPropagation. Otherwise it is not mounted.
 	ClientDied(ctx context.Context, podUID, persistentVolume string, since time.Time, why error) error
+	// ClientHangs reports that the client of a pod's volume does not answer, noticed at that time, or that
+	// this has ended.
+	ClientHangs(ctx context.Context, podUID, persistentVolume string, since time.Time, ended bool) error
 	// VolumeLost reports that the node lost a pod's block volume, and why.
 	VolumeLost(ctx context.Context, podUID, persistentVolume string, since time.Time, why error) error
 }
 
 // Clients are the GlusterFS clients of the node.
 type Clients interface {
-	// Devices returns the devices of all clients whose process runs, as mountinfo names them.
+	// Devices returns the devices of all clients whose process runs, as mountinfo names them, and whether
+	// they answer.
 	Devices(ctx context.Context) (map[string]bool, error)
 	// HasOlder reports whether some of them belong to a former mount server, which ends when nothing
 	// is mounted from them any more.

@@ -136,6 +136,8 @@ type countLost struct{ n *int }
 
 func (c countLost) ClientDied(context.Context, string, string, time.Time, error) error { return nil }
 
+func (c countLost) ClientHangs(context.Context, string, string, time.Time, bool) error { return nil }
+
 func (c countLost) VolumeLost(context.Context, string, string, time.Time, error) error {
 	*c.n++
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,49 +24,48 @@ type remounter struct {
 	Config
 	reports reports
 	notices notices
+	hanging map[string]hangingMount // by mount point
 }
 
-// deadMount is the mount of a volume whose client has died.
-type deadMount struct {
+// clientMount is the mount of a volume, which has or had a client.
+type clientMount struct {
 	*mountinfo.Info
 	volume
 }
 
-// repairAll repairs the dead mounts below the kubelet's root. Pools do not wait for each other.
+// repairAll repairs the dead mounts below the kubelet's root, and reports those whose client hangs. Pools
+// do not wait for each other.
 func (r *remounter) repairAll(ctx context.Context) {
 	if r.Clients == nil {
 		return
 	}
-	found, err := r.findDead(ctx)
+	dead, hang, err := r.examine(ctx)
 	if isNew := r.reports.isNew("", err); err != nil {
 		if isNew {
 			r.Log.Info("cannot look for dead mounts; trying again", "error", err.Error())
 		}
 		return
 	}
-	dead := map[string][]deadMount{} // by pool
-	for _, m := range found {
-		v, err := readVolume(r.KubeletRoot, m.Mountpoint)
-		if err != nil {
-			r.Log.V(1).Info("dead mount is not a volume of this driver", "target", m.Mountpoint, "reason", err.Error())
-			continue
-		}
-		dead[v.id.Pool] = append(dead[v.id.Pool], deadMount{m, v})
+	r.reportHanging(ctx, hang)
+	byPool := map[string][]clientMount{}
+	for _, m := range dead {
+		byPool[m.id.Pool] = append(byPool[m.id.Pool], m)
 	}
 	var pools sync.WaitGroup
-	for _, mounts := range dead {
+	for _, mounts := range byPool {
 		pools.Go(func() { r.repairPool(ctx, mounts) })
 	}
 	pools.Wait()
 }
 
-// findDead finds the mounts below the kubelet's root that have no client any more. A client that
-// runs and does not reach its bricks answers the same as a dead one, and connects again by itself.
-func (r *remounter) findDead(ctx context.Context) ([]*mountinfo.Info, error) {
+// examine finds the mounts below the kubelet's root that have no client any more, and those whose client
+// hangs. A client that runs and does not reach its bricks answers the same as a dead one, and connects
+// again by itself.
+func (r *remounter) examine(ctx context.Context) (dead, hang []clientMount, err error) {
 	// Before the clients are listed: the client of a mount that is found has started.
 	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(r.KubeletRoot))
 	if err != nil {
-		return nil, fmt.Errorf("list mounts: %w", err)
+		return nil, nil, fmt.Errorf("list mounts: %w", err)
 	}
 	top := map[string]*mountinfo.Info{} // later mounts cover earlier ones
 	for _, m := range all {
@@ -75,23 +73,36 @@ func (r *remounter) findDead(ctx context.Context) ([]*mountinfo.Info, error) {
 	}
 	maps.DeleteFunc(top, func(_ string, m *mountinfo.Info) bool { return m.FSType != glusterfs })
 	if len(top) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	devices, err := r.Clients.Devices(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list the node's clients: %w", err)
+		return nil, nil, fmt.Errorf("list the node's clients: %w", err)
 	}
-	maps.DeleteFunc(top, func(_ string, m *mountinfo.Info) bool {
-		return devices[fmt.Sprintf("%d:%d", m.Major, m.Minor)]
-	})
-	return slices.Collect(maps.Values(top)), nil
+	for _, m := range top {
+		answers, runs := devices[fmt.Sprintf("%d:%d", m.Major, m.Minor)]
+		if runs && answers {
+			continue
+		}
+		v, err := readVolume(r.KubeletRoot, m.Mountpoint)
+		switch {
+		case err != nil:
+			r.Log.V(1).Info("mount without an answering client is not a volume of this driver", "target", m.Mountpoint,
+				"reason", err.Error())
+		case runs:
+			hang = append(hang, clientMount{m, v})
+		default:
+			dead = append(dead, clientMount{m, v})
+		}
+	}
+	return dead, hang, nil
 }
 
 // repairPool mounts dead volumes of one pool again. An unreachable pool, which takes a while to
 // find out, is tried once.
-func (r *remounter) repairPool(ctx context.Context, dead []deadMount) {
+func (r *remounter) repairPool(ctx context.Context, dead []clientMount) {
 	ctx, cancel := context.WithTimeout(ctx, rpc.CallLimit)
 	defer cancel()
 	var unreachable error
@@ -109,7 +120,7 @@ func (r *remounter) repairPool(ctx context.Context, dead []deadMount) {
 
 // remount mounts a volume over its dead mount, with the same flags. It locks the volume only
 // after the pool has answered, which may take long: a pod that ends does not wait for that.
-func (r *remounter) remount(ctx context.Context, m deadMount) error {
+func (r *remounter) remount(ctx context.Context, m clientMount) error {
 	h, err := r.Pools.Open(ctx, m.id.Pool, m.id.Layout)
 	if err != nil {
 		return err
@@ -144,7 +155,7 @@ func (r *remounter) remount(ctx context.Context, m deadMount) error {
 }
 
 // report logs what happened to a volume whose client has died, and writes an event of its pod.
-func (r *remounter) report(ctx context.Context, m deadMount, err error) {
+func (r *remounter) report(ctx context.Context, m clientMount, err error) {
 	if errors.Is(err, rpc.ErrBusy) || !r.reports.isNew(m.Mountpoint, err) {
 		return
 	}
