@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atoll-storage/atoll/tests/internal/cluster"
 	"github.com/atoll-storage/atoll/tests/internal/report"
 )
 
@@ -22,11 +24,16 @@ type outage struct {
 var outagePools = map[string]string{
 	"alone": `
   type: Replica1
+  volumes: [Subdirectory, Block]
   bricks:
   - {node: n3, path: /srv/alone}`,
 	"trio":  "\n  type: Replica3" + onThreeNodes("trio"),
 	"lean":  "\n  type: Arbiter" + onThreeNodes("lean"),
 	"parts": "\n  type: Disperse\n  disperse: {data: 2, redundancy: 1}" + onThreeNodes("parts"),
+	"grows": "\n  type: Replica3" + onThreeNodes("grows"),
+	"far": `
+  type: External
+  external: {hosts: [` + cluster.GlusterAddress + `], volume: vol1}`,
 }
 
 func onThreeNodes(pool string) string {
@@ -46,8 +53,30 @@ var outages = []outage{
 	}},
 	{"restarted-meanwhile", "alone", "the only brick of a pool: node cut off; node plugins, controller and reconciler " +
 		"restarted meanwhile", restartMeanwhile},
-	{"asked-meanwhile", "alone", "the only brick of a pool: node cut off; a claim with its pod, and more space, " +
-		"asked for meanwhile", askMeanwhile},
+	{"asked-meanwhile", "alone", "the only brick of a pool: node cut off; a claim with its pod, more space, a " +
+		"snapshot and a deletion asked for meanwhile", askMeanwhile},
+	{"only-brick-cut-long", "alone", "the only brick of a pool: node cut off for ten minutes", func(w *workload) {
+		w.cut(3, 10*time.Minute)
+	}},
+	{"client-cut-briefly", "alone", "the writer's node, which has no brick, cut off for 10 s", func(w *workload) {
+		w.cut(1, 10*time.Second)
+	}},
+	{"client-cut", "alone", "the writer's node, which has no brick, cut off for a minute", func(w *workload) {
+		w.cut(1, time.Minute)
+	}},
+	{"names-away", "trio", "all three bricks killed, the cluster's name service away for a minute", func(w *workload) {
+		w.order("stop", "coredns")
+		killAll(w)
+		time.Sleep(time.Minute)
+		w.order("start", "coredns")
+	}},
+	{"external-restarted", "far", "External: glusterd and its brick killed for half a minute, brick on another port", func(w *workload) {
+		w.order("stop", "gluster")
+		time.Sleep(30 * time.Second)
+		w.order("start", "gluster")
+	}},
+	{"set-added-meanwhile", "grows", "a set added while all bricks are killed", growMeanwhile},
+	{"graphs-change", "trio", "an option of the pool changed 40 times", changeGraphs},
 	{"all-bricks-killed", "trio", "all three bricks killed (SIGKILL) at once", killAll},
 	{"arbiter-killed", "lean", "all three bricks of an Arbiter pool killed at once", killAll},
 	{"disperse-killed", "parts", "all three bricks of a Disperse pool killed at once", killAll},
@@ -71,6 +100,30 @@ func crashes(w *workload) {
 	}
 }
 
+// growMeanwhile adds a set of bricks to a pool while the others are away.
+func growMeanwhile(w *workload) {
+	added := strings.TrimPrefix(strings.ReplaceAll(onThreeNodes(w.pool), "/srv/", "/srv/more-"), "\n  bricks:")
+	w.makeBrickDirs(added)
+	w.apply(poolDocument(w.pool, outagePools[w.pool]+added+small))
+	killAll(w)
+	w.eventually(limit, "the clients have the new set", func() error {
+		out := w.kubectl("get", "configmap", "-n", "atoll-system", "atoll-"+w.pool+"-catalog", "-o", "yaml")
+		if !strings.Contains(out, "client-5") {
+			return errors.New("the catalog has three bricks")
+		}
+		return nil
+	})
+}
+
+// changeGraphs changes what clients are told about a pool again and again.
+func changeGraphs(w *workload) {
+	for i := range 40 {
+		spec := fmt.Sprintf("%s\n  options: {network.ping-timeout: %q}", outagePools[w.pool], strconv.Itoa(20+i))
+		w.apply(poolDocument(w.pool, spec+small))
+		w.waitProgress(10)
+	}
+}
+
 // programsOfAtoll are the workloads of Atoll that may be restarted at any time.
 var programsOfAtoll = []string{
 	"daemonset/atoll-csi-node", "deployment/atoll-csi-controller", "deployment/atoll-reconciler",
@@ -89,7 +142,12 @@ func restartMeanwhile(w *workload) {
 }
 
 func askMeanwhile(w *workload) {
+	w.apply(claim("doomed", "atoll.alone", "10Mi", "ReadWriteMany") +
+		claim("kept", "atoll.alone.block", "320Mi", "ReadWriteOnce"))
+	doomed, kept := w.waitBound("doomed"), w.waitBound("kept")
 	w.order("unplug", "n3")
+	w.kubectl("delete", "pvc", "doomed")
+	w.apply(snapshot("meanwhile", "kept"))
 	w.apply(claim("meanwhile", "atoll.alone", "10Mi", "ReadWriteMany") +
 		pod("meanwhile", "meanwhile", podOptions{node: "n2"}))
 	w.kubectl("patch", "pvc", w.name, "-p", `{"spec": {"resources": {"requests": {"storage": "96Mi"}}}}`)
@@ -98,6 +156,11 @@ func askMeanwhile(w *workload) {
 	w.waitRunning("meanwhile")
 	w.sh("meanwhile", "echo text >/data/file && test \"$(cat /data/file)\" = text")
 	w.waitField("{.status.capacity.storage}", "96Mi", "pvc", w.name)
+	w.waitField("{.status.readyToUse}", "true", "volumesnapshot", "meanwhile")
+	w.waitDeleted("pv", doomed)
+	w.kubectl("delete", "volumesnapshot", "meanwhile")
+	w.kubectl("delete", "pvc", "kept")
+	w.waitDeleted("pv", kept)
 	w.finish("meanwhile", "meanwhile")
 }
 
@@ -128,17 +191,21 @@ func TestOutage(t *testing.T) {
 // outage causes one outage under a writer.
 func (e *env) outage(o outage) result {
 	e.Helper()
-	e.makeBrickDirs(outagePools[o.pool])
-	e.apply(poolDocument(o.pool, outagePools[o.pool]+small))
+	spec, healthy := outagePools[o.pool]+small, func() { e.waitHealthy(o.pool) }
+	if o.pool == "far" { // its glusterd heals it
+		spec, healthy = outagePools[o.pool], func() { e.waitReady(o.pool) }
+	}
+	e.makeBrickDirs(spec)
+	e.apply(poolDocument(o.pool, spec))
 	e.waitReady(o.pool)
-	e.waitHealthy(o.pool)
+	healthy()
 	w := e.startWorkload("outage-"+o.name, "atoll."+o.pool, 1, 2)
 	w.pool = o.pool
 	const identity = `{.metadata.uid} {.status.containerStatuses[*].restartCount}`
 	before := e.field(identity, "pod", w.name)
 	o.do(w)
 	w.waitProgress(50)
-	e.waitHealthy(o.pool)
+	healthy()
 	w.waitProgress(50)
 	if now := e.field(identity, "pod", w.name); now != before {
 		e.Errorf("the writer's pod and its restarts are %s, before %s", now, before)

@@ -156,7 +156,8 @@ func (r *reporter) summary(outcomes []outcome) bool {
 	for _, o := range outcomes {
 		total.passed, total.failed, total.skipped = total.passed+o.passed, total.failed+o.failed,
 			total.skipped+o.skipped
-		fmt.Fprintf(&times, "  %-10s %4.0f s, %4.0f s of processor time\n", o.suite, o.took.Seconds(), o.computed.Seconds())
+		fmt.Fprintf(&times, "  %-10s %4.0f s, %4.0f s of processor time\n", o.suite, o.took.Seconds(),
+			o.computed.Seconds())
 		for _, f := range o.failures {
 			fmt.Fprintf(&failures, "  %s: %s\n", o.suite, f.name)
 		}
