@@ -4,6 +4,7 @@ package block
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,16 +233,25 @@ func (c *cluster) healed(brick int) {
 	c.bricks.Eventually(fmt.Sprintf("brick %d is healed", brick), func() bool { return c.pending(brick) == 0 })
 }
 
-// pending counts what the other bricks list for healing.
-func (c *cluster) pending(brick int) int {
-	n := 0
+// pending counts the copies of volumes with counters of changes that a brick of a replicated pool lacks. The
+// index of a brick says less: it has every file that is being written as well.
+func (c *cluster) pending(brick int) (n int) {
+	c.t.Helper()
 	for i, b := range c.bricks.Pool.Bricks {
-		entries, _ := os.ReadDir(b.Directory + "/.glusterfs/indices/xattrop")
-		for _, e := range entries {
-			if i != brick && !strings.HasPrefix(e.Name(), "xattrop-") {
+		if i == brick {
+			continue
+		}
+		volumes := filepath.Join(b.Directory, "blocks/volumes")
+		must(c.t, filepath.WalkDir(volumes, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			file, err := filepath.Rel(b.Directory, path)
+			if c.bricks.Blames(i, brick, file) {
 				n++
 			}
-		}
+			return err
+		}))
 	}
 	return n
 }

@@ -162,6 +162,7 @@ func TestContainersAreConfined(t *testing.T) {
 		"glusterfsd": "CapBnd:\t00000000082000df",
 		"self-heal":  "CapBnd:\t0000000000000000",
 	} {
+		eventually(t, c, container+" runs", func() bool { return c.Daemon("atoll-lean-0-0", container) != 0 })
 		status, err := os.ReadFile("/proc/" + strconv.Itoa(c.Daemon("atoll-lean-0-0", container)) + "/status")
 		if err != nil || !strings.Contains(string(status), want) {
 			t.Errorf("container %s lacks %q (%v):\n%s", container, want, err, status)
