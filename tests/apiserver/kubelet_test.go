@@ -111,7 +111,7 @@ func TestEvents(t *testing.T) {
 	}
 	signal(unix.SIGSTOP)
 	for _, pod := range pods {
-		c.waitEvent(pod, corev1.EventTypeWarning, events.ReasonHangs, "then delete the pod of DaemonSet atoll-csi-mounter")
+		c.waitEvent(pod, corev1.EventTypeWarning, events.ReasonHangs, "pod of DaemonSet atoll-csi-mounter")
 	}
 	signal(unix.SIGCONT)
 	for _, pod := range pods {
