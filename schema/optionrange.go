@@ -29,3 +29,13 @@ const (
 	// LargeCache is a performance.cache-size that few nodes can spare for each client, in bytes.
 	LargeCache = 1 << 30
 )
+
+// Limits of clients' connections to nodes, in seconds (ADR 28).
+const (
+	// NodeTimeout is how long a node may acknowledge nothing that was sent to it.
+	NodeTimeout = 10
+	// KeepaliveTime is how long a connection is idle before the node is asked whether it is there.
+	KeepaliveTime = 5
+	// KeepaliveInterval is how often it is then asked.
+	KeepaliveInterval = 1
+)

@@ -42,12 +42,12 @@ func (s Server) address(host, port string) string {
 // ErrOption says that an option is unknown, or has a value where none is allowed or needs one.
 var ErrOption = errors.New("invalid client option")
 
-// patience ends a connection to a brick whose node acknowledges nothing for ten seconds, as the graphs of
-// native pools do (ADR 28). The names of glusterd's clients end with -client- and a number.
+// patience ends a connection to a brick whose node acknowledges nothing, as the graphs of native pools do
+// (ADR 28). The names of glusterd's clients end with -client- and a number.
 var patience = []string{
-	"--xlator-option=*-client-*.transport.tcp-user-timeout=10",
-	"--xlator-option=*-client-*.transport.socket.keepalive-time=5",
-	"--xlator-option=*-client-*.transport.socket.keepalive-interval=1",
+	"--xlator-option=*-client-*.transport.tcp-user-timeout=" + strconv.Itoa(schema.NodeTimeout),
+	"--xlator-option=*-client-*.transport.socket.keepalive-time=" + strconv.Itoa(schema.KeepaliveTime),
+	"--xlator-option=*-client-*.transport.socket.keepalive-interval=" + strconv.Itoa(schema.KeepaliveInterval),
 }
 
 // Args returns the arguments of a glusterfs process in the foreground that mounts the volume

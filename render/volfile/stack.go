@@ -1,6 +1,10 @@
 package volfile
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/atoll-storage/atoll/schema"
+)
 
 // stack builds a graph from the bottom up and applies the pool's options to each layer.
 type stack struct {
@@ -78,7 +82,7 @@ func (s *stack) patience() patience {
 	if s.graph == blockGraph {
 		return patience{"5", "5"}
 	}
-	return patience{"42", "10"}
+	return patience{"42", strconv.Itoa(schema.NodeTimeout)}
 }
 
 // client returns the xlator that connects to one brick.
@@ -96,8 +100,8 @@ func (s *stack) client(name string, at Endpoint) *Xlator {
 		// node that is back half a minute later.
 		{"transport.tcp-user-timeout", wait.node},
 		// So that a silent node is found although nothing is sent to it.
-		{"transport.socket.keepalive-time", "5"},
-		{"transport.socket.keepalive-interval", "1"},
+		{"transport.socket.keepalive-time", strconv.Itoa(schema.KeepaliveTime)},
+		{"transport.socket.keepalive-interval", strconv.Itoa(schema.KeepaliveInterval)},
 		{"send-gids", "true"},
 		{"strict-locks", map[bool]string{true: "on", false: "off"}[s.graph == blockGraph]},
 	}, s.login...))

@@ -88,9 +88,7 @@ func TestBlocks(t *testing.T) {
 	if *docsDir == "" || !*full || *measuring != "" {
 		return
 	}
-	if err := report.Write(filepath.Join(*docsDir, "block-volumes.md"), "speed", r.table(places)); err != nil {
-		t.Fatal(err)
-	}
+	writeTable(t, "block-volumes.md", "speed", r.table(places))
 	plot(t, filepath.Join(*docsDir, "block-volumes.svg"), r)
 }
 

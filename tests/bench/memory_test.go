@@ -10,10 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
-
-	"github.com/atoll-storage/atoll/csi/catalog"
-	"github.com/atoll-storage/atoll/csi/mounts"
 	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
@@ -27,28 +23,10 @@ const mostMemory = 256
 // TestMemory has a client find ever more files, as 'find /' does, and reads how much memory it has taken.
 func TestMemory(t *testing.T) {
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	dir := t.TempDir()
-	clients, err := mounts.New(filepath.Join(dir, "mounts"), logr.Discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		clients.Close()
-		if err := bricks.UnmountBelow(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	pools := catalog.Folder{Dir: filepath.Join(dir, "catalog")}
-	c.Catalog(pools, schema.Subdirectory)
-	p, err := pools.Pool("p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := clients.Root(t.Context(), p, schema.Subdirectory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid := host.Clients(t, dir)[0]
+	clients := host.NewPoolClients(t)
+	c.Catalog(clients.Pools, schema.Subdirectory)
+	root := clients.Mount(t, schema.Subdirectory)
+	pid := host.Clients(t, clients.Dir)[0]
 	table := report.Head(0, "Files found", "Memory of the client", "Time")
 	made := 0
 	for _, n := range pick([]int{10_000, 100_000, 300_000}, []int{1000, 2000}) {
@@ -66,11 +44,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("the client has taken %d MiB for %d files", memory, n)
 		}
 	}
-	if *docsDir != "" && *full {
-		if err := report.Write(filepath.Join(*docsDir, "csi.md"), "memory", table.String()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeTable(t, "csi.md", "memory", table.String())
 }
 
 // makeFiles makes a directory of a brick with empty files. The brick names them when a client finds them.

@@ -69,11 +69,7 @@ func TestPatience(t *testing.T) {
 	if n := clients[0].disconnected(t); n > 0 {
 		t.Errorf("the default disconnected %d times from healthy bricks", n)
 	}
-	if *docsDir != "" && *full {
-		if err := report.Write(filepath.Join(*docsDir, "reliability.md"), "patience", table.String()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeTable(t, "reliability.md", "patience", table.String())
 }
 
 // patient is a mount with a writer of lines, and one of large writes that fills the network's buffers.

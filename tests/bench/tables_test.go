@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/atoll-storage/atoll/tests/internal/report"
 )
@@ -24,6 +25,17 @@ func writeTables(docs string) error {
 		}
 	}
 	return nil
+}
+
+// writeTable writes a table into a page of docs, if the sizes of the docs were measured.
+func writeTable(t *testing.T, page, name, table string) {
+	t.Helper()
+	if *docsDir == "" || !*full {
+		return
+	}
+	if err := report.Write(filepath.Join(*docsDir, page), name, table); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // missing is in a table in place of a figure that was not measured.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 
-	"github.com/atoll-storage/atoll/schema"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
 	"github.com/atoll-storage/atoll/tests/internal/host"
 )
@@ -23,19 +21,8 @@ import (
 // threads and open files than after the first calls.
 func TestPoolStaysAway(t *testing.T) {
 	t.Parallel()
-	c := bricks.Start(t, schema.Replica1, 1, nil)
-	h := host.New(t, c)
-	h.Share()
-	roles := map[string]*exec.Cmd{
-		"mounter": h.Start("mounter", "--socket", h.Path("mounter.sock")),
-		"controller": h.Start("controller", "--endpoint", "unix://"+h.Path("controller.sock"), "--mounts",
-			h.Path("controller-mounts")),
-		"node": h.StartNode(),
-	}
-	node, controller := csi.NewNodeClient(h.Dial("node.sock")), csi.NewControllerClient(h.Dial("controller.sock"))
-	id := h.Create(h.Dial("controller.sock"))
-	h.WriteVolumeData(filepath.Dir(h.Staging()), id)
-	h.Stage(node, id, h.Staging())
+	c, h, node, id := stagedVolume(t)
+	controller := csi.NewControllerClient(h.Dial("controller.sock"))
 	pod := h.StartPod(node, id, "pod", "rslave", false)
 	calls := []func(context.Context){
 		func(ctx context.Context) {
@@ -67,11 +54,11 @@ func TestPoolStaysAway(t *testing.T) {
 		t.Helper()
 		repeat(calls, 10)
 		before := map[string][2]int{}
-		for role, cmd := range roles {
+		for role, cmd := range h.Roles {
 			before[role] = inUse(t, cmd)
 		}
 		repeat(calls, 40)
-		for role, cmd := range roles {
+		for role, cmd := range h.Roles {
 			// Go's runtime adds threads when the machine is busy.
 			if now := inUse(t, cmd); now[0] > before[role][0]+8 || now[1] > before[role][1]+8 {
 				t.Errorf("%s, %s: %d threads and %d open files, after the first calls %d and %d\n%s", when, role, now[0],

@@ -15,6 +15,7 @@ import (
 	entry "github.com/atoll-storage/atoll/schema/catalog"
 	"github.com/atoll-storage/atoll/tests/internal/await"
 	"github.com/atoll-storage/atoll/tests/internal/bricks"
+	"github.com/atoll-storage/atoll/tests/internal/host"
 )
 
 // TestHostAliases mounts a volume of a real glusterd whose bricks have names that this machine
@@ -26,7 +27,7 @@ func TestHostAliases(t *testing.T) {
 	g := bricks.StartGlusterd(t, "127.1.1.7", names...)
 	g.CreateAt(names, "vol", "replica", "3")
 	g.Do("volume", "start", "vol")
-	clients := newClients(t)
+	clients := host.NewPoolClients(t)
 	pool := func(aliases ...schema.HostAlias) catalog.Pool {
 		return catalog.Pool{Entry: entry.Entry{Pool: "ext", Type: schema.External, External: &schema.ExternalSpec{
 			Hosts: []string{"127.1.1.7"}, Volume: "vol", HostAliases: aliases,

@@ -21,10 +21,10 @@ import (
 func TestGraphChangesLive(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
-	clients := newClients(t)
-	dir, pools := clients.dir, clients.pools
+	clients := host.NewPoolClients(t)
+	dir, pools := clients.Dir, clients.Pools
 	c.Catalog(pools, schema.Subdirectory)
-	root := clients.root(t)
+	root := clients.Mount(t, schema.Subdirectory)
 	before := bricks.Write(t, root, "before", 20)
 	work := startWork(root)
 	readable := startReadingGraph(root)

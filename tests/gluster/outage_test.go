@@ -23,9 +23,9 @@ import (
 func TestClientOutlivesCallers(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
-	clients := newClients(t)
-	c.Catalog(clients.pools, schema.Subdirectory)
-	p, err := clients.pools.Pool("p")
+	clients := host.NewPoolClients(t)
+	c.Catalog(clients.Pools, schema.Subdirectory)
+	p, err := clients.Pools.Pool("p")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +35,8 @@ func TestClientOutlivesCallers(t *testing.T) {
 	if _, err := clients.Root(ctx, p, schema.Subdirectory); !errors.Is(err, mounts.ErrUnreachable) {
 		t.Errorf("a caller without time: %v", err)
 	}
-	root := clients.root(t)
-	pids := host.Clients(t, clients.dir)
+	root := clients.Mount(t, schema.Subdirectory)
+	pids := host.Clients(t, clients.Dir)
 	file := keepOpen(t, root)
 	if err := c.Bricks[0].Process.Signal(unix.SIGSTOP); err != nil { // calls wait for it
 		t.Fatal(err)
@@ -52,9 +52,9 @@ func TestClientOutlivesCallers(t *testing.T) {
 	if err := c.Bricks[0].Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	clients.root(t)
+	clients.Mount(t, schema.Subdirectory)
 	file.write(t)
-	if now := host.Clients(t, clients.dir); !slices.Equal(now, pids) {
+	if now := host.Clients(t, clients.Dir); !slices.Equal(now, pids) {
 		t.Errorf("clients %v, before %v", now, pids)
 	}
 }
@@ -74,23 +74,23 @@ func TestClientOutlivesOutage(t *testing.T) {
 func testClientOutlivesOutage(t *testing.T, kind schema.Type) {
 	n := map[schema.Type]int{schema.Replica1: 1, schema.Replica3: 3}[kind]
 	c := bricks.Start(t, kind, n, nil)
-	clients := newClients(t)
-	c.Catalog(clients.pools, schema.Subdirectory)
+	clients := host.NewPoolClients(t)
+	c.Catalog(clients.Pools, schema.Subdirectory)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- clients.Run(ctx, clients.pools) }()
+	go func() { done <- clients.Run(ctx, clients.Pools) }()
 	defer func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}()
-	root := clients.root(t)
-	p, err := clients.pools.Pool("p")
+	root := clients.Mount(t, schema.Subdirectory)
+	p, err := clients.Pools.Pool("p")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids, file := host.Clients(t, clients.dir), keepOpen(t, root)
+	pids, file := host.Clients(t, clients.Dir), keepOpen(t, root)
 	devices, err := clients.Devices(t.Context())
 	if err != nil || len(devices) != 1 {
 		t.Fatalf("devices %v, %v", devices, err)
@@ -119,7 +119,7 @@ func testClientOutlivesOutage(t *testing.T, kind schema.Type) {
 		return err == nil && bricks.Connected(root) == n
 	})
 	file.write(t)
-	if now := host.Clients(t, clients.dir); !slices.Equal(now, pids) {
+	if now := host.Clients(t, clients.Dir); !slices.Equal(now, pids) {
 		t.Errorf("clients %v, before %v", now, pids)
 	}
 }
@@ -129,14 +129,14 @@ func testClientOutlivesOutage(t *testing.T, kind schema.Type) {
 func TestReloadWhileSetIsAdded(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica3, 3, nil)
-	clients := newClients(t)
-	c.Catalog(clients.pools, schema.Block)
-	root := clients.rootOf(t, schema.Block)
+	clients := host.NewPoolClients(t)
+	c.Catalog(clients.Pools, schema.Block)
+	root := clients.Mount(t, schema.Block)
 	file := keepOpen(t, root)
 	c.Extend(3)
-	c.Catalog(clients.pools, schema.Block)
-	clients.UpdateGraphs(clients.pools)
-	p, err := clients.pools.Pool("p")
+	c.Catalog(clients.Pools, schema.Block)
+	clients.UpdateGraphs(clients.Pools)
+	p, err := clients.Pools.Pool("p")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestReloadWhileSetIsAdded(t *testing.T) {
 		c.StartBrick(i)
 	}
 	c.Eventually("the client has the set", func() bool {
-		clients.UpdateGraphs(clients.pools)
+		clients.UpdateGraphs(clients.Pools)
 		return bricks.Connected(root) == 6
 	})
 	file.write(t)

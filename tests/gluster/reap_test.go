@@ -16,11 +16,11 @@ import (
 func TestReap(t *testing.T) {
 	t.Parallel()
 	c := bricks.Start(t, schema.Replica1, 1, nil)
-	clients := newClients(t)
-	dir, pools := clients.dir, clients.pools
+	clients := host.NewPoolClients(t)
+	dir, pools := clients.Dir, clients.Pools
 	root := func() string {
 		t.Helper()
-		return clients.root(t)
+		return clients.Mount(t, schema.Subdirectory)
 	}
 	running := func(want int, when string) {
 		t.Helper()
@@ -55,7 +55,7 @@ func TestReap(t *testing.T) {
 	held := true
 	clients.HoldsVolumes = func(pool string) bool { return held && pool == "p" }
 	c.Catalog(pools, schema.Block)
-	clients.rootOf(t, schema.Block)
+	clients.Mount(t, schema.Block)
 	running(1, "while the pool serves block volumes alone")
 	if err := pools.Remove("p"); err != nil {
 		t.Fatal(err)

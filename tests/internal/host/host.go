@@ -34,6 +34,8 @@ type Host struct {
 	program string
 	// Network is the path of the network namespace in which roles start; "" is that of the test.
 	Network string
+	// Roles are the processes by role, of each the last that was started.
+	Roles map[string]*exec.Cmd
 }
 
 // New creates a node whose catalog has a pool.
@@ -51,7 +53,7 @@ func Bare(t *testing.T) *Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Host{t: t, dir: dir, program: filepath.Join(dir, "atoll-csi")}
+	h := &Host{t: t, dir: dir, program: filepath.Join(dir, "atoll-csi"), Roles: map[string]*exec.Cmd{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(h.Logs())
@@ -106,6 +108,7 @@ func (h *Host) Start(role string, args ...string) *exec.Cmd {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { bricks.Stop(cmd) })
+	h.Roles[role] = cmd
 	return cmd
 }
 
